@@ -1,0 +1,534 @@
+//! The configuration file: every key has a default, every mistake is named with its line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::error::{Code, Error, Result};
+use crate::permission::{Access, Permission};
+use crate::repo::RepoId;
+
+/// Where the configuration is when nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/hatchery/config.toml";
+
+/// The largest configuration file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// What is in force.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// GitHub or a GitHub Enterprise Server, and the App.
+    pub github: Github,
+    /// The tailnet; without it drones are reachable on a loopback port of this server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tailnet: Option<Tailnet>,
+    /// Who may log in to drones.
+    pub ssh: Ssh,
+    /// What a drone may use, and how many there may be.
+    pub limits: Limits,
+    /// The devcontainer CLI and what is added to repositories.
+    pub devcontainer: Devcontainer,
+    /// The Docker daemon and the drones' network.
+    pub docker: Docker,
+    /// What is different for one drone.
+    pub drones: BTreeMap<RepoId, DroneSettings>,
+}
+
+/// `[github]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Github {
+    /// Where repositories are cloned from.
+    pub url: Url,
+    /// Where the REST API is.
+    pub api_url: Url,
+    /// Client ID or numeric App ID, as a string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    /// The App's private key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key_file: Option<PathBuf>,
+    /// Certificates to trust beside the system's (PEM), here and in the drone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// What a drone's token may do unless said otherwise.
+    pub permissions: BTreeMap<Permission, Access>,
+}
+
+impl Default for Github {
+    fn default() -> Self {
+        let url = |text: &str| Url::parse(text).expect("a constant URL; cannot fail");
+        let permissions = [
+            ("contents", Access::Write),
+            ("pull_requests", Access::Write),
+            ("issues", Access::Write),
+            ("actions", Access::Read),
+            ("checks", Access::Read),
+            ("statuses", Access::Read),
+            ("metadata", Access::Read),
+        ];
+        Self {
+            url: url("https://github.com"),
+            api_url: url("https://api.github.com"),
+            app_id: None,
+            private_key_file: None,
+            ca_file: None,
+            permissions: permissions
+                .into_iter()
+                .filter_map(|(name, access)| Some((name.parse().ok()?, access)))
+                .collect(),
+        }
+    }
+}
+
+/// `[tailnet]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tailnet {
+    /// Headscale.
+    pub login_server: Url,
+    /// The tailnet's DNS domain (Headscale's `dns.base_domain`).
+    pub domain: String,
+    /// The Headscale user that owns the drones' nodes.
+    #[serde(default = "default_user")]
+    pub user: String,
+    /// A reusable, ephemeral pre-auth key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_key_file: Option<PathBuf>,
+    /// A Headscale API key; each join then gets a single-use key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+}
+
+fn default_user() -> String {
+    "devcontainer".to_owned()
+}
+
+/// `[ssh]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ssh {
+    /// Lines as in `authorized_keys` (sshd(8)).
+    pub authorized_keys: Vec<String>,
+    /// URLs whose answer is such lines.
+    pub authorized_keys_from: Vec<Url>,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How many drones there may be.
+    pub drones: usize,
+    /// Memory of one drone.
+    pub memory: ByteSize,
+    /// Processors of one drone.
+    pub cpus: f64,
+    /// Processes and threads of one drone.
+    pub pids: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            drones: 16,
+            memory: ByteSize::gib(8),
+            cpus: 4.0,
+            pids: 4096,
+        }
+    }
+}
+
+/// The properties that a feature or an object of options may have: JSON, as in devcontainer.json.
+pub type FeatureOptions = serde_json::Value;
+
+/// `[devcontainer]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Devcontainer {
+    /// The devcontainer CLI.
+    pub command: String,
+    /// The image for a repository without a devcontainer.json.
+    pub image: String,
+    /// Features that a repository gets where it lacks them.
+    pub features: BTreeMap<String, FeatureOptions>,
+    /// Repositories (`org/repo`, `org/*`) that the gate lets through.
+    pub trust: Vec<String>,
+}
+
+/// The feature that starts sshd on port 2222.
+pub const SSHD_FEATURE: &str = "ghcr.io/devcontainers/features/sshd:1";
+/// The feature that runs tailscaled.
+pub const TAILSCALE_FEATURE: &str = "ghcr.io/tailscale/codespace/tailscale";
+
+impl Default for Devcontainer {
+    fn default() -> Self {
+        let no_options = || serde_json::Value::Object(serde_json::Map::new());
+        Self {
+            command: "devcontainer".to_owned(),
+            image: "mcr.microsoft.com/devcontainers/base:ubuntu".to_owned(),
+            features: BTreeMap::from([
+                (SSHD_FEATURE.to_owned(), no_options()),
+                (TAILSCALE_FEATURE.to_owned(), no_options()),
+            ]),
+            trust: Vec::new(),
+        }
+    }
+}
+
+/// `[docker]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Docker {
+    /// The Engine API, as in `DOCKER_HOST`.
+    pub host: String,
+    /// The drones' own bridge network.
+    pub network: String,
+    /// `NAME:ADDRESS` entries for the drones' `/etc/hosts`.
+    pub extra_hosts: Vec<String>,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self {
+            host: "unix:///var/run/docker.sock".to_owned(),
+            network: "hatchery".to_owned(),
+            extra_hosts: Vec::new(),
+        }
+    }
+}
+
+/// `[drones."org/repo"]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DroneSettings {
+    /// The repositories of its scope, its own among them or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<RepoId>,
+    /// What its tokens may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<BTreeMap<Permission, Access>>,
+}
+
+impl Config {
+    /// Reads the file that was named, or the default one, which may be absent.
+    pub fn load(named: Option<&Path>) -> Result<Self> {
+        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match read_bounded(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(Error::new(
+                    Code::ConfigInvalid,
+                    format!("the configuration {} cannot be read", path.display()),
+                )
+                .hint("name another with --config or HATCHERY_CONFIG, or check its permissions")
+                .because(error));
+            }
+        };
+        Self::parse(&text, path)
+    }
+
+    /// Parses the text of a configuration; `path` is for the errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| {
+                text[..span.start.min(text.len())].matches('\n').count() + 1
+            });
+            wrong(path, Some(line), error.message())
+        })?;
+        config
+            .check()
+            .map_err(|(key, what)| wrong(path, line_of(text, key), &format!("{key} {what}")))?;
+        Ok(config)
+    }
+
+    /// What the types alone do not say. The error is the key and what is wrong with it.
+    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+        for (key, url) in [
+            ("github.url", &self.github.url),
+            ("github.api_url", &self.github.api_url),
+        ] {
+            if url.scheme() != "https" || !plain(url) {
+                return Err((
+                    key,
+                    format!("must be an https URL without user, query or fragment, not {url}"),
+                ));
+            }
+        }
+        for (permission, access) in &self.github.permissions {
+            if !permission.allows(*access) {
+                return Err((
+                    "github.permissions",
+                    format!("{permission} cannot be {access}"),
+                ));
+            }
+        }
+        if self.github.permissions.is_empty() {
+            return Err((
+                "github.permissions",
+                "is empty; leave it out for the defaults".into(),
+            ));
+        }
+        if self.github.app_id.is_some() != self.github.private_key_file.is_some() {
+            return Err((
+                "github.app_id",
+                "and github.private_key_file go together".into(),
+            ));
+        }
+        if let Some(tailnet) = &self.tailnet {
+            if !matches!(tailnet.login_server.scheme(), "https" | "http")
+                || !plain(&tailnet.login_server)
+            {
+                return Err((
+                    "tailnet.login_server",
+                    "must be an http or https URL".into(),
+                ));
+            }
+            if !is_domain(&tailnet.domain) {
+                return Err((
+                    "tailnet.domain",
+                    format!("{:?} is not a DNS domain", tailnet.domain),
+                ));
+            }
+            if tailnet.auth_key_file.is_none() && tailnet.api_key_file.is_none() {
+                return Err((
+                    "tailnet.auth_key_file",
+                    "or tailnet.api_key_file is needed to join drones".into(),
+                ));
+            }
+        }
+        for line in &self.ssh.authorized_keys {
+            if line.contains('\n') || line.parse::<ssh_key::authorized_keys::Entry>().is_err() {
+                return Err((
+                    "ssh.authorized_keys",
+                    format!("holds a line that is no public key: {line:?}"),
+                ));
+            }
+        }
+        for url in &self.ssh.authorized_keys_from {
+            if url.scheme() != "https" {
+                return Err((
+                    "ssh.authorized_keys_from",
+                    format!("must hold https URLs, not {url}"),
+                ));
+            }
+        }
+        if !(self.limits.cpus.is_finite() && self.limits.cpus > 0.0) {
+            return Err(("limits.cpus", "must be more than 0".into()));
+        }
+        // Docker refuses less than 6 MiB; a drone's sshd and tailscaled need far more.
+        if self.limits.memory < ByteSize::mib(64) {
+            return Err(("limits.memory", "must be at least 64MiB".into()));
+        }
+        if self.limits.pids < 16 {
+            return Err(("limits.pids", "must be at least 16".into()));
+        }
+        for pattern in &self.devcontainer.trust {
+            let repo = pattern
+                .strip_suffix("/*")
+                .map_or_else(|| pattern.clone(), |owner| format!("{owner}/x"));
+            if RepoId::try_from(repo).is_err() {
+                return Err((
+                    "devcontainer.trust",
+                    format!("{pattern:?} is neither org/repo nor org/*"),
+                ));
+            }
+        }
+        for (feature, options) in &self.devcontainer.features {
+            if !(options.is_object() || options.is_string() || options.is_boolean()) {
+                return Err((
+                    "devcontainer.features",
+                    format!("the options of {feature} must be a table"),
+                ));
+            }
+        }
+        if self
+            .docker
+            .host
+            .strip_prefix("unix://")
+            .is_none_or(|path| !path.starts_with('/'))
+        {
+            return Err((
+                "docker.host",
+                "must be unix:///PATH: drones live on this server".into(),
+            ));
+        }
+        for (repo, drone) in &self.drones {
+            let permissions = drone.permissions.iter().flatten();
+            for (permission, access) in permissions {
+                if !permission.allows(*access) {
+                    return Err(("drones", format!("{repo}: {permission} cannot be {access}")));
+                }
+            }
+            if drone.permissions.as_ref().is_some_and(BTreeMap::is_empty) {
+                return Err((
+                    "drones",
+                    format!("{repo}: permissions are empty; leave them out for the defaults"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the gate lets this repository through without asking.
+    pub fn trusts(&self, repo: &RepoId) -> bool {
+        self.devcontainer.trust.iter().any(|pattern| {
+            pattern.strip_suffix("/*").map_or_else(
+                || pattern.eq_ignore_ascii_case(&repo.to_string()),
+                |owner| owner.eq_ignore_ascii_case(repo.owner()),
+            )
+        })
+    }
+}
+
+fn wrong(path: &Path, line: Option<usize>, what: &str) -> Error {
+    let place = line.map_or_else(
+        || path.display().to_string(),
+        |line| format!("{}:{line}", path.display()),
+    );
+    Error::new(Code::ConfigInvalid, format!("{place}: {what}"))
+        .hint("correct it, then try `hatchery config --check`")
+}
+
+/// No user, password, query or fragment in it.
+fn plain(url: &Url) -> bool {
+    url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+}
+
+fn is_domain(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        })
+}
+
+/// The line on which `table.key` stands, where it can be told.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let (table, key) = key.split_once('.').unwrap_or((key, ""));
+    let (name, value) = document.get_ref().get_key_value(table)?;
+    let start = value
+        .get_ref()
+        .as_table()
+        .and_then(|inner| inner.get_key_value(key))
+        .map_or(name.span().start, |(name, _)| name.span().start);
+    Some(text[..start].matches('\n').count() + 1)
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other("larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn error_of(text: &str) -> String {
+        Config::parse(text, Path::new("c.toml"))
+            .unwrap_err()
+            .message()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        let config = Config::parse("", Path::new("c.toml")).unwrap();
+        assert!(config.tailnet.is_none());
+        assert_eq!(config.limits.drones, 16);
+        assert_eq!(config.github.permissions.len(), 7);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_file_line_and_key() {
+        for (text, line, key) in [
+            (
+                "[github]\nurl = \"https://github.com\"\n\nappid = \"1\"\n",
+                4,
+                "appid",
+            ),
+            ("[limits]\nmemory = \"lots\"\n", 2, "lots"),
+            ("\n[limits]\ndrones = 1\ncpus = -1.0\n", 4, "limits.cpus"),
+            (
+                "[ssh]\nauthorized_keys = [\"ssh-ed25519 nonsense\"]",
+                2,
+                "ssh.authorized_keys",
+            ),
+            ("[github]\nurl = \"http://github.com\"", 2, "github.url"),
+            ("[github.permissions]\ncontent = \"write\"", 2, "content"),
+            ("[github.permissions]\ncontents = \"admin\"", 1, "contents"),
+            (
+                "[tailnet]\nlogin_server = \"https://h.example\"\ndomain = \"t.example\"",
+                1,
+                "tailnet.auth_key_file",
+            ),
+            ("[tailnet]\ndomain = \"t.example\"", 1, "login_server"),
+            ("[docker]\nhost = \"tcp://10.0.0.1:2375\"", 2, "docker.host"),
+            ("[drones.\"not a repo\"]\n", 1, "not a repo"),
+            ("[devcontainer]\ntrust = [\"*\"]\n", 2, "devcontainer.trust"),
+            ("[github", 1, ""),
+        ] {
+            let message = error_of(text);
+            assert!(
+                message.starts_with(&format!("c.toml:{line}: ")),
+                "{text:?}: {message}"
+            );
+            assert!(message.contains(key), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn trust_is_by_repository_or_owner() {
+        let config = Config::parse(
+            "[devcontainer]\ntrust = [\"acme/*\", \"a/b\"]",
+            Path::new("c"),
+        )
+        .unwrap();
+        for (repo, trusted) in [
+            ("Acme/x", true),
+            ("A/B", true),
+            ("a/c", false),
+            ("acme2/x", false),
+        ] {
+            assert_eq!(config.trusts(&repo.parse().unwrap()), trusted, "{repo}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[\\]a-z_.=\"\\n{}é0-9 ]{0,200}") {
+            let _ = Config::parse(&text, Path::new("c.toml"));
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(drones in 0usize..1000, mib in 64u64..100_000, cpus in 0.1f64..64.0, owner in "[a-z]{1,8}") {
+            let mut config = Config::default();
+            config.limits = Limits { drones, memory: ByteSize::mib(mib), cpus, pids: 100 };
+            config.drones.insert(format!("{owner}/x").parse().unwrap(), DroneSettings::default());
+            let text = toml::to_string(&config).unwrap();
+            let again = Config::parse(&text, Path::new("c.toml")).unwrap();
+            prop_assert_eq!(toml::to_string(&again).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A repository's devcontainer.json, and the CLI that runs it.

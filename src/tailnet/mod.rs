@@ -1,0 +1,1 @@
+//! The tailnet: joining, greeting and leaving.
