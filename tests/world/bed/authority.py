@@ -1,0 +1,70 @@
+"""The world's certificate authority, and the host's additional ones.
+
+The authority is made once for a cache directory, since its certificate is part of every image.
+"""
+
+import os
+import re
+import shutil
+import ssl
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bed.process import run
+from bed.settings import CACHE, GITHUB_NAMES, REGISTRY_NAMES
+
+AUTHORITY = CACHE / "authority"
+CERTIFICATE = AUTHORITY / "ca.crt"
+_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+_PACKAGED = Path("/usr/share/ca-certificates")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+def ensure() -> None:
+    """Make ca.crt, and tls.crt + tls.key for every name that *internet* answers to."""
+    if AUTHORITY.exists():
+        return
+    CACHE.mkdir(parents=True, exist_ok=True)
+    draft = Path(mkdtemp(prefix="authority-", dir=CACHE))
+    names = ",".join(f"DNS:{name}" for name in (*GITHUB_NAMES, *REGISTRY_NAMES))
+    run(
+        "openssl", "req", "-x509", *_CURVE, "-keyout", draft / "ca.key", "-out", draft / "ca.crt", "-days", "3650",
+        "-subj", "/CN=hatchery test world", "-addext", "basicConstraints=critical,CA:TRUE",
+    )  # fmt: skip
+    run("openssl", "req", *_CURVE, "-keyout", draft / "tls.key", "-out", draft / "tls.csr", "-subj", "/CN=internet")
+    (draft / "extensions").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\n")
+    run(
+        "openssl", "x509", "-req", "-in", draft / "tls.csr", "-CA", draft / "ca.crt", "-CAkey", draft / "ca.key",
+        "-CAcreateserial", "-days", "3650", "-extfile", draft / "extensions", "-out", draft / "tls.crt",
+    )  # fmt: skip
+    os.replace(draft, AUTHORITY)
+
+
+def certificates() -> dict[str, str]:
+    """File name -> PEM of what every machine trusts beyond its distribution: ours, and the host's own.
+
+    A host behind a proxy that opens TLS has that proxy's authority in its bundle; without it no
+    package registry could be reached from a machine of the world.
+    """
+    trusted = {"hatchery-world.crt": CERTIFICATE.read_text()}
+    if _BUNDLE.exists():
+        packaged = {_der(pem) for file in _PACKAGED.rglob("*.crt") for pem in _pems(file)}
+        own = [pem for pem in _pems(_BUNDLE) if _der(pem) not in packaged]
+        trusted |= {f"host-{number:03}.crt": pem + "\n" for number, pem in enumerate(own)}
+    return trusted
+
+
+def write_certificates(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for name, pem in certificates().items():
+        (directory / name).write_text(pem)
+
+
+def _pems(file: Path) -> list[str]:
+    return _PEM.findall(file.read_text(errors="replace"))
+
+
+def _der(pem: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pem)

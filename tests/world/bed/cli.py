@@ -1,0 +1,68 @@
+"""The verbs."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bed import docker, install, world
+from bed.errors import WorldError
+from bed.settings import LOGIN_SERVER, MACHINES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.verb(options) or 0)
+    except WorldError as error:
+        print(f"world: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="world", description="The test world: internet, tailnet, server, laptop.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    up = verbs.add_parser("up", help="bring the world up, building what is missing")
+    up.add_argument("--fresh", action="store_true", help="make the machines anew even if they stand")
+    up.set_defaults(verb=lambda options: world.up(options.fresh))
+
+    down = verbs.add_parser("down", help="remove the machines; images stay as a cache")
+    down.add_argument("--purge", action="store_true", help="remove the images and the cache as well")
+    down.set_defaults(verb=lambda options: world.down(options.purge))
+
+    verbs.add_parser("status", help="which machines stand").set_defaults(verb=_status)
+    verbs.add_parser("install", help="put freshly built binaries into the server").set_defaults(verb=_install)
+
+    shell = verbs.add_parser("shell", help="a root shell in a machine, or one command")
+    shell.add_argument("machine", choices=[spec.name for spec in MACHINES])
+    shell.add_argument("command", nargs=argparse.REMAINDER)
+    shell.set_defaults(verb=_shell)
+    return parser
+
+
+def _status(_: argparse.Namespace) -> int:
+    if not docker.answers():
+        print("no dockerd answers")
+        return 1
+    states = {spec: docker.state(spec.container) for spec in MACHINES}
+    for spec, state in states.items():
+        print(f"{spec.name:<10}{state:<10}{spec.address:<15}{spec.container}")
+    print(f"login server {LOGIN_SERVER}")
+    return 0 if all(state == "running" for state in states.values()) else 1
+
+
+def _install(_: argparse.Namespace) -> None:
+    world.require_up()
+    install.everything()
+
+
+def _shell(options: argparse.Namespace) -> int:
+    world.require_up()
+    container = next(spec.container for spec in MACHINES if spec.name == options.machine)
+    terminal = ["-it"] if sys.stdin.isatty() else ["-i"]
+    command = options.command or ["bash", "--login"]
+    return subprocess.run(["docker", "exec", *terminal, container, *command], check=False).returncode

@@ -1,0 +1,150 @@
+"""All images of the world, each tagged with the digest of everything that goes into it."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bed import authority, binaries, debian, docker, repositories, tools
+from bed.content import digest_of_path, digest_of_text
+from bed.process import say
+from bed.settings import (
+    CACHE,
+    IMAGES,
+    INTERNET,
+    LAPTOP,
+    LOGIN_HOST,
+    LOGIN_SERVER,
+    NODE_TIMEOUT,
+    PREFIX,
+    REPOSITORIES,
+    SERVER,
+    TAIL_DOMAIN,
+    TAILNET,
+    WORLD,
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """References of what the machines are started from, and of what goes into the registry."""
+
+    internet: str
+    tailnet: str
+    server: str
+    laptop: str
+    drone: str
+    nosudo: str
+
+
+def ensure() -> Images:
+    """Build what is absent, at most a few things at a time."""
+    with ThreadPoolExecutor(max_workers=12) as pool:
+        tailscaled = pool.submit(binaries.build, binaries.TAILSCALED)
+        headscale = pool.submit(binaries.build, binaries.HEADSCALE)
+        node = pool.submit(tools.node_runtime)
+        repositories_built = pool.submit(_repositories)
+        base = _build("base", debian.image(), {"certificates": _certificates()})
+        drone = pool.submit(_build, "drone", base)
+        nosudo = pool.submit(lambda: _build("nosudo", drone.result()))
+        machine = _build("machine", base, {"tailscaled": tailscaled.result()}, {"RESOLVER": INTERNET.address})
+        internet = pool.submit(lambda: _internet(machine, repositories_built.result()))
+        tailnet = pool.submit(lambda: _tailnet(machine, headscale.result()))
+        server = pool.submit(lambda: _server(machine, node.result()))
+        laptop = pool.submit(_build, "laptop", machine)
+        return Images(
+            internet.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
+        )
+
+
+def _internet(machine: str, git: Path) -> str:
+    tls = CACHE / "authority" / "tls"
+    tls.mkdir(exist_ok=True)
+    for name in ("tls.crt", "tls.key"):
+        shutil.copy2(authority.AUTHORITY / name, tls / name)
+    arguments = {
+        "INTERNET": INTERNET.address,
+        "TAILNET": TAILNET.address,
+        "SERVER": SERVER.address,
+        "LAPTOP": LAPTOP.address,
+        "LOGIN_HOST": LOGIN_HOST,
+    }
+    return _build("internet", machine, {"tls": tls, "github": WORLD / "github", "git": git}, arguments)
+
+
+def _tailnet(machine: str, headscale: Path) -> str:
+    arguments = {
+        "TAILNET": TAILNET.address,
+        "LOGIN_SERVER": LOGIN_SERVER,
+        "TAIL_DOMAIN": TAIL_DOMAIN,
+        "NODE_TIMEOUT": NODE_TIMEOUT,
+    }
+    return _build("tailnet", machine, {"headscale": headscale}, arguments)
+
+
+def _server(machine: str, node: Path) -> str:
+    return _build("server", machine, {"node": node / "bin" / "node", "devcontainer-cli": tools.devcontainer_cli()})
+
+
+def _certificates() -> Path:
+    directory = CACHE / "authority" / "certificates"
+    authority.write_certificates(directory)
+    return directory
+
+
+def _repositories() -> Path:
+    sources = digest_of_text(digest_of_path(REPOSITORIES), digest_of_path(Path(repositories.__file__)))
+    target = CACHE / "repositories" / sources[:16]
+    if not target.exists():
+        with scratch("repositories") as draft:
+            repositories.build_all(draft / "git")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(draft / "git", target)
+    return target
+
+
+def _build(
+    name: str, parent: str, extras: Mapping[str, Path] | None = None, arguments: Mapping[str, str] | None = None
+) -> str:
+    """The image of `images/<name>` on top of `parent`, its context completed by `extras`."""
+    extras, arguments = extras or {}, arguments or {}
+    digest = digest_of_text(
+        parent,
+        digest_of_path(IMAGES / name),
+        *(f"{inside}={digest_of_path(path)}" for inside, path in sorted(extras.items())),
+        *(f"{key}={value}" for key, value in sorted(arguments.items())),
+    )
+    reference = f"{PREFIX}/{name}:{digest[:16]}"
+    if not docker.image_exists(reference):
+        say(f"building image {name}")
+        with scratch(f"image-{name}") as context:
+            shutil.copytree(IMAGES / name, context, dirs_exist_ok=True, symlinks=True)
+            for inside, path in extras.items():
+                copy(path, context / inside)
+            docker.build(reference, context, {"PARENT": parent, **arguments})
+        say(f"built image {name}")
+    return reference
+
+
+def copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def scratch(purpose: str) -> Iterator[Path]:
+    """A directory that is gone afterwards; what a killed run left is removed by the next one."""
+    parent = CACHE / "scratch"
+    parent.mkdir(parents=True, exist_ok=True)
+    directory = Path(mkdtemp(prefix=f"{purpose}-", dir=parent))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

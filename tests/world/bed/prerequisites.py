@@ -1,0 +1,47 @@
+"""What the host must have; on Debian and Ubuntu, what is missing is installed."""
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from bed.errors import WorldError
+from bed.process import run, say, succeeds
+
+# program looked for -> Debian package that brings it
+_PROGRAMS = {
+    "docker": "docker.io",
+    "dockerd": "docker.io",
+    "debootstrap": "debootstrap",
+    "git": "git",
+    "openssl": "openssl",
+    "ssh-keygen": "openssh-client",
+    "iptables": "iptables",
+}
+
+
+def ensure() -> None:
+    if sys.version_info < (3, 11):
+        raise WorldError(f"Python 3.11 or newer is needed, this is {platform.python_version()}")
+    if os.geteuid() != 0:
+        raise WorldError("the world needs root (debootstrap, dockerd, network devices): run it with sudo")
+    missing = sorted({package for program, package in _PROGRAMS.items() if not shutil.which(program)})
+    if not succeeds(sys.executable, "-c", "import venv, ensurepip"):
+        missing.append("python3-venv")
+    if not Path("/usr/share/ca-certificates/mozilla").is_dir():
+        missing.append("ca-certificates")
+    if missing:
+        _install(missing)
+    if not Path("/dev/net/tun").exists() and not succeeds("modprobe", "tun"):
+        raise WorldError("there is no /dev/net/tun, which tailscaled needs: load the kernel module `tun`")
+
+
+def _install(packages: list[str]) -> None:
+    wanted = " ".join(packages)
+    if not shutil.which("apt-get"):
+        raise WorldError(f"missing on this machine: {wanted} (Debian's names); only Debian and Ubuntu get them by themselves")
+    say(f"installing {wanted}")
+    noninteractive = {"DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "-q", env=noninteractive)
+    run("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages, env=noninteractive)

@@ -1,0 +1,97 @@
+"""What machines that have just booted for the first time need: users, keys, configuration."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+from bed import docker
+from bed.process import say, wait_until
+from bed.settings import BASE_IMAGE, INTERNET, LAPTOP, LOGIN_SERVER, SERVER, TAIL_DOMAIN, TAILNET
+
+_SECRETS = "/etc/hatchery/secrets"
+_CONFIG = f"""\
+[github]
+ca_file = "/usr/local/share/ca-certificates/hatchery-world.crt"
+
+[tailnet]
+login_server = "{LOGIN_SERVER}"
+domain = "{TAIL_DOMAIN}"
+user = "devcontainer"
+auth_key_file = "{_SECRETS}/tailnet-auth-key"
+api_key_file = "{_SECRETS}/headscale-api-key"
+
+[ssh]
+authorized_keys = [%s]
+"""
+
+
+def everything() -> None:
+    _await_services()
+    with ThreadPoolExecutor() as pool:
+        work = [
+            pool.submit(_pull_base_image),
+            pool.submit(_introduce),
+        ]
+        for done in work:
+            done.result()
+
+
+def _await_services() -> None:
+    _await(INTERNET.container, "the registry answers over TLS", "curl -sf https://ghcr.io/v2/ --resolve ghcr.io:443:127.0.0.1")
+    _await(INTERNET.container, "GitHub answers", "curl -sf https://api.github.com/ --resolve api.github.com:443:127.0.0.1")
+    _await(TAILNET.container, "Headscale answers", "curl -sf http://127.0.0.1:8080/health")
+    _await(SERVER.container, "the server's dockerd answers", "docker version")
+    _await(SERVER.container, "the server resolves github.com", "curl -sf https://api.github.com/")
+
+
+def _await(container: str, condition: str, script: str) -> None:
+    wait_until(f"{condition} (in {container})", 60, ["docker", "exec", container, "bash", "-c", script])
+
+
+def _pull_base_image() -> None:
+    say(f"the server pulls {BASE_IMAGE}")
+    docker.inside(SERVER.container, f"docker pull --quiet {BASE_IMAGE}")
+
+
+def _introduce() -> None:
+    """Tell the machines of each other: keys of the tailnet, and the person's ssh key."""
+    users = {name: _tailnet_user(name) for name in ("levin", "devcontainer")}
+    public_key = _laptop_key()
+    docker.write(INTERNET.container, "/srv/github/keys/levin", public_key)
+    docker.inside(SERVER.container, f"install -d -m 700 {_SECRETS}")
+    docker.write(
+        SERVER.container, f"{_SECRETS}/tailnet-auth-key", _auth_key(users["devcontainer"], "--reusable --ephemeral"), "0600"
+    )
+    docker.write(SERVER.container, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0600")
+    docker.write(SERVER.container, "/etc/hatchery/config.toml", _CONFIG % json.dumps(public_key.strip()))
+    _join(LAPTOP.container, "laptop", _auth_key(users["levin"], "--expiration 1h"))
+
+
+def _headscale(arguments: str) -> str:
+    return docker.inside(TAILNET.container, f"headscale {arguments}")
+
+
+def _tailnet_user(name: str) -> int:
+    _headscale(f"users create {name}")
+    users: list[dict[str, object]] = json.loads(_headscale(f"users list --name {name} --output json"))
+    return int(str(users[0]["id"]))
+
+
+def _auth_key(user: int, options: str) -> str:
+    shown = json.loads(_headscale(f"preauthkeys create --user {user} --expiration 720h {options} --output json"))
+    return str(shown["key"]) + "\n"
+
+
+def _laptop_key() -> str:
+    script = "test -e ~/.ssh/id_ed25519 || ssh-keygen -q -t ed25519 -N '' -C levin@laptop -f ~/.ssh/id_ed25519; cat ~/.ssh/id_ed25519.pub"
+    return docker.inside(LAPTOP.container, f"install -d -m 700 ~/.ssh; {script}")
+
+
+def _join(container: str, hostname: str, auth_key: str) -> None:
+    say(f"{hostname} joins the tailnet")
+    _await(container, "tailscaled answers", "tailscale status --json")
+    docker.write(container, "/run/auth-key", auth_key, "0600")
+    docker.inside(
+        container,
+        f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/run/auth-key --hostname={hostname} "
+        "--accept-dns=true --timeout=30s; rm /run/auth-key",
+    )

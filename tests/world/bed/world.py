@@ -1,0 +1,110 @@
+"""Up, down, and what stands between."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from bed import authority, daemon, debian, docker, images, install, machines, prerequisites, provision, registry
+from bed.errors import WorldError
+from bed.process import run, say
+from bed.settings import CACHE, INTERNET, LAPTOP, MACHINES, PREFIX, SERVER, STATE, TAILNET, MachineSpec
+
+_READY = STATE / "ready"  # which images the machines that stand were completed from
+
+
+def up(fresh: bool = False) -> None:
+    """Bring up all four machines: those that stand are kept, half-made ones are made anew."""
+    with _alone():
+        prerequisites.ensure()
+        daemon.ensure()
+        authority.ensure()
+        _clear_scratch()
+        wanted = _wanted()
+        if fresh or not _stands(wanted):
+            _make(wanted)
+        else:
+            _boot()
+        install.everything()
+        say("the world is up")
+
+
+def down(purge: bool = False) -> None:
+    """Remove the machines; with `purge` also images and the cache."""
+    with _alone():
+        if _READY.exists() or docker.answers():
+            daemon.ensure()
+            _READY.unlink(missing_ok=True)
+            machines.remove_all()
+            docker.remove_container(f"{PREFIX}-registry")
+            if purge:
+                _remove_images()
+        daemon.stop_if_ours()
+        if purge:
+            _clear_scratch()
+            shutil.rmtree(CACHE, ignore_errors=True)
+        say("the world is down")
+
+
+def require_up() -> None:
+    if not docker.answers() or any(docker.state(spec.container) == "absent" for spec in MACHINES):
+        raise WorldError("there is no world: run `world up` first")
+
+
+def _wanted() -> dict[MachineSpec, str]:
+    built = images.ensure()
+    return {INTERNET: registry.ensure(built), TAILNET: built.tailnet, SERVER: built.server, LAPTOP: built.laptop}
+
+
+def _fingerprint(wanted: dict[MachineSpec, str]) -> str:
+    return "".join(f"{spec.container} {image}\n" for spec, image in wanted.items())
+
+
+def _stands(wanted: dict[MachineSpec, str]) -> bool:
+    made_from = _READY.read_text() if _READY.exists() else ""
+    present = all(docker.state(spec.container) != "absent" for spec in MACHINES)
+    return present and made_from == _fingerprint(wanted)
+
+
+def _make(wanted: dict[MachineSpec, str]) -> None:
+    _READY.unlink(missing_ok=True)
+    machines.remove_all()
+    machines.ensure_network()
+    for spec, image in wanted.items():
+        machines.create(spec, image)
+    _boot()
+    provision.everything()
+    _READY.write_text(_fingerprint(wanted))
+
+
+def _boot() -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(machines.start, MACHINES))
+
+
+def _remove_images() -> None:
+    shown = run("docker", "images", "--filter", f"reference={PREFIX}/*", "--format", "{{.Repository}}:{{.Tag}}")
+    for reference in shown.split():
+        run("docker", "rmi", "--force", reference)
+
+
+def _clear_scratch() -> None:
+    for leftover in (CACHE / "scratch").glob("*"):
+        debian.remove_tree(leftover)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time: the lock goes with the process, however that ends."""
+    lock_path = Path("/run/hatchery-world.lock") if os.geteuid() == 0 else CACHE / "lock"
+    STATE.mkdir(parents=True, exist_ok=True)
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another `world` is at work: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
