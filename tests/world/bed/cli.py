@@ -1,12 +1,11 @@
 """The verbs."""
 
 import argparse
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-from bed import docker, install, world
+from bed import docker, install, scenarios, world
+from bed import lint as lint_module
 from bed.errors import WorldError
 from bed.settings import LOGIN_SERVER, MACHINES
 
@@ -33,6 +32,16 @@ def _parser() -> argparse.ArgumentParser:
     down = verbs.add_parser("down", help="remove the machines; images stay as a cache")
     down.add_argument("--purge", action="store_true", help="remove the images and the cache as well")
     down.set_defaults(verb=lambda options: world.down(options.purge))
+
+    run = verbs.add_parser("run", help="run scenarios, all of them if none is named")
+    run.add_argument("scenario", nargs="*")
+    run.add_argument("-v", "--verbose", action="store_true", help="show what they do")
+    run.add_argument("--fresh", action="store_true", help="begin with new machines")
+    run.set_defaults(verb=lambda options: scenarios.run_all(options.scenario, options.verbose, options.fresh))
+
+    lint = verbs.add_parser("lint", help="format, lint and types of all Python here")
+    lint.add_argument("--fix", action="store_true", help="format, and repair what can be repaired")
+    lint.set_defaults(verb=lambda options: lint_module.everything(options.fix))
 
     verbs.add_parser("status", help="which machines stand").set_defaults(verb=_status)
     verbs.add_parser("install", help="put freshly built binaries into the server").set_defaults(verb=_install)

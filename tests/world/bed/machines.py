@@ -50,7 +50,7 @@ def wait_until_booted(spec: MachineSpec) -> None:
 
 
 def ensure_network() -> None:
-    docker.ensure_network(NETWORK, SUBNET)
+    docker.ensure_network(NETWORK, str(SUBNET))
 
 
 def _ipv6() -> list[str]:

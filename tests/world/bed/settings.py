@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 WORLD = Path(__file__).resolve().parent.parent
@@ -18,7 +19,7 @@ BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "
 
 PREFIX = "hatchery-world"
 NETWORK = PREFIX
-SUBNET = "203.0.113.0/24"  # TEST-NET-3 of RFC 5737: nobody's network, and not a private one
+SUBNET = ip_network(os.environ.get("HATCHERY_WORLD_SUBNET", "10.213.77.0/24"))
 
 TAIL_DOMAIN = "tail.example.test"
 LOGIN_HOST = "headscale.example.test"
@@ -45,16 +46,20 @@ class MachineSpec:
     """One machine of the world: its name, its address, and what its container needs beyond that."""
 
     name: str
-    address: str
+    number: int
     volumes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def address(self) -> str:
+        return str(SUBNET[self.number])
 
     @property
     def container(self) -> str:
         return f"{PREFIX}-{self.name}"
 
 
-INTERNET = MachineSpec("internet", "203.0.113.2")
-TAILNET = MachineSpec("tailnet", "203.0.113.3")
-SERVER = MachineSpec("server", "203.0.113.4", ((f"{PREFIX}-server-docker", "/var/lib/docker"),))
-LAPTOP = MachineSpec("laptop", "203.0.113.5")
+INTERNET = MachineSpec("internet", 2)
+TAILNET = MachineSpec("tailnet", 3)
+SERVER = MachineSpec("server", 4, ((f"{PREFIX}-server-docker", "/var/lib/docker"),))
+LAPTOP = MachineSpec("laptop", 5)
 MACHINES = (INTERNET, TAILNET, SERVER, LAPTOP)

@@ -1,0 +1,122 @@
+"""The world itself: every part that other scenarios stand on is real and works, without hatchery."""
+
+import json
+
+IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+FEATURES = {"ghcr.io/devcontainers/features/sshd:1": {}, "ghcr.io/tailscale/codespace/tailscale": {}}
+NAME = "world-probe"
+LABEL = f"world.probe={NAME}"
+LOGIN_SERVER = "http://headscale.example.test:8080"
+PEERS = "tailscale status --json"
+
+
+def remove_probe() -> None:
+    server.succeed(
+        f"docker ps -aq --filter label={LABEL} | xargs -r docker rm -f",
+        f"docker volume ls -q --filter name=^{NAME}$ | xargs -r docker volume rm",
+        "rm -rf /tmp/probe",
+    )
+
+
+def probe(machine: Machine, address: str, port: int) -> str:
+    """The first bytes that a listener says, or nothing."""
+    _, said = machine.execute(f"timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -c 7 <&3'")
+    return said
+
+
+start_all()
+for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
+    machine.wait_for_unit(f"{unit}.service")
+laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+remove_probe()
+
+with subtest("github.com serves git over TLS as GitHub does"):
+    server.succeed("rm -rf /tmp/probe && mkdir /tmp/probe && git clone -q https://github.com/acme/site /tmp/probe/site")
+    assert server.succeed("git -C /tmp/probe/site log --oneline | wc -l").strip() == "2"
+    assert server.succeed("git -C /tmp/probe/site tag").strip() == "v1.0"
+    server.succeed("git ls-remote -q https://github.com/ACME/Site.git | grep -q refs/heads/main")
+    missing = server.succeed("curl -si 'https://github.com/acme/absent/info/refs?service=git-upload-pack'")
+    assert " 401 " in missing.splitlines()[0], missing
+    assert 'WWW-Authenticate: Basic realm="GitHub"' in missing, missing
+    server.fail("GIT_TERMINAL_PROMPT=0 git ls-remote -q https://github.com/acme/absent")
+    key = laptop.succeed("cat /root/.ssh/id_ed25519.pub").strip()
+    assert server.succeed("curl -sf https://github.com/levin.keys").strip() == key
+
+with subtest("submodules come along"):
+    server.succeed("git clone -q --recurse-submodules https://github.com/acme/submodules /tmp/probe/submodules")
+    server.succeed("grep -q ANSWER /tmp/probe/submodules/library/library.py")
+
+with subtest("a machine that does not know the authority does not trust it"):
+    server.fail("curl -sf --cacert /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt https://github.com/acme/site")
+
+with subtest("the registry serves images under both of its names"):
+    server.succeed("docker rmi -f ghcr.io/acme/nosudo:latest", f"docker pull -q {IMAGE}")
+    server.succeed("docker pull -q ghcr.io/acme/nosudo:latest", "docker pull -q ghcr.io/acme/prebuilt:latest")
+    server.fail("docker pull -q ghcr.io/acme/absent:latest")
+    inspect = "docker image inspect ghcr.io/acme/prebuilt:latest"
+    metadata = server.succeed(inspect + " --format '{{index .Config.Labels \"devcontainer.metadata\"}}'")
+    assert any("features/sshd" in entry.get("id", "") for entry in json.loads(metadata)), metadata
+
+with subtest("the devcontainer CLI makes a container with both features, its workspace in a volume"):
+    override = {
+        "image": IMAGE,
+        "features": FEATURES,
+        "workspaceMount": f"type=volume,source={NAME},target=/workspaces",
+        "workspaceFolder": "/workspaces/site",
+        "containerUser": "root",
+        "runArgs": [f"--name={NAME}", f"--hostname={NAME}", "--device=/dev/net/tun"],
+    }
+    server.succeed(
+        f"docker volume create {NAME}",
+        f"carrier=$(docker create -v {NAME}:/workspaces {IMAGE} true); "
+        "tar -C /tmp/probe --owner=1000 --group=1000 -cf - site | docker cp -a - $carrier:/workspaces; "
+        "docker rm $carrier",
+        f"cat > /tmp/probe/override.json <<'END'\n{json.dumps(override)}\nEND",
+    )
+    result = json.loads(
+        server.succeed(
+            "devcontainer up --workspace-folder /tmp/probe/site --override-config /tmp/probe/override.json "
+            f"--id-label {LABEL} --no-lockfile --log-format json"
+        )
+    )
+    assert result["outcome"] == "success" and result["remoteUser"] == "vscode", result
+    server.succeed(f"docker exec -u vscode {NAME} git -C /workspaces/site status --porcelain | (! grep .)")
+    server.wait_until_succeeds(f"docker exec {NAME} nc -z 127.0.0.1 2222 || docker exec {NAME} ss -Hltn | grep :2222", 20)
+
+with subtest("an ephemeral key joins it to the tailnet, and the laptop reaches it by name"):
+    up = f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/tmp/key --hostname={NAME} --accept-dns=false"
+    server.succeed(f"docker exec -i {NAME} sh -c 'cat > /tmp/key; {up}' < /etc/hatchery/secrets/tailnet-auth-key")
+    server.succeed(
+        f"docker exec -i -u vscode {NAME} sh -c 'umask 077; mkdir -p ~/.ssh; cat > ~/.ssh/authorized_keys' "
+        "<<< " + repr(key)
+    )
+    ssh = f"ssh -p 2222 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null vscode@{NAME}.tail.example.test"
+    assert laptop.wait_until_succeeds(f"{ssh} id -un", timeout=30).strip() == "vscode"
+    nodes = json.loads(tailnet.succeed("headscale nodes list --output json"))
+    assert any(node["given_name"] == NAME and node["user"]["name"] == "devcontainer" for node in nodes), nodes
+
+with subtest("the policy: a drone is a destination and never a source"):
+    address = laptop.succeed("tailscale ip -4").strip()
+    assert probe(laptop, "127.0.0.1", 22) == "SSH-2.0"
+    _, said = server.execute(f"docker exec {NAME} timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/22 && head -c 7 <&3'")
+    assert said == "", f"the drone got an answer from the laptop: {said}"
+
+with subtest("a node that is away leaves by itself"):
+    remove_probe()
+    tailnet.wait_until_succeeds(
+        f"headscale nodes list --output json | jq -e 'map(select(.given_name == \"{NAME}\")) == []'", timeout=180
+    )
+
+with subtest("a crash keeps the disk and nothing else"):
+    server.succeed("echo kept > /root/kept; echo gone > /run/gone; sync")
+    server.crash()
+    server.start()
+    server.wait_for_unit("docker.service")
+    server.succeed("test -e /root/kept", f"docker image inspect {IMAGE}", "rm /root/kept")
+    server.fail("test -e /run/gone")
+
+with subtest("an unplugged cable cuts the network off, not the console"):
+    server.block()
+    server.fail("curl -s --max-time 2 https://api.github.com/")
+    server.unblock()
+    server.wait_until_succeeds("curl -sf --max-time 5 https://api.github.com/", timeout=30)

@@ -1,0 +1,59 @@
+"""Runs one scenario: a script with the machines' names as globals, as in the NixOS test driver."""
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from bed.machine import Machine
+from bed.settings import MACHINES
+
+
+def names(output: Path) -> dict[str, object]:
+    """The globals of a scenario; `scenarios/driver.pyi` declares them."""
+    everyone = [Machine(spec, output) for spec in MACHINES]
+
+    def start_all() -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Machine.start, everyone))
+
+    def join_all() -> None:
+        for machine in everyone:
+            while machine.is_up():
+                time.sleep(0.3)
+
+    return {
+        **{machine.name: machine for machine in everyone},
+        "machines": everyone,
+        "start_all": start_all,
+        "join_all": join_all,
+        "subtest": subtest,
+        "__name__": "__main__",
+    }
+
+
+@contextmanager
+def subtest(name: str) -> Iterator[None]:
+    print(f"subtest: {name}", file=sys.stderr, flush=True)
+    try:
+        yield
+    except BaseException:
+        print(f"subtest failed: {name}", file=sys.stderr, flush=True)
+        raise
+
+
+def main(script: Path, output: Path) -> int:
+    code = compile(script.read_text(), str(script), "exec")
+    try:
+        exec(code, {**names(output), "__file__": str(script)})  # noqa: S102: a scenario is a program
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
