@@ -63,6 +63,8 @@ pub enum Code {
     TailnetAway,
     /// The control server refused the key, the name or the request.
     TailnetRefused,
+    /// No public key may log in to the drone.
+    NoAuthorizedKey,
     /// The person said stop.
     Interrupted,
     /// Several things failed while something was removed.
@@ -102,6 +104,7 @@ impl Code {
             Self::GithubRefused => "github-refused",
             Self::TailnetAway => "tailnet-away",
             Self::TailnetRefused => "tailnet-refused",
+            Self::NoAuthorizedKey => "no-authorized-key",
             Self::Interrupted => "interrupted",
             Self::Incomplete => "incomplete",
             Self::HostFailed => "host-failed",
@@ -132,6 +135,7 @@ impl Code {
             | Self::DroneUnhealthy
             | Self::DiskFull
             | Self::WorkWouldBeLost
+            | Self::NoAuthorizedKey
             | Self::Incomplete
             | Self::HostFailed => 1,
         }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod devcontainer;
 pub mod drone;
 pub mod error;
+pub mod http;
 pub mod permission;
 pub mod repo;
 pub mod secret;

@@ -1,1 +1,15 @@
 //! Who may log in to a drone, and how a drone proves who it is.
+//!
+//! [`identity`] holds this server's secret, from which every drone's host key follows; [`ca`]
+//! signs them; [`authorized`] gathers the keys that may log in; [`files`] is what of it all goes
+//! into the drone.
+
+pub mod authorized;
+pub mod ca;
+pub mod files;
+pub mod identity;
+
+pub use authorized::{AuthorizedKeys, authorized_keys};
+pub use ca::Authority;
+pub use files::{DroneFile, drone_files, with_include};
+pub use identity::ServerSecret;

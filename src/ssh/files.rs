@@ -1,0 +1,168 @@
+//! What goes into a drone for its sshd. All of it is root's.
+
+use super::ca::Authority;
+use crate::drone::DroneName;
+use crate::error::Result;
+
+/// Where the keys are in the drone.
+const DIRECTORY: &str = "/etc/ssh/hatchery";
+/// The drop-in: sshd takes the first value that it meets, so it must come before others.
+const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-hatchery.conf";
+/// sshd's own configuration, where [`with_include`] may have to be applied.
+pub const SSHD_CONFIG: &str = "/etc/ssh/sshd_config";
+
+/// Makes a running sshd read its configuration and keys again, without ending sessions. For an
+/// image's `sh`; the pid file is where Debian, Alpine and Red Hat have it.
+pub const RELOAD: [&str; 3] = [
+    "sh",
+    "-c",
+    r#"for file in /run/sshd.pid /var/run/sshd.pid; do
+[ -s "$file" ] && exec kill -HUP "$(cat "$file")"; done; exit 1"#,
+];
+
+/// A regular file for the drone, owned by root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroneFile {
+    /// The absolute path in the drone.
+    pub path: String,
+    /// The permission bits.
+    pub mode: u32,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+/// The files for this drone: who may log in, the host key with its certificate, and the drop-in
+/// that names them. `domain` is the tailnet's, where there is one.
+///
+/// Only hatchery's keys count, not the user's own `authorized_keys` in the drone: whoever is taken
+/// out of the configuration is out at the drone's next start.
+pub fn drone_files(
+    authority: &Authority<'_>,
+    name: &DroneName,
+    domain: Option<&str>,
+    authorized_keys: &str,
+) -> Result<Vec<DroneFile>> {
+    let host = authority.host_key(name, domain)?;
+    let file = |path: String, mode, content: String| DroneFile {
+        path,
+        mode,
+        content: content.into_bytes(),
+    };
+    let key = |name: &str| format!("{DIRECTORY}/{name}");
+    Ok(vec![
+        file(key("authorized_keys"), 0o644, authorized_keys.to_owned()),
+        file(key("host_key"), 0o600, host.private),
+        file(key("host_key.pub"), 0o644, host.public),
+        file(key("host_key-cert.pub"), 0o644, host.certificate),
+        file(DROP_IN.to_owned(), 0o644, drop_in()),
+    ])
+}
+
+/// The drop-in (`sshd_config(5)`). `MaxSessions` is for many channels over one connection
+/// (`ControlMaster`, an editor's terminals), `MaxStartups` for many connections at once.
+fn drop_in() -> String {
+    format!(
+        "# Written by hatchery at every start of this drone.
+HostKey {DIRECTORY}/host_key
+HostCertificate {DIRECTORY}/host_key-cert.pub
+AuthorizedKeysFile {DIRECTORY}/authorized_keys
+AuthorizedKeysCommand none
+TrustedUserCAKeys none
+AuthenticationMethods publickey
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+HostbasedAuthentication no
+PermitEmptyPasswords no
+PermitRootLogin prohibit-password
+MaxSessions 100
+MaxStartups 100
+"
+    )
+}
+
+/// The image's `sshd_config` with an `Include` of the drop-ins before everything else, where it
+/// has none; `None` where it need not be changed.
+pub fn with_include(sshd_config: &str) -> Option<String> {
+    let directives = sshd_config
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '\t']))
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for directive in directives {
+        let mut words = directive
+            .split([' ', '\t', '='])
+            .filter(|word| !word.is_empty());
+        let keyword = words.next().unwrap_or_default();
+        // After another directive it is too late: sshd takes the first value, and a `Match` block
+        // would swallow it.
+        if !keyword.eq_ignore_ascii_case("include") {
+            break;
+        }
+        let includes = |word: &str| {
+            let word = word.trim_matches('"');
+            word == DROP_IN
+                || matches!(
+                    word,
+                    "/etc/ssh/sshd_config.d/*.conf"
+                        | "sshd_config.d/*.conf"
+                        | "/etc/ssh/sshd_config.d/*"
+                )
+        };
+        if words.any(includes) {
+            return None;
+        }
+    }
+    Some(format!("Include {DROP_IN}\n{sshd_config}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::identity::ServerSecret;
+
+    #[test]
+    fn the_include_comes_first_or_it_is_added() {
+        for fine in [
+            "# Debian\n\nInclude /etc/ssh/sshd_config.d/*.conf\nPort 2222\n",
+            "  include\t\"/etc/ssh/sshd_config.d/*.conf\"\n",
+            "Include /etc/other.conf\nInclude=/etc/ssh/sshd_config.d/00-hatchery.conf",
+        ] {
+            assert_eq!(with_include(fine), None, "{fine:?}");
+        }
+        for wanting in [
+            "",
+            "Port 2222\n",
+            "#Include /etc/ssh/sshd_config.d/*.conf\nPort 22\n",
+            "PasswordAuthentication yes\nInclude /etc/ssh/sshd_config.d/*.conf\n",
+            "Match User x\n  Include /etc/ssh/sshd_config.d/*.conf\n",
+            "Include /etc/ssh/sshd_config.d/10-*.conf\n",
+        ] {
+            let text = with_include(wanting).expect(wanting);
+            assert_eq!(
+                text,
+                format!("Include /etc/ssh/sshd_config.d/00-hatchery.conf\n{wanting}")
+            );
+            assert_eq!(with_include(&text), None, "adding it twice");
+        }
+    }
+
+    #[test]
+    fn only_the_private_key_is_private() {
+        let place = tempfile::tempdir().unwrap();
+        let secret = ServerSecret::load_or_create(place.path()).unwrap();
+        let name = DroneName::of(&"acme/site".parse().unwrap());
+        let files = drone_files(&Authority::new(&secret), &name, None, "x\n").unwrap();
+        for file in files {
+            let private = String::from_utf8(file.content)
+                .unwrap()
+                .contains("PRIVATE KEY");
+            assert_eq!(
+                file.mode,
+                if private { 0o600 } else { 0o644 },
+                "{}",
+                file.path
+            );
+            assert!(file.path.starts_with("/etc/ssh/"));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Joining the tailnet from outside: the node is registered on this server, before its drone
+//! runs, and its state is then put into the drone.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::headscale::{Headscale, away, name_held};
+use super::outside::Outside;
+use super::status::Peer;
+use crate::config::Tailnet;
+use crate::drone::DroneName;
+use crate::error::{Code, Error, Result};
+use crate::http;
+use crate::secret::Secret;
+
+/// How long a join may take, in all.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long to wait for the control server to rename a node once its name is free.
+const RENAME: Duration = Duration::from_secs(10);
+/// How long forgetting may take.
+const FORGET: Duration = Duration::from_secs(15);
+/// How long the control server may take to answer at all.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A node that is registered and does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// Its name in the tailnet's DNS, without the final dot.
+    pub dns_name: String,
+    /// Its addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Registers the drone's node and leaves its state in the directory `state`, which is made where
+/// it is absent and should be empty. What is in it then belongs into the drone's
+/// `/var/lib/tailscale`: its tailscaled wakes up as that node.
+///
+/// No drone of this name may run: a node of our user that holds the name is taken for a dead one
+/// and removed, where there is a key for the API. Dropping the future stops everything that it
+/// started.
+pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+    tokio::time::timeout(LIMIT, register(tailnet, name, state))
+        .await
+        .unwrap_or_else(|_| {
+            Err(away(
+                &tailnet.login_server,
+                format!("the node was not registered within {} s", LIMIT.as_secs()),
+            ))
+        })
+}
+
+async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+    let api = Headscale::new(tailnet)?;
+    let (key, mut outside) = tokio::try_join!(
+        auth_key(tailnet, api.as_ref(), name),
+        Outside::start(state, tailnet)
+    )?;
+    let mut own = outside.up(tailnet, name, &key).await?;
+    if !own.is_called(name) {
+        match claim(&mut outside, api.as_ref(), name, &own).await {
+            Ok(renamed) => own = renamed,
+            Err(error) => {
+                // The error that is told is why the name was not got.
+                let _ = outside.logout().await;
+                outside.kill().await;
+                return Err(error);
+            }
+        }
+    }
+    outside.kill().await;
+    check_state(state).await?;
+    Ok(Joined {
+        dns_name: own.dns_name,
+        addresses: own.addresses,
+    })
+}
+
+/// A key to join with: one of its own through the API, or the reusable one.
+async fn auth_key(tailnet: &Tailnet, api: Option<&Headscale>, name: &DroneName) -> Result<Secret> {
+    if let Some(api) = api {
+        let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
+        return Ok(key);
+    }
+    let file = tailnet.auth_key_file.as_ref().ok_or_else(|| {
+        Error::new(
+            Code::ConfigInvalid,
+            "neither tailnet.auth_key_file nor tailnet.api_key_file is set",
+        )
+    })?;
+    let key = Secret::read(file, "tailnet.auth_key_file")?;
+    // tailscaled tries for ever; whether anybody answers is known sooner.
+    let server = http::client(ANSWER, reqwest::redirect::Policy::none())?;
+    server
+        .get(tailnet.login_server.clone())
+        .send()
+        .await
+        .map_err(|error| away(&tailnet.login_server, error.without_url()))?;
+    Ok(key)
+}
+
+/// Another node has the name, and this one has it with a suffix: frees the name and waits until
+/// the control server has given it to this node.
+async fn claim(
+    outside: &mut Outside,
+    api: Option<&Headscale>,
+    name: &DroneName,
+    own: &Peer,
+) -> Result<Peer> {
+    let Some(api) = api else {
+        return Err(Error::new(
+            Code::TailnetRefused,
+            format!(
+                "the name {name} is held by another node of the tailnet (the drone would be {})",
+                own.label()
+            ),
+        )
+        .hint(format!(
+            "find its ID with `headscale nodes list` and remove it with `headscale nodes delete \
+             -i ID`, or set tailnet.api_key_file so that hatchery does; a drone of {name} that \
+             was killed is removed when Headscale's ephemeral timeout is over"
+        )));
+    };
+    api.remove(name).await?;
+    let renamed = outside.wait_for(|status| status.own.is_called(name));
+    match tokio::time::timeout(RENAME, renamed).await {
+        Ok(status) => Ok(status?.own),
+        Err(_) => match api.holder(name).await? {
+            Some(node) if node.node_key != own.key => Err(name_held(name, &node)),
+            _ => Err(Error::new(
+                Code::TailnetRefused,
+                format!("the control server did not give the name {name} to the drone's node"),
+            )
+            .hint("try again")),
+        },
+    }
+}
+
+/// Whether the state can be read by another tailscaled: plain JSON with a profile in it.
+async fn check_state(state: &Path) -> Result<()> {
+    let file = state.join("tailscaled.state");
+    let whole = tokio::fs::read(&file)
+        .await
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .and_then(|json| {
+            let has = |wanted: &str| json.as_object()?.keys().find(|key| key.starts_with(wanted));
+            has("_machinekey").and(has("profile-")).map(drop)
+        })
+        .is_some();
+    if whole {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::HostFailed,
+        "tailscaled joined the tailnet but left no state that a drone could take over",
+    )
+    .hint("if a policy of this server encrypts Tailscale's state (EncryptState), exempt hatchery"))
+}
+
+/// Undoes a join whose drone does not run: the node leaves the tailnet. Through the API where
+/// there is a key for it, else as the node itself, from its state directory. Without either it is
+/// left to the control server's ephemeral timeout, and that is an error that says so.
+pub async fn forget(tailnet: &Tailnet, name: &DroneName, state: Option<&Path>) -> Result<()> {
+    let forgotten = async {
+        if let Some(api) = Headscale::new(tailnet)? {
+            return api.remove(name).await.map(drop);
+        }
+        let Some(state) = state else {
+            return Err(Error::new(
+                Code::TailnetRefused,
+                format!("the tailnet node {name} cannot be removed from here"),
+            )
+            .hint(
+                "Headscale removes it when its ephemeral timeout is over; with \
+                 tailnet.api_key_file hatchery could",
+            ));
+        };
+        let mut outside = Outside::start(state, tailnet).await?;
+        outside
+            .wait_for(|status| status.is_registered() || status.needs_login())
+            .await?;
+        let left = outside.logout().await;
+        outside.kill().await;
+        left
+    };
+    tokio::time::timeout(FORGET, forgotten)
+        .await
+        .unwrap_or_else(|_| {
+            Err(away(
+                &tailnet.login_server,
+                format!("{name} was not removed within {} s", FORGET.as_secs()),
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tailnet(server: &str, key: &Path) -> Tailnet {
+        Tailnet {
+            login_server: server.parse().unwrap(),
+            domain: "t.example".into(),
+            user: "devcontainer".into(),
+            auth_key_file: Some(key.to_owned()),
+            api_key_file: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_control_server_that_is_away_is_told_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let key = place.path().join("key");
+        std::fs::write(&key, "hskey-auth-SECRET").unwrap();
+        // The discard port: nobody listens there.
+        let mut away = tailnet("http://127.0.0.1:9", &key);
+        let name = DroneName::of(&"acme/site".parse().unwrap());
+        let error = auth_key(&away, None, &name).await.unwrap_err();
+        assert_eq!(error.code(), Code::TailnetAway);
+        assert!(!format!("{error:?}").contains("SECRET"));
+        away.api_key_file = away.auth_key_file.take();
+        let error = forget(&away, &name, None).await.unwrap_err();
+        assert_eq!(error.code(), Code::TailnetAway);
+        assert!(!format!("{error:?}").contains("SECRET"));
+    }
+
+    #[tokio::test]
+    async fn a_state_that_a_drone_could_not_read_is_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("tailscaled.state");
+        for (content, fine) in [
+            (&br#"{"_machinekey":"x","profile-1":"y"}"#[..], true),
+            (br#"{"_machinekey":"x"}"#, false),
+            (br#"{"key":"sealed","nonce":"","data":""}"#, false),
+            (b"", false),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            assert_eq!(check_state(place.path()).await.is_ok(), fine);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! A tailscaled of this server's own, beside the system's: in userspace, on a given state
+//! directory, for as long as it takes to register a node or to remove it.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::status::{MAX_STATUS, Peer, Status};
+use crate::config::Tailnet;
+use crate::drone::DroneName;
+use crate::error::{Code, Error, Result, host_io};
+use crate::http;
+use crate::secret::Secret;
+
+/// Between two looks at the node's state. A look costs a millisecond.
+const POLL: Duration = Duration::from_millis(10);
+/// How long one look may take.
+const LOOK: Duration = Duration::from_secs(2);
+/// The most that is read of what `tailscale` says of a failure, in bytes.
+const MAX_COMPLAINT: u64 = 16 * 1024;
+
+/// Runs "$@" and kills it as soon as standard input ends: that is when hatchery is gone, however
+/// it ended. A node that nobody knows of would hold the drone's name.
+const LIFELINE: &str = r#"exec 3<&0; "$@" 3<&- </dev/null & node=$!
+{ read -r _ <&3; kill -KILL $node; } 2>/dev/null & exec 3<&-; wait $node"#;
+
+/// A running tailscaled; killed when dropped, without leaving the tailnet.
+pub(super) struct Outside {
+    daemon: Child,
+    socket: PathBuf,
+    localapi: reqwest::Client,
+    plain_http: bool,
+    /// Holds the socket and what else is not to be in the state directory.
+    _place: tempfile::TempDir,
+}
+
+impl Outside {
+    /// Starts it on this state directory, which is made where it is absent.
+    pub(super) async fn start(state: &Path, tailnet: &Tailnet) -> Result<Self> {
+        tokio::fs::create_dir_all(state)
+            .await
+            .map_err(|error| host_io("make", state, error))?;
+        let place = tempfile::Builder::new()
+            .prefix("hatchery-join-")
+            .tempdir()
+            .map_err(|error| host_io("write to", &std::env::temp_dir(), error))?;
+        let socket = place.path().join("sock");
+        let plain_http = tailnet.login_server.scheme() == "http";
+        let daemon = program("tailscaled")?;
+        let mut command = quiet("sh", plain_http);
+        command
+            .args(["-c", LIFELINE, "sh"])
+            .arg(daemon)
+            .arg("--tun=userspace-networking")
+            .arg(option("--state", &state.join("tailscaled.state")))
+            .arg(option("--statedir", state))
+            .arg(option("--socket", &socket))
+            .arg("--port=0")
+            .env("TS_LOGS_DIR", place.path())
+            .stdin(Stdio::piped());
+        // A state sealed by this server's TPM could not be read in the drone.
+        if Path::new("/dev/tpmrm0").exists() || Path::new("/dev/tpm0").exists() {
+            command.arg("--encrypt-state=false");
+        }
+        Ok(Self {
+            daemon: command.spawn().map_err(|error| missing("sh", error))?,
+            localapi: http::unix_client(&socket, LOOK)?,
+            socket,
+            plain_http,
+            _place: place,
+        })
+    }
+
+    /// Joins under this name, and waits until the node is registered; its own entry. That is
+    /// sooner than `tailscale up` ends: it goes on to look for relays, which the drone does anew.
+    pub(super) async fn up(
+        &mut self,
+        tailnet: &Tailnet,
+        name: &DroneName,
+        key: &Secret,
+    ) -> Result<Peer> {
+        self.wait_for(|_| true).await?;
+        let mut command = self.tailscale()?;
+        command
+            .args(up_arguments(tailnet, name))
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut up = command
+            .spawn()
+            .map_err(|error| missing("tailscale", error))?;
+        if let Some(mut stdin) = up.stdin.take() {
+            // It may have ended before it read the key: its exit status says so below.
+            let _ = stdin.write_all(key.expose().as_bytes()).await;
+        }
+        let mut ended = false;
+        let registered = loop {
+            if let Some(status) = self.look().await?
+                && status.is_registered()
+            {
+                break status.own;
+            }
+            if !ended && let Some(status) = ended_with(&mut up, "tailscale")? {
+                if !status.success() {
+                    return Err(refusal(&complaint(&mut up).await));
+                }
+                ended = true;
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        let _ = up.kill().await;
+        Ok(registered)
+    }
+
+    /// Waits until the node's status is as wanted; the caller bounds the time.
+    pub(super) async fn wait_for(&mut self, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        loop {
+            if let Some(status) = self.look().await?
+                && wanted(&status)
+            {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The node's status; `None` while it does not answer yet.
+    async fn look(&mut self) -> Result<Option<Status>> {
+        if let Some(status) = ended_with(&mut self.daemon, "tailscaled")? {
+            return Err(Error::new(
+                Code::HostFailed,
+                format!("tailscaled ended while it joined the tailnet ({status})"),
+            )
+            .hint("run `tailscaled --version`; hatchery needs 1.32 or later"));
+        }
+        let request = self
+            .localapi
+            .get("http://local-tailscaled.sock/localapi/v0/status");
+        let Ok(response) = request.send().await else {
+            return Ok(None);
+        };
+        let Ok(body) = http::body(response, MAX_STATUS).await else {
+            return Ok(None);
+        };
+        Ok(Status::parse(&body).ok())
+    }
+
+    /// Leaves the tailnet: the control server forgets an ephemeral node at once.
+    pub(super) async fn logout(&self) -> Result<()> {
+        let status = self
+            .tailscale()?
+            .arg("logout")
+            .stderr(Stdio::null())
+            .status()
+            .await
+            .map_err(|error| missing("tailscale", error))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::new(
+                Code::TailnetAway,
+                format!("the node did not leave the tailnet: tailscale logout ended with {status}"),
+            )
+            .hint("the control server removes it when its ephemeral timeout is over"))
+        }
+    }
+
+    /// Kills it and waits for its end, so that nothing writes to the state directory any more.
+    pub(super) async fn kill(mut self) {
+        self.kill_group();
+        let _ = self.daemon.wait().await;
+    }
+
+    fn kill_group(&self) {
+        // `None` once it was waited for; then the id may be another's.
+        if let Some(group) = self
+            .daemon
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+        {
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    fn tailscale(&self) -> Result<Command> {
+        let mut command = quiet(program("tailscale")?, self.plain_http);
+        command.arg(option("--socket", &self.socket));
+        Ok(command)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.kill_group();
+    }
+}
+
+/// The arguments with which a drone's node joins. The key comes by standard input: it is in no
+/// argument, environment or file.
+pub(super) fn up_arguments(tailnet: &Tailnet, name: &DroneName) -> [String; 7] {
+    [
+        "up".to_owned(),
+        format!("--login-server={}", tailnet.login_server),
+        "--auth-key=file:/dev/stdin".to_owned(),
+        format!("--hostname={name}"),
+        "--accept-dns=false".to_owned(),
+        "--accept-routes=false".to_owned(),
+        "--timeout=25s".to_owned(),
+    ]
+}
+
+/// What `tailscale up` said of its failure, as an error. Its words could hold the key, so they are
+/// only searched for what is known.
+pub(super) fn refusal(complaint: &str) -> Error {
+    let text = complaint.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let error = |what: &str| Error::new(Code::TailnetRefused, what.to_owned());
+    let another_key = "make another on the control server: headscale preauthkeys create --user ID \
+                       --reusable --ephemeral --expiration 8760h; write it into tailnet.auth_key_file";
+    if !has(&["key"]) {
+        return error("the control server did not let the drone join")
+            .hint("Headscale's log says why");
+    }
+    if has(&["already used", "has been used"]) {
+        return error("the auth key has been used: it is not a reusable one").hint(another_key);
+    }
+    if has(&["expired"]) {
+        return error("the auth key has expired").hint(another_key);
+    }
+    error("the control server does not know the auth key").hint(another_key)
+}
+
+async fn complaint(child: &mut Child) -> String {
+    let mut bytes = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(MAX_COMPLAINT).read_to_end(&mut bytes).await;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A command in a process group of its own (a Ctrl-C must not make it log out), with hardly any
+/// environment, silent, killed when dropped.
+fn quiet(program: impl AsRef<std::ffi::OsStr>, plain_http: bool) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("TS_NO_LOGS_NO_SUPPORT", "true")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    // The certificates that this process trusts.
+    for name in ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    if plain_http {
+        // Headscale's embedded relay speaks what Headscale speaks.
+        command.env("TS_DEBUG_USE_DERP_HTTP", "true");
+    }
+    command
+}
+
+fn option(name: &str, path: &Path) -> std::ffi::OsString {
+    let mut option = std::ffi::OsString::from(name);
+    option.push("=");
+    option.push(path);
+    option
+}
+
+/// The program's path; tailscaled is often where only root looks.
+fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/run/current-system/sw/bin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| missing(name, std::io::ErrorKind::NotFound.into()))
+}
+
+fn missing(program: &str, error: std::io::Error) -> Error {
+    Error::new(
+        Code::ProgramMissing,
+        format!("{program} cannot be run, which joins drones to the tailnet"),
+    )
+    .hint("install Tailscale on this server (tailscale and tailscaled on the PATH); it need not be logged in")
+    .because(error)
+}
+
+fn ended_with(child: &mut Child, name: &str) -> Result<Option<ExitStatus>> {
+    child.try_wait().map_err(|error| missing(name, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_with_the_key_and_not_the_key() {
+        for (said, told) in [
+            ("backend error: authkey already used", "has been used"),
+            ("backend error: authkey expired", "has expired"),
+            ("backend error: invalid pre auth key", "does not know"),
+            (
+                "backend error: failed to parse auth-key: hskey-auth-SECRET too short",
+                "does not know",
+            ),
+            ("backend error: no capacity", "did not let"),
+        ] {
+            let error = refusal(said);
+            assert_eq!(error.code(), Code::TailnetRefused);
+            assert!(error.message().contains(told), "{said}: {error}");
+            assert!(!format!("{error:?}").contains("SECRET"));
+            assert!(error.what_next().is_some());
+        }
+    }
+
+    /// Ends by itself in a minute, should the product be wrong.
+    fn lifeline(script: &str) -> Command {
+        let mut command = quiet("sh", false);
+        command
+            .args(["-c", LIFELINE, "sh", "sh", "-c", script])
+            .stdin(Stdio::piped());
+        command
+    }
+
+    #[tokio::test]
+    async fn the_daemon_dies_with_the_one_who_started_it() {
+        let mut child = lifeline("exec sleep 60").spawn().unwrap();
+        let stdin = child.stdin.take();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(child.try_wait().unwrap().is_none(), "it lives while we do");
+        drop(stdin);
+        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+        assert_eq!(
+            ended.expect("it outlived us").unwrap().code(),
+            Some(128 + 9)
+        );
+    }
+
+    #[tokio::test]
+    async fn the_daemons_own_end_is_seen() {
+        let mut child = lifeline("exit 3").spawn().unwrap();
+        let _held = child.stdin.take();
+        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+        assert_eq!(ended.expect("it goes on").unwrap().code(), Some(3));
+    }
+}
