@@ -3,7 +3,10 @@
 import json
 
 IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-FEATURES = {"ghcr.io/devcontainers/features/sshd:1": {}, "ghcr.io/tailscale/codespace/tailscale": {}}
+FEATURES: dict[str, dict[str, str]] = {
+    "ghcr.io/devcontainers/features/sshd:1": {},
+    "ghcr.io/tailscale/codespace/tailscale": {},
+}
 NAME = "world-probe"
 LABEL = f"world.probe={NAME}"
 LOGIN_SERVER = "http://headscale.example.test:8080"
@@ -47,7 +50,9 @@ with subtest("submodules come along"):
     server.succeed("grep -q ANSWER /tmp/probe/submodules/library/library.py")
 
 with subtest("a machine that does not know the authority does not trust it"):
-    server.fail("curl -sf --cacert /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt https://github.com/acme/site")
+    others = "--cacert /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt --capath /nowhere"
+    status, _ = server.execute(f"curl -sf {others} https://github.com/acme/site")
+    assert status == 60, f"curl says {status}, not 60: peer failed verification"
 
 with subtest("the registry serves images under both of its names"):
     server.succeed("docker rmi -f ghcr.io/acme/nosudo:latest", f"docker pull -q {IMAGE}")
@@ -81,7 +86,9 @@ with subtest("the devcontainer CLI makes a container with both features, its wor
     )
     assert result["outcome"] == "success" and result["remoteUser"] == "vscode", result
     server.succeed(f"docker exec -u vscode {NAME} git -C /workspaces/site status --porcelain | (! grep .)")
-    server.wait_until_succeeds(f"docker exec {NAME} nc -z 127.0.0.1 2222 || docker exec {NAME} ss -Hltn | grep :2222", 20)
+    server.wait_until_succeeds(
+        f"docker exec {NAME} nc -z 127.0.0.1 2222 || docker exec {NAME} ss -Hltn | grep :2222", 20
+    )
 
 with subtest("an ephemeral key joins it to the tailnet, and the laptop reaches it by name"):
     up = f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/tmp/key --hostname={NAME} --accept-dns=false"

@@ -3,7 +3,6 @@
 The authority is made once for a cache directory, since its certificate is part of every image.
 """
 
-import os
 import re
 import shutil
 import ssl
@@ -38,7 +37,7 @@ def ensure() -> None:
         "openssl", "x509", "-req", "-in", draft / "tls.csr", "-CA", draft / "ca.crt", "-CAkey", draft / "ca.key",
         "-CAcreateserial", "-days", "3650", "-extfile", draft / "extensions", "-out", draft / "tls.crt",
     )  # fmt: skip
-    os.replace(draft, AUTHORITY)
+    draft.replace(AUTHORITY)
 
 
 def certificates() -> dict[str, str]:

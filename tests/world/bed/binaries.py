@@ -4,7 +4,6 @@ A module with a `require` and a blank import builds where `go install pkg@versio
 proxies refuse the list of versions that the latter asks for.
 """
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ def build(program: Program) -> Path:
             tools.go(), "build", "-trimpath", *tags, "-ldflags", linker, "-o", workspace / "out", program.package,
             cwd=workspace, env=go_environment,
         )  # fmt: skip
-        os.replace(workspace / "out", binary)
+        (workspace / "out").replace(binary)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
     say(f"built {program.name}")

@@ -19,7 +19,7 @@ def ensure() -> None:
         return
     if Path("/run/systemd/system").is_dir():
         run("systemctl", "start", "docker.service")
-    elif not succeeds("pgrep", "-x", "dockerd"):
+    elif not succeeds("pgrep", "--runstates", "DRS", "--exact", "dockerd"):  # one that is starting, not a zombie
         _start()
     try:
         wait_until("dockerd answers", 60, ["docker", "version"])

@@ -83,7 +83,13 @@ def _bootstrap(reference: str, source: Source, lines: str) -> None:
         )  # fmt: skip
         (root / "etc/apt/sources.list").write_text(lines)
         (root / "etc/dpkg/dpkg.cfg.d/world").write_text(_DPKG)
-        for leftover in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        for leftover in (
+            "var/cache/apt/archives",
+            "var/lib/apt/lists",
+            "usr/share/doc",
+            "usr/share/man",
+            "usr/share/locale",
+        ):
             shutil.rmtree(root / leftover, ignore_errors=True)
         (root / "var/cache/apt/archives/partial").mkdir(parents=True)
         (root / "var/lib/apt/lists/partial").mkdir(parents=True)
@@ -95,9 +101,13 @@ def _bootstrap(reference: str, source: Source, lines: str) -> None:
 
 def _import(root: Path, reference: str) -> None:
     with subprocess.Popen(["tar", "--numeric-owner", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
-        imported = subprocess.run(["docker", "import", "-", reference], stdin=archive.stdout, capture_output=True, check=False)
+        imported = subprocess.run(
+            ["docker", "import", "-", reference], stdin=archive.stdout, capture_output=True, check=False
+        )
     if archive.returncode or imported.returncode:
-        raise WorldError(f"the bootstrapped system could not be imported: {imported.stderr.decode(errors='replace').strip()}")
+        raise WorldError(
+            f"the bootstrapped system could not be imported: {imported.stderr.decode(errors='replace').strip()}"
+        )
 
 
 def remove_tree(root: Path) -> None:

@@ -69,7 +69,5 @@ def inside(container: str, script: str, stdin: bytes | str | None = None, timeou
 
 def write(container: str, path: str, content: bytes | str, mode: str = "0644") -> None:
     """Write a file of a running container in one step, with its mode from the start."""
-    script = (
-        'mkdir -p "$(dirname "$0")"; new=$(mktemp "$0.XXXXXX"); cat > "$new"; chmod "$1" "$new"; mv -f "$new" "$0"'
-    )
+    script = 'mkdir -p "$(dirname "$0")"; new=$(mktemp "$0.XXXXXX"); cat > "$new"; chmod "$1" "$new"; mv -f "$new" "$0"'
     run("docker", "exec", "-i", container, "bash", "-euc", script, path, mode, stdin=content)

@@ -1,11 +1,9 @@
 """All images of the world, each tagged with the digest of everything that goes into it."""
 
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -104,7 +102,7 @@ def _repositories() -> Path:
         with scratch("repositories") as draft:
             repositories.build_all(draft / "git")
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(draft / "git", target)
+            (draft / "git").replace(target)
     return target
 
 

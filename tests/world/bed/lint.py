@@ -3,8 +3,8 @@
 import re
 import subprocess
 import sys
-from tempfile import TemporaryDirectory
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bed import tools
 from bed.settings import SCENARIOS, WORLD
@@ -35,6 +35,11 @@ def _mypy(targets: list[str]) -> int:
     return _call([str(tools.linter("mypy")), "--config-file", str(WORLD / "mypy.ini"), *targets])
 
 
+def _as_of(script: Path, shown: str) -> str:
+    """Messages about the copy, told of the script itself."""
+    return _LINE.sub(lambda match: f"{script}:{int(match['line']) - 1}:", shown)
+
+
 def _scenario_types() -> int:
     """Each scenario by itself, as they are scripts and share no names."""
     status = 0
@@ -45,6 +50,6 @@ def _scenario_types() -> int:
             command = [str(tools.linter("mypy")), "--config-file", str(WORLD / "mypy.ini"), str(copy)]
             done = subprocess.run(command, check=False, cwd=WORLD, capture_output=True, text=True)
             status |= done.returncode
-            sys.stdout.write(_LINE.sub(lambda match: f"{script}:{int(match['line']) - 1}:", done.stdout))
+            sys.stdout.write(_as_of(script, done.stdout))
             sys.stderr.write(done.stderr)
     return status

@@ -214,7 +214,9 @@ class Machine:
                 if good(status):
                     return shown
                 if time.monotonic() > deadline:
-                    raise WorldError(f"{self.name}: no {wanted} within {timeout} s; last status {status}, output: {shown}")
+                    raise WorldError(
+                        f"{self.name}: no {wanted} within {timeout} s; last status {status}, output: {shown}"
+                    )
                 time.sleep(_PAUSE)
 
     def _idle(self, unit: str, user: str | None) -> bool:

@@ -22,7 +22,7 @@ _PROGRAMS = {
 
 
 def ensure() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036
         raise WorldError(f"Python 3.11 or newer is needed, this is {platform.python_version()}")
     if os.geteuid() != 0:
         raise WorldError("the world needs root (debootstrap, dockerd, network devices): run it with sudo")
@@ -40,7 +40,9 @@ def ensure() -> None:
 def _install(packages: list[str]) -> None:
     wanted = " ".join(packages)
     if not shutil.which("apt-get"):
-        raise WorldError(f"missing on this machine: {wanted} (Debian's names); only Debian and Ubuntu get them by themselves")
+        raise WorldError(
+            f"missing on this machine: {wanted} (Debian's names); only Debian and Ubuntu get them by themselves"
+        )
     say(f"installing {wanted}")
     noninteractive = {"DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "update", "-q", env=noninteractive)

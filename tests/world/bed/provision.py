@@ -36,8 +36,14 @@ def everything() -> None:
 
 
 def _await_services() -> None:
-    _await(INTERNET.container, "the registry answers over TLS", "curl -sf https://ghcr.io/v2/ --resolve ghcr.io:443:127.0.0.1")
-    _await(INTERNET.container, "GitHub answers", "curl -sf https://api.github.com/ --resolve api.github.com:443:127.0.0.1")
+    _await(
+        INTERNET.container,
+        "the registry answers over TLS",
+        "curl -sf https://ghcr.io/v2/ --resolve ghcr.io:443:127.0.0.1",
+    )
+    _await(
+        INTERNET.container, "GitHub answers", "curl -sf https://api.github.com/ --resolve api.github.com:443:127.0.0.1"
+    )
     _await(TAILNET.container, "Headscale answers", "curl -sf http://127.0.0.1:8080/health")
     _await(SERVER.container, "the server's dockerd answers", "docker version")
     _await(SERVER.container, "the server resolves github.com", "curl -sf https://api.github.com/")
@@ -59,9 +65,14 @@ def _introduce() -> None:
     docker.write(INTERNET.container, "/srv/github/keys/levin", public_key)
     docker.inside(SERVER.container, f"install -d -m 700 {_SECRETS}")
     docker.write(
-        SERVER.container, f"{_SECRETS}/tailnet-auth-key", _auth_key(users["devcontainer"], "--reusable --ephemeral"), "0600"
+        SERVER.container,
+        f"{_SECRETS}/tailnet-auth-key",
+        _auth_key(users["devcontainer"], "--reusable --ephemeral"),
+        "0600",
     )
-    docker.write(SERVER.container, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0600")
+    docker.write(
+        SERVER.container, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0600"
+    )
     docker.write(SERVER.container, "/etc/hatchery/config.toml", _CONFIG % json.dumps(public_key.strip()))
     _join(LAPTOP.container, "laptop", _auth_key(users["levin"], "--expiration 1h"))
 

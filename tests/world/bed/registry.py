@@ -23,7 +23,7 @@ _NAMESPACES = {
     "github-cli": "devcontainers/features",
     "tailscale": "tailscale/codespace",
 }
-_PREBUILT = {"ghcr.io/devcontainers/features/sshd:1": {}}
+_PREBUILT: dict[str, dict[str, str]] = {"ghcr.io/devcontainers/features/sshd:1": {}}
 
 
 def ensure(images: Images) -> str:
@@ -53,7 +53,9 @@ def _fill(images: Images, reference: str) -> None:
     )  # fmt: skip
     try:
         published = run("docker", "port", _CONTAINER, "5000/tcp").splitlines()[0]
-        wait_until("the registry answers", 30, ["docker", "exec", _CONTAINER, "curl", "-sf", "http://127.0.0.1:5000/v2/"])
+        wait_until(
+            "the registry answers", 30, ["docker", "exec", _CONTAINER, "curl", "-sf", "http://127.0.0.1:5000/v2/"]
+        )
         _push(images.drone, f"{published}/devcontainers/base:ubuntu")
         _push(images.nosudo, f"{published}/acme/nosudo:latest")
         _publish_features(images.server)
@@ -75,7 +77,10 @@ def _push(image: str, name: str) -> None:
 
 
 def _publish_features(server_image: str) -> None:
-    carried = {"tailscale": {"tailscaled": binaries.build(binaries.TAILSCALED)}, "github-cli": {"gh": binaries.build(binaries.GH)}}
+    carried = {
+        "tailscale": {"tailscaled": binaries.build(binaries.TAILSCALED)},
+        "github-cli": {"gh": binaries.build(binaries.GH)},
+    }
     for namespace in sorted(set(_NAMESPACES.values())):
         with scratch("features") as source:
             for name in (name for name, its in _NAMESPACES.items() if its == namespace):

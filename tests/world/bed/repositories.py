@@ -12,7 +12,10 @@ from bed.process import run
 from bed.settings import BASE_IMAGE, REPOSITORIES
 
 _PERSON = "Sarah <sarah@example.test>"
-_FEATURES = {"ghcr.io/devcontainers/features/sshd:1": {}, "ghcr.io/tailscale/codespace/tailscale": {}}
+_FEATURES: dict[str, dict[str, str]] = {
+    "ghcr.io/devcontainers/features/sshd:1": {},
+    "ghcr.io/tailscale/codespace/tailscale": {},
+}
 _PAGES = 200
 _MANY = 50
 
@@ -35,18 +38,26 @@ def build_all(target: Path) -> None:
 def _trees() -> Iterator[tuple[str, Tree]]:
     for directory in sorted(REPOSITORIES.glob("*/*")):
         files = {str(file.relative_to(directory)): file for file in sorted(directory.rglob("*")) if file.is_file()}
-        tree = {name: (0o100755 if file.stat().st_mode & 0o100 else 0o100644, file.read_bytes()) for name, file in files.items()}
+        tree = {
+            name: (0o100755 if file.stat().st_mode & 0o100 else 0o100644, file.read_bytes())
+            for name, file in files.items()
+        }
         full_name = f"{directory.parent.name}/{directory.name}"
         if full_name == "acme/site":
-            tree |= {f"pages/{page:03}.html": (0o100644, f"<p>page {page}</p>\n".encode() * 20) for page in range(_PAGES)}
+            tree |= {
+                f"pages/{page:03}.html": (0o100644, f"<p>page {page}</p>\n".encode() * 20) for page in range(_PAGES)
+            }
         yield full_name, tree
     configuration = json.dumps({"image": BASE_IMAGE, "features": _FEATURES}, indent=2).encode() + b"\n"
     for number in range(1, _MANY + 1):
         name = f"many/r{number:02}"
-        yield name, {
-            "README.md": (0o100644, f"# {name}\n".encode()),
-            ".devcontainer/devcontainer.json": (0o100644, configuration),
-        }
+        yield (
+            name,
+            {
+                "README.md": (0o100644, f"# {name}\n".encode()),
+                ".devcontainer/devcontainer.json": (0o100644, configuration),
+            },
+        )
 
 
 def _submodules(tree: Tree) -> dict[str, str]:

@@ -24,7 +24,10 @@ def run_all(wanted: list[str], verbose: bool, fresh: bool) -> int:
         # Nobody vouches for what a failed scenario leaves behind: the next one gets new machines.
         fresh = not good
         taken = f"{time.monotonic() - started:.1f} s"
-        print(f"PASS {script.stem} ({taken})" if good else f"FAIL {script.stem} ({taken}), see {_logs(script)}", flush=True)
+        print(
+            f"PASS {script.stem} ({taken})" if good else f"FAIL {script.stem} ({taken}), see {_logs(script)}",
+            flush=True,
+        )
     print(f"{len(scripts) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 

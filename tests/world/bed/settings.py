@@ -13,11 +13,12 @@ FEATURES = WORLD / "features"
 IMAGES = WORLD / "images"
 
 CACHE = Path(os.environ.get("HATCHERY_WORLD_CACHE", "~/.cache/hatchery-world")).expanduser()
-STATE = CACHE / "state"
 LOGS = CACHE / "logs"
 BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "release"))
 
-PREFIX = "hatchery-world"
+# Several worlds can stand side by side, each with a name and a network of its own.
+PREFIX = os.environ.get("HATCHERY_WORLD_NAME", "hatchery-world")
+STATE = CACHE / f"state-{PREFIX}"
 NETWORK = PREFIX
 SUBNET = ip_network(os.environ.get("HATCHERY_WORLD_SUBNET", "10.213.77.0/24"))
 
