@@ -14,17 +14,20 @@ PEERS = "tailscale status --json"
 
 
 def remove_probe() -> None:
+    """The container, its volumes, its image."""
+    probes = f"docker ps -a --filter label={LABEL}"
     server.succeed(
-        f"docker ps -aq --filter label={LABEL} | xargs -r docker rm -f",
-        f"docker volume ls -q --filter name=^{NAME}$ | xargs -r docker volume rm",
+        f"image=$({probes} --format '{{{{.Image}}}}'); volumes=$({probes} -q | xargs -r docker inspect --format "
+        "'{{range .Mounts}}{{.Name}} {{end}}'); "
+        f'{probes} -q | xargs -r docker rm -f; xargs -r docker volume rm <<< "$volumes"; '
+        f'if [ "${{image:-{IMAGE}}}" != {IMAGE} ]; then docker rmi $image; fi',
         "rm -rf /tmp/probe",
     )
 
 
 def probe(machine: Machine, address: str, port: int) -> str:
     """The first bytes that a listener says, or nothing."""
-    _, said = machine.execute(f"timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -c 7 <&3'")
-    return said
+    return machine.execute(f"timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -c 7 <&3'")[1]
 
 
 start_all()
@@ -51,7 +54,7 @@ with subtest("submodules come along"):
 
 with subtest("a machine that does not know the authority does not trust it"):
     others = "--cacert /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt --capath /nowhere"
-    status, _ = server.execute(f"curl -sf {others} https://github.com/acme/site")
+    status = server.execute(f"curl -sf {others} https://github.com/acme/site")[0]
     assert status == 60, f"curl says {status}, not 60: peer failed verification"
 
 with subtest("the registry serves images under both of its names"):
@@ -81,14 +84,12 @@ with subtest("the devcontainer CLI makes a container with both features, its wor
     result = json.loads(
         server.succeed(
             "devcontainer up --workspace-folder /tmp/probe/site --override-config /tmp/probe/override.json "
-            f"--id-label {LABEL} --no-lockfile --log-format json"
+            f"--id-label {LABEL} --no-lockfile --log-format json 2> /tmp/probe/log || (tail -n 20 /tmp/probe/log >&2; false)"
         )
     )
     assert result["outcome"] == "success" and result["remoteUser"] == "vscode", result
     server.succeed(f"docker exec -u vscode {NAME} git -C /workspaces/site status --porcelain | (! grep .)")
-    server.wait_until_succeeds(
-        f"docker exec {NAME} nc -z 127.0.0.1 2222 || docker exec {NAME} ss -Hltn | grep :2222", 20
-    )
+    server.wait_until_succeeds(f"docker exec {NAME} ss -Hltn | grep -q :2222", 20)
 
 with subtest("an ephemeral key joins it to the tailnet, and the laptop reaches it by name"):
     up = f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/tmp/key --hostname={NAME} --accept-dns=false"
@@ -105,25 +106,44 @@ with subtest("an ephemeral key joins it to the tailnet, and the laptop reaches i
 with subtest("the policy: a drone is a destination and never a source"):
     address = laptop.succeed("tailscale ip -4").strip()
     assert probe(laptop, "127.0.0.1", 22) == "SSH-2.0"
-    _, said = server.execute(f"docker exec {NAME} timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/22 && head -c 7 <&3'")
+    said = server.execute(f"docker exec {NAME} timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/22 && head -c 7 <&3'")[1]
     assert said == "", f"the drone got an answer from the laptop: {said}"
+    server.succeed(f"docker exec {NAME} curl -sf {LOGIN_SERVER}/health")
 
-with subtest("a node that is away leaves by itself"):
-    remove_probe()
-    tailnet.wait_until_succeeds(
-        f"headscale nodes list --output json | jq -e 'map(select(.given_name == \"{NAME}\")) == []'", timeout=180
+remove_probe()
+
+with subtest("a crash keeps the disk and nothing else, and Docker brings its containers back"):
+    server.succeed(
+        "echo kept > /root/kept; echo gone > /run/gone; sync",
+        f"docker run -d --name {NAME} --label {LABEL} --restart unless-stopped {IMAGE} sleep infinity",
     )
-
-with subtest("a crash keeps the disk and nothing else"):
-    server.succeed("echo kept > /root/kept; echo gone > /run/gone; sync")
     server.crash()
+    assert not server.is_up()
     server.start()
     server.wait_for_unit("docker.service")
-    server.succeed("test -e /root/kept", f"docker image inspect {IMAGE}", "rm /root/kept")
+    server.succeed("test -e /root/kept", "rm /root/kept")
     server.fail("test -e /run/gone")
+    server.wait_until_succeeds(f"docker exec {NAME} true", timeout=30)
+    server.succeed(f"docker rm -f {NAME}")
 
 with subtest("an unplugged cable cuts the network off, not the console"):
     server.block()
     server.fail("curl -s --max-time 2 https://api.github.com/")
     server.unblock()
     server.wait_until_succeeds("curl -sf --max-time 5 https://api.github.com/", timeout=30)
+
+with subtest("a node that is away leaves by itself"):
+    tailnet.wait_until_succeeds(
+        f"headscale nodes list --output json | jq -e 'map(select(.given_name == \"{NAME}\")) == []'", timeout=180
+    )
+
+with subtest("a shutdown and a reboot are orderly; the laptop is back under its address"):
+    tailnet.shutdown()
+    assert not tailnet.is_up()
+    laptop.fail(f"curl -sf --max-time 2 {LOGIN_SERVER}/health")
+    tailnet.start()
+    tailnet.wait_for_unit("headscale.service")
+    laptop.succeed("touch /run/before")
+    laptop.reboot()
+    laptop.fail("test -e /run/before")
+    laptop.wait_until_succeeds(f"tailscale ip -4 | grep -qx {address}", timeout=60)

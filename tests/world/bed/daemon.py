@@ -9,9 +9,9 @@ from pathlib import Path
 from bed import docker
 from bed.errors import WorldError
 from bed.process import run, say, succeeds, wait_until
-from bed.settings import LOGS, STATE
+from bed.settings import LOGS
 
-_PID = STATE / "dockerd.pid"
+_PID = Path("/run/hatchery-world-dockerd.pid")
 
 
 def ensure() -> None:
@@ -29,7 +29,6 @@ def ensure() -> None:
 
 def _start() -> None:
     say("no dockerd answers: starting one")
-    STATE.mkdir(parents=True, exist_ok=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / "dockerd.log").open("ab") as log:
         daemon = subprocess.Popen(
@@ -41,6 +40,9 @@ def _start() -> None:
 def stop_if_ours() -> None:
     """Stop the dockerd that `ensure` started, if it still runs under that process id."""
     if not _PID.exists():
+        return
+    if docker.answers() and run("docker", "ps", "--quiet").strip():
+        say("the dockerd that was started here stays: other containers run in it")
         return
     pid = int(_PID.read_text())
     with suppress(FileNotFoundError):

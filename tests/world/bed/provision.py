@@ -67,7 +67,7 @@ def _introduce() -> None:
     docker.write(
         SERVER.container,
         f"{_SECRETS}/tailnet-auth-key",
-        _auth_key(users["devcontainer"], "--reusable --ephemeral"),
+        _auth_key(users["devcontainer"], "--reusable --ephemeral --expiration 720h"),
         "0600",
     )
     docker.write(
@@ -88,7 +88,7 @@ def _tailnet_user(name: str) -> int:
 
 
 def _auth_key(user: int, options: str) -> str:
-    shown = json.loads(_headscale(f"preauthkeys create --user {user} --expiration 720h {options} --output json"))
+    shown = json.loads(_headscale(f"preauthkeys create --user {user} {options} --output json"))
     return str(shown["key"]) + "\n"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bed import binaries, docker
 from bed.content import digest_of_path, digest_of_text
 from bed.images import Images, copy, scratch
-from bed.process import run, say, wait_until
+from bed.process import run, say, succeeds, wait_until
 from bed.settings import FEATURES, PREFIX
 
 _CONTAINER = f"{PREFIX}-registry"
@@ -95,8 +95,16 @@ def _push_prebuilt(images: Images, name: str) -> None:
     built = f"{PREFIX}/prebuilt:{images.drone.rpartition(':')[2]}"
     with scratch("prebuilt") as source:
         (source / ".devcontainer.json").write_text(json.dumps({"image": images.drone, "features": _PREBUILT}))
+        before = _untagged()
         _with_cli(images.server, source, "build", "--workspace-folder", "/source", "--image-name", built)
     _push(built, name)
+    # What the CLI leaves behind in the host's Docker.
+    for image in ("dev_container_feature_content_temp", *sorted(_untagged() - before)):
+        succeeds("docker", "rmi", image)
+
+
+def _untagged() -> set[str]:
+    return set(run("docker", "images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
 
 
 def _with_cli(server_image: str, source: Path, *arguments: str) -> None:

@@ -73,5 +73,5 @@ def _run(script: Path, verbose: bool) -> bool:
 def _keep_journals(logs: Path) -> None:
     for spec in MACHINES:
         if docker.state(spec.container) == "running":
-            journal = docker.inside(spec.container, "journalctl --no-pager --boot --output short-precise")
+            journal = docker.inside(spec.container, "journalctl --no-pager --output short-precise")
             (logs / f"{spec.name}.journal").write_text(journal)

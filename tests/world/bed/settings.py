@@ -16,10 +16,11 @@ CACHE = Path(os.environ.get("HATCHERY_WORLD_CACHE", "~/.cache/hatchery-world")).
 LOGS = CACHE / "logs"
 BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "release"))
 
-# Several worlds can stand side by side, each with a name and a network of its own.
-PREFIX = os.environ.get("HATCHERY_WORLD_NAME", "hatchery-world")
-STATE = CACHE / f"state-{PREFIX}"
-NETWORK = PREFIX
+# Several worlds can stand side by side, each with a name and a network of its own; they share images.
+PREFIX = "hatchery-world"
+NAME = os.environ.get("HATCHERY_WORLD_NAME", PREFIX)
+STATE = CACHE / f"state-{NAME}"
+NETWORK = NAME
 SUBNET = ip_network(os.environ.get("HATCHERY_WORLD_SUBNET", "10.213.77.0/24"))
 
 TAIL_DOMAIN = "tail.example.test"
@@ -56,11 +57,11 @@ class MachineSpec:
 
     @property
     def container(self) -> str:
-        return f"{PREFIX}-{self.name}"
+        return f"{NAME}-{self.name}"
 
 
 INTERNET = MachineSpec("internet", 2)
 TAILNET = MachineSpec("tailnet", 3)
-SERVER = MachineSpec("server", 4, ((f"{PREFIX}-server-docker", "/var/lib/docker"),))
+SERVER = MachineSpec("server", 4, ((f"{NAME}-server-docker", "/var/lib/docker"),))
 LAPTOP = MachineSpec("laptop", 5)
 MACHINES = (INTERNET, TAILNET, SERVER, LAPTOP)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bed import authority, daemon, debian, docker, images, install, machines, prerequisites, provision, registry
 from bed.errors import WorldError
-from bed.process import run, say
+from bed.process import run, say, succeeds
 from bed.settings import CACHE, INTERNET, LAPTOP, MACHINES, PREFIX, SERVER, STATE, TAILNET, MachineSpec
 
 _READY = STATE / "ready"  # which images the machines that stand were completed from
@@ -19,6 +19,7 @@ _READY = STATE / "ready"  # which images the machines that stand were completed 
 def up(fresh: bool = False) -> None:
     """Bring up all four machines: those that stand are kept, half-made ones are made anew."""
     with _alone():
+        STATE.mkdir(parents=True, exist_ok=True)
         prerequisites.ensure()
         daemon.ensure()
         authority.ensure()
@@ -87,8 +88,9 @@ def _boot() -> None:
 
 def _remove_images() -> None:
     shown = run("docker", "images", "--filter", f"reference={PREFIX}/*", "--format", "{{.Repository}}:{{.Tag}}")
-    for reference in shown.split():
-        run("docker", "rmi", "--force", reference)
+    kept = [reference for reference in shown.split() if not succeeds("docker", "rmi", reference)]
+    if kept:
+        say(f"left, because containers use them: {', '.join(kept)}")
 
 
 def _clear_scratch() -> None:
@@ -100,7 +102,7 @@ def _clear_scratch() -> None:
 def _alone() -> Iterator[None]:
     """One at a time: the lock goes with the process, however that ends."""
     lock_path = Path("/run/hatchery-world.lock") if os.geteuid() == 0 else CACHE / "lock"
-    STATE.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with lock_path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
