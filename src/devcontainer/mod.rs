@@ -1,1 +1,31 @@
 //! A repository's devcontainer.json, and the CLI that runs it.
+//!
+//! A repository's configuration is a stranger's code, part of which would run on this server.
+//! So the devcontainer CLI never sees it: [`Repository::read`] holds it against an allow list,
+//! and [`Repository::prepare`] writes an own configuration from what passed. Nothing in these
+//! two speaks to Docker or the network.
+
+mod build;
+mod checkout;
+mod compose;
+mod document;
+pub mod features;
+mod gate;
+mod jsonc;
+mod local_feature;
+mod locate;
+mod metadata;
+mod mounts;
+mod overrides;
+pub mod policy;
+mod repository;
+mod run_args;
+mod variables;
+mod verdict;
+mod workspace;
+mod yaml;
+
+pub use locate::locate;
+pub use metadata::{LABEL as METADATA_LABEL, SOCKETS_TARGET, check_metadata, parse_metadata};
+pub use overrides::{ComposeProject, ImageFacts, Prepared, Seat};
+pub use repository::Repository;

@@ -1,0 +1,191 @@
+//! `build` and its predecessors: a Dockerfile and a context of the repository.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::checkout::{BadPath, Checkout};
+use super::document::Node;
+use super::policy;
+use super::verdict::Gate;
+
+/// Where a devcontainer.json or compose file is and what it belongs to.
+pub struct Place<'a> {
+    /// The checkout.
+    pub checkout: &'a Checkout,
+    /// The directory that relative paths are seen from.
+    pub base: &'a Path,
+}
+
+pub(super) const OUTSIDE: &str = "it leads out of the repository: what is there is this server's";
+
+impl Place<'_> {
+    /// An absolute path for one of the repository's, which exists.
+    pub fn path(&self, node: &Node, property: &str, gate: &mut Gate) -> Option<String> {
+        let Some(text) = node.as_text() else {
+            gate.wrong(node, property, "a path");
+            return None;
+        };
+        let root = self.checkout.root().to_str().unwrap_or_default();
+        let text = text.replace("${localWorkspaceFolder}", root);
+        let found = match self.checkout.inside(self.base, &text) {
+            Ok(found) => found,
+            Err(BadPath::Missing) => {
+                gate.wrong(
+                    node,
+                    property,
+                    &format!("there: {text:.200} is not in the repository"),
+                );
+                return None;
+            }
+            Err(BadPath::Outside) => {
+                if !gate.refuse(node, property, OUTSIDE) {
+                    return None;
+                }
+                self.checkout.lexical(self.base, &text)
+            }
+        };
+        let text = found.to_str().map(str::to_owned);
+        if text.is_none() {
+            gate.wrong(node, property, "a path in UTF-8");
+        }
+        text
+    }
+}
+
+/// Reads `build`, or the older `dockerFile` and `context` in its shape.
+pub fn read(node: &Node, property: &str, place: &Place<'_>, gate: &mut Gate) -> Map<String, Value> {
+    let mut out = Map::new();
+    if !node.is_map() {
+        gate.wrong(node, property, "an object");
+        return out;
+    }
+    for (key, value) in node.properties() {
+        let name = format!("{property}.{key:.80}");
+        match key.as_str() {
+            "dockerfile" => {
+                if let Some(path) = place.path(value, &name, gate) {
+                    let folder = Path::new(&path).parent().and_then(Path::to_str);
+                    // The CLI takes the Dockerfile's directory where there is no context.
+                    out.entry("context").or_insert(json!(folder));
+                    out.insert("dockerfile".into(), json!(path));
+                }
+            }
+            "context" => {
+                if let Some(path) = place.path(value, &name, gate) {
+                    out.insert("context".into(), json!(path));
+                }
+            }
+            "args" => {
+                out.insert("args".into(), args(value, &name, gate));
+            }
+            "target" => match value.as_text() {
+                Some(text) if policy::is_name(text) => {
+                    out.insert("target".into(), json!(text));
+                }
+                _ => gate.wrong(value, &name, "the name of a stage"),
+            },
+            "cacheFrom" => {
+                let images = cache_from(value, &name, gate);
+                out.insert("cacheFrom".into(), images);
+            }
+            "options" => {
+                out.insert("options".into(), json!(options(value, &name, gate)));
+            }
+            _ => {
+                if gate.refuse(value, &name, "hatchery does not know this property") {
+                    out.insert(key.clone(), value.to_value());
+                }
+            }
+        }
+    }
+    out
+}
+
+fn args(node: &Node, property: &str, gate: &mut Gate) -> Value {
+    let mut out = Map::new();
+    for (key, value) in node.properties() {
+        match value.as_scalar() {
+            Some(text) if !key.contains('=') => {
+                out.insert(key.clone(), Value::String(text));
+            }
+            _ => gate.wrong(value, &format!("{property}.{key:.80}"), "a text"),
+        }
+    }
+    if !node.is_map() {
+        gate.wrong(node, property, "an object");
+    }
+    Value::Object(out)
+}
+
+/// Images only: `type=local,src=…` would read this server's files.
+pub(super) fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
+    let single = std::slice::from_ref(node);
+    let list = if node.is_list() {
+        node.elements()
+    } else {
+        single
+    };
+    let mut out = Vec::new();
+    for element in list {
+        match element.as_text() {
+            Some(text) if policy::is_image(text) => out.push(json!(text)),
+            _ => {
+                if gate.refuse(element, property, "only an image can be a cache") {
+                    out.push(element.to_value());
+                }
+            }
+        }
+    }
+    Value::Array(out)
+}
+
+/// Flags for `docker build`.
+fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut rest = node.elements().iter();
+    if !node.is_list() {
+        gate.wrong(node, property, "a list of texts");
+    }
+    while let Some(element) = rest.next() {
+        let Some(text) = element.as_text() else {
+            gate.wrong(element, property, "a list of texts");
+            continue;
+        };
+        let (flag, attached) = match text.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (text, None),
+        };
+        match flag {
+            "--no-cache" | "--pull" | "--force-rm" => out.push(text.to_owned()),
+            "--platform" | "--label" | "--build-arg" | "--shm-size" | "--ulimit" | "--add-host"
+            | "--progress" | "--network" => {
+                let value = attached.or_else(|| rest.next().and_then(Node::as_text));
+                let whole = format!("{flag}={}", value.unwrap_or_default());
+                let why = match (flag, value) {
+                    (_, None) => Some("its value is missing"),
+                    ("--network", Some("default" | "none")) => None,
+                    ("--network", Some(_)) => Some("a build has no part of this server's network"),
+                    ("--build-arg", Some(arg)) if !arg.contains('=') => {
+                        Some("this server's environment is not the repository's")
+                    }
+                    ("--label", Some(label)) if policy::is_reserved_label(label) => {
+                        Some("this label says which drone it is")
+                    }
+                    _ => None,
+                };
+                if why.is_none_or(|why| {
+                    gate.refuse_text(element.line, property, &format!("{whole:?}"), why)
+                }) {
+                    out.push(whole);
+                }
+            }
+            _ => {
+                if gate.refuse(element, property, "hatchery does not know this flag") {
+                    out.push(text.to_owned());
+                }
+            }
+        }
+    }
+    out
+}

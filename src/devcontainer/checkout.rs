@@ -1,0 +1,147 @@
+//! The checkout on disk: a stranger's tree. Nothing outside it is ever read through it.
+
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Code, Error, Result, host_io};
+
+/// The largest file of a repository's configuration that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// A clone of the repository, its path free of symlinks.
+#[derive(Debug, Clone)]
+pub struct Checkout {
+    root: PathBuf,
+}
+
+/// Why a path of the repository cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadPath {
+    /// Nothing is there.
+    Missing,
+    /// It leads out of the checkout, by `..`, from the root or over a symlink.
+    Outside,
+}
+
+impl Checkout {
+    /// The checkout at this path.
+    pub fn open(path: &Path) -> Result<Self> {
+        let root = path
+            .canonicalize()
+            .map_err(|error| host_io("read", path, error))?;
+        Ok(Self { root })
+    }
+
+    /// Its path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `path`, seen from the directory `base`, without symlinks; it exists and is inside.
+    pub fn inside(&self, base: &Path, path: &str) -> std::result::Result<PathBuf, BadPath> {
+        if path.contains('\0') {
+            return Err(BadPath::Missing);
+        }
+        // What is not there may still lead outside.
+        let lexical = self.lexical(base, path);
+        match base.join(path).canonicalize() {
+            Ok(found) if found.starts_with(&self.root) => Ok(found),
+            Err(_) if lexical.starts_with(&self.root) => Err(BadPath::Missing),
+            Ok(_) | Err(_) => Err(BadPath::Outside),
+        }
+    }
+
+    /// `path`, seen from `base`, with `.` and `..` taken as written.
+    pub fn lexical(&self, base: &Path, path: &str) -> PathBuf {
+        let mut out = PathBuf::new();
+        for part in base.join(path).components() {
+            match part {
+                Component::ParentDir => {
+                    out.pop();
+                }
+                Component::CurDir => {}
+                other => out.push(other),
+            }
+        }
+        out
+    }
+
+    /// The path as a person in the repository writes it.
+    pub fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    }
+
+    /// The text of a file that [`Self::inside`] gave.
+    pub fn read(&self, path: &Path) -> Result<String> {
+        let shown = self.shown(path);
+        let wrong = |what: &str| {
+            Error::new(Code::DevcontainerInvalid, format!("{shown}: {what}"))
+                .hint("correct it in the repository")
+        };
+        // A pipe or a device would block or never end.
+        if !path.is_file() {
+            return Err(wrong("is not a file"));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+            .map_err(|error| host_io("read", path, error))?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(wrong("is larger than 1 MiB"));
+        }
+        String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_inside_whatever_it_is_made_of() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("site");
+        std::fs::create_dir_all(root.join("dir")).unwrap();
+        std::fs::write(root.join("dir/file"), "x").unwrap();
+        std::fs::write(parent.path().join("secret"), "x").unwrap();
+        std::os::unix::fs::symlink("../../secret", root.join("dir/link")).unwrap();
+        std::os::unix::fs::symlink("file", root.join("dir/good")).unwrap();
+        let checkout = Checkout::open(&root).unwrap();
+        let base = checkout.root().join("dir");
+        for (path, expected) in [
+            ("file", Ok("dir/file")),
+            ("good", Ok("dir/file")),
+            ("../dir/./file", Ok("dir/file")),
+            ("..", Ok("")),
+            ("absent", Err(BadPath::Missing)),
+            ("link", Err(BadPath::Outside)),
+            ("../..", Err(BadPath::Outside)),
+            ("../../secret", Err(BadPath::Outside)),
+            ("../../absent", Err(BadPath::Outside)),
+            ("/etc/passwd", Err(BadPath::Outside)),
+            ("file\0", Err(BadPath::Missing)),
+        ] {
+            let found = checkout.inside(&base, path);
+            assert_eq!(
+                found,
+                expected.map(|path| checkout.root().join(path)),
+                "{path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_small_text_files_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let checkout = Checkout::open(root.path()).unwrap();
+        std::fs::write(checkout.root().join("big"), vec![b'x'; 1024 * 1024 + 1]).unwrap();
+        std::fs::write(checkout.root().join("latin"), [0xe9]).unwrap();
+        for name in ["big", "latin", "."] {
+            let error = checkout.read(&checkout.root().join(name)).unwrap_err();
+            assert_eq!(error.code(), Code::DevcontainerInvalid, "{name}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The one compose file that hatchery hands to compose. It is JSON, which is YAML, and without a
+//! `version`, which both compose 1.29 and 2 take as the current specification.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{Project, WORKSPACE};
+use crate::config::Config;
+use crate::devcontainer::metadata::SOCKETS_TARGET;
+use crate::drone::DroneName;
+
+/// What a project is bound to when its file is written.
+pub struct Emission<'a> {
+    /// The drone's name: its container's and its host's.
+    pub drone: &'a DroneName,
+    /// Limits, hosts, the tailnet.
+    pub config: &'a Config,
+    /// The volume that holds the clone.
+    pub volume: &'a str,
+    /// Where it is mounted in the drone's service.
+    pub target: &'a str,
+    /// The loopback port that leads to the drone's sshd.
+    pub ssh_port: Option<u16>,
+    /// The directory of the drone's sockets.
+    pub sockets: Option<&'a Path>,
+}
+
+/// sshd's port in a drone.
+pub(crate) const SSHD_PORT: u16 = 2222;
+
+impl Project {
+    /// The whole compose file.
+    pub fn emit(&self, with: &Emission<'_>) -> Value {
+        let mut services = Map::new();
+        for (name, service) in &self.services {
+            let mut service = service.as_object().cloned().unwrap_or_default();
+            // What the repository says holds no variables any more.
+            escape(&mut service);
+            limit(&mut service, with.config);
+            service.entry("restart").or_insert(json!("unless-stopped"));
+            services.insert(name.clone(), Value::Object(service));
+        }
+        self.seat(&mut services, with);
+        let mut volumes = self.volumes.clone();
+        for service in services.values() {
+            for mount in service
+                .get("volumes")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                if mount["type"] == "volume"
+                    && let Some(name) = mount["source"].as_str()
+                {
+                    volumes.entry(name).or_insert(json!({}));
+                }
+            }
+        }
+        volumes.insert(
+            WORKSPACE.into(),
+            json!({"external": true, "name": with.volume}),
+        );
+        let mut networks = self.networks.clone();
+        for service in services.values() {
+            for name in service
+                .get("networks")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flat_map(Map::keys)
+            {
+                if name != "default" {
+                    networks.entry(name).or_insert(json!({}));
+                }
+            }
+        }
+        let mut file = json!({"services": services, "volumes": volumes});
+        if !networks.is_empty() {
+            file["networks"] = Value::Object(networks);
+        }
+        file
+    }
+
+    /// Makes the drone's service the drone, and gives its network to whoever holds it.
+    fn seat(&self, services: &mut Map<String, Value>, with: &Emission<'_>) {
+        if let Some(drone) = services
+            .get_mut(&self.service)
+            .and_then(Value::as_object_mut)
+        {
+            drone.insert("container_name".into(), json!(with.drone));
+            drone.insert("restart".into(), json!("unless-stopped"));
+            // Without sudo in the image nobody else can start sshd and tailscaled.
+            drone.insert("user".into(), json!("root"));
+            if with.config.tailnet.is_some() {
+                append(drone, "devices", json!("/dev/net/tun:/dev/net/tun"));
+            }
+            let workspace = json!({"type": "volume", "source": WORKSPACE, "target": with.target});
+            put_mount(drone, workspace);
+            if let Some(sockets) = with.sockets {
+                put_mount(
+                    drone,
+                    json!({
+                        "type": "bind",
+                        "source": sockets,
+                        "target": SOCKETS_TARGET,
+                        "read_only": true,
+                        "bind": {"create_host_path": false},
+                    }),
+                );
+            }
+            if self.network_of != self.service {
+                // Docker refuses these beside another container's network.
+                for key in [
+                    "hostname",
+                    "extra_hosts",
+                    "dns",
+                    "dns_search",
+                    "links",
+                    "expose",
+                ] {
+                    drone.remove(key);
+                }
+            }
+        }
+        if let Some(holder) = services
+            .get_mut(&self.network_of)
+            .and_then(Value::as_object_mut)
+        {
+            holder.insert("hostname".into(), json!(with.drone));
+            for host in &with.config.docker.extra_hosts {
+                append(holder, "extra_hosts", json!(host));
+            }
+            if let Some(port) = with.ssh_port {
+                append(
+                    holder,
+                    "ports",
+                    json!(format!("127.0.0.1:{port}:{SSHD_PORT}")),
+                );
+            }
+        }
+    }
+}
+
+fn limit(service: &mut Map<String, Value>, config: &Config) {
+    let limits = &config.limits;
+    service.insert("mem_limit".into(), json!(limits.memory.as_u64()));
+    service.insert("cpus".into(), json!(limits.cpus));
+    service.insert("pids_limit".into(), json!(limits.pids));
+}
+
+fn append(service: &mut Map<String, Value>, key: &str, value: Value) {
+    let list = service.entry(key).or_insert(json!([]));
+    if let Some(list) = list.as_array_mut() {
+        list.push(value);
+    }
+}
+
+/// Adds a mount in place of whatever stands at its target.
+fn put_mount(service: &mut Map<String, Value>, mount: Value) {
+    let list = service.entry("volumes").or_insert(json!([]));
+    if let Some(list) = list.as_array_mut() {
+        list.retain(|before| before["target"] != mount["target"]);
+        list.push(mount);
+    }
+}
+
+/// Compose interpolates every text once more.
+fn escape(map: &mut Map<String, Value>) {
+    map.values_mut().for_each(escape_value);
+}
+
+fn escape_value(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Array(list) => list.iter_mut().for_each(escape_value),
+        Value::Object(map) => escape(map),
+        _ => {}
+    }
+}

@@ -1,0 +1,424 @@
+//! The allow list for one service of a compose file. What passes is in one form for each key
+//! (objects for environments, long mounts), so that files can be merged.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::interpolate::Variables;
+use super::volumes;
+use crate::devcontainer::build::{self, Place};
+use crate::devcontainer::document::{Data, Node};
+use crate::devcontainer::policy::{self, Judgement};
+use crate::devcontainer::verdict::Gate;
+use crate::devcontainer::workspace::Root;
+
+/// A workspace that a service mounts.
+#[derive(Debug, Clone)]
+pub struct Mounted {
+    /// The service.
+    pub service: String,
+    /// What of the checkout.
+    pub root: Root,
+    /// Where in the service.
+    pub target: String,
+    /// The file that says so.
+    pub file: String,
+    /// Where it says so.
+    pub node: Node,
+}
+
+/// What a service is read with.
+pub struct Reader<'a> {
+    /// The directory of the first compose file.
+    pub place: Place<'a>,
+    /// Variables for names without a value.
+    pub variables: &'a Variables,
+    /// Every workspace that was met.
+    pub mounted: Vec<Mounted>,
+    /// The file that is read, for [`Mounted`].
+    pub file: String,
+}
+
+const LIMIT: &str = "the drone's limits are the configuration's";
+const OURS: &str = "hatchery sets it itself";
+const HOST: &str = "it hands over a part of this server";
+
+impl Reader<'_> {
+    /// Reads the service of this name.
+    pub fn read(&mut self, name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
+        let mut out = Map::new();
+        for (key, value) in node.properties() {
+            let property = format!("services.{name}.{key:.80}");
+            if matches!(value.data, Data::Null) || key.starts_with("x-") {
+                continue;
+            }
+            if let Some(passed) = self.key(name, key, value, &property, gate) {
+                out.insert(key.clone(), passed);
+            }
+        }
+        out
+    }
+
+    fn key(
+        &mut self,
+        service: &str,
+        key: &str,
+        node: &Node,
+        property: &str,
+        gate: &mut Gate,
+    ) -> Option<Value> {
+        match key {
+            "command" | "entrypoint" | "healthcheck" | "working_dir" | "stop_grace_period"
+            | "stop_signal" | "shm_size" | "init" | "platform" | "stdin_open" | "tty"
+            | "domainname" | "hostname" | "ulimits" | "group_add" | "cap_drop" => {
+                Some(healthcheck_known(key, node.to_value()))
+            }
+            "expose" | "profiles" | "links" | "dns" | "dns_search" | "tmpfs" => Some(listed(node)),
+            "extra_hosts" => Some(hosts(node)),
+            "image" => match node.as_text() {
+                Some(text) if policy::is_image(text) => Some(json!(text)),
+                _ => {
+                    gate.wrong(node, property, "the name of an image");
+                    None
+                }
+            },
+            "build" => Some(self.build(node, property, gate)),
+            "environment" => Some(self.environment(node, property, gate)),
+            "labels" => Some(labels(node, property, gate)),
+            "env_file" => Some(self.env_files(node, property, gate)),
+            "depends_on" => Some(depends_on(node)),
+            "networks" => networks(node, property, gate),
+            "network_mode" => network_mode(node, property, gate),
+            "volumes" => {
+                let list = node.elements().iter();
+                let read: Vec<Value> = list
+                    .filter_map(|mount| volumes::read(self, service, mount, property, gate))
+                    .collect();
+                Some(Value::Array(read))
+            }
+            "restart" => match node.as_scalar().as_deref() {
+                Some("no" | "false") => Some(json!("no")),
+                Some(text) => Some(json!(text)),
+                None => None,
+            },
+            "user" => match node.as_scalar() {
+                Some(text) if policy::is_user(&text) => Some(json!(text)),
+                _ => {
+                    gate.leave_out(node.line, property, "it is not a user");
+                    None
+                }
+            },
+            "cap_add" => judged(node, property, gate, policy::capability),
+            "security_opt" => judged(node, property, gate, policy::security_opt),
+            _ => other(key, node, property, gate),
+        }
+    }
+
+    fn build(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
+        if node.as_text().is_some() {
+            let context = self.place.path(node, property, gate);
+            return json!({"context": context});
+        }
+        let mut out = Map::new();
+        // The Dockerfile is seen from the context.
+        let context = node.get("context").map_or_else(
+            || self.place.base.to_str().map(str::to_owned),
+            |context| {
+                self.place
+                    .path(context, &format!("{property}.context"), gate)
+            },
+        );
+        let Some(context) = context else {
+            return Value::Null;
+        };
+        for (key, value) in node.properties() {
+            let name = format!("{property}.{key:.80}");
+            match key.as_str() {
+                "context" => {}
+                "dockerfile" => {
+                    let place = Place {
+                        checkout: self.place.checkout,
+                        base: Path::new(&context),
+                    };
+                    out.insert(key.clone(), json!(place.path(value, &name, gate)));
+                }
+                "args" => {
+                    out.insert(key.clone(), self.environment(value, &name, gate));
+                }
+                "labels" => {
+                    out.insert(key.clone(), labels(value, &name, gate));
+                }
+                "target" | "shm_size" => {
+                    out.insert(key.clone(), value.to_value());
+                }
+                "cache_from" => {
+                    out.insert(key.clone(), build::cache_from(value, &name, gate));
+                }
+                "network" if matches!(value.as_text(), Some("none" | "default")) => {
+                    out.insert(key.clone(), value.to_value());
+                }
+                _ => {
+                    if gate.refuse(
+                        value,
+                        &name,
+                        "hatchery does not know this property of a build",
+                    ) {
+                        out.insert(key.clone(), value.to_value());
+                    }
+                }
+            }
+        }
+        out.insert("context".into(), json!(context));
+        Value::Object(out)
+    }
+
+    /// An object or a list of `NAME=value`; a name alone takes its value from `.env`.
+    fn environment(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
+        let mut out = Map::new();
+        for (name, value) in pairs(node) {
+            match value {
+                Some(value) => {
+                    out.insert(name, json!(value));
+                }
+                None => match self.variables.get(&name) {
+                    Some(value) => {
+                        out.insert(name, json!(value));
+                    }
+                    None => gate.leave_out(
+                        node.line,
+                        &format!("{property}.{name:.80}"),
+                        "this server's environment is not the repository's",
+                    ),
+                },
+            }
+        }
+        Value::Object(out)
+    }
+
+    fn env_files(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
+        let single = std::slice::from_ref(node);
+        let list = if node.is_list() {
+            node.elements()
+        } else {
+            single
+        };
+        let mut out = Vec::new();
+        for file in list {
+            let path = file.get("path").unwrap_or(file);
+            let optional = file
+                .get("required")
+                .is_some_and(|required| required.data == Data::Bool(false));
+            let there = path.as_text().is_some_and(|text| {
+                self.place.checkout.inside(self.place.base, text)
+                    != Err(super::super::checkout::BadPath::Missing)
+            });
+            if optional && !there {
+                continue;
+            }
+            if let Some(path) = self.place.path(path, property, gate) {
+                out.push(json!(path));
+            }
+        }
+        Value::Array(out)
+    }
+}
+
+/// Keys that are left out or refused.
+fn other(key: &str, node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    let left_out = match key {
+        "ports" => "every port of the drone is reachable over the tailnet, none on this server",
+        "container_name" | "pull_policy" | "attach" | "develop" | "scale" => OURS,
+        "mem_limit" | "memswap_limit" | "mem_reservation" | "mem_swappiness" | "cpus"
+        | "cpu_count" | "cpu_percent" | "cpu_shares" | "cpu_period" | "cpu_quota" | "cpuset"
+        | "pids_limit" | "oom_kill_disable" => LIMIT,
+        "privileged" | "read_only" if node.is_off() => return None,
+        "read_only" => "hatchery puts files of its own into the drone",
+        _ => {
+            let why = match key {
+                "privileged" => "root in the service would be root on this server",
+                "extends" | "configs" | "secrets" => {
+                    gate.refuse_always(
+                        node,
+                        property,
+                        "hatchery does not follow it; write out what it brings",
+                    );
+                    return None;
+                }
+                "pid"
+                | "ipc"
+                | "uts"
+                | "userns_mode"
+                | "cgroup"
+                | "cgroup_parent"
+                | "devices"
+                | "device_cgroup_rules"
+                | "gpus"
+                | "deploy"
+                | "volumes_from"
+                | "runtime"
+                | "logging"
+                | "sysctls"
+                | "external_links"
+                | "blkio_config" => HOST,
+                _ => "hatchery does not know this key",
+            };
+            return gate.refuse(node, property, why).then(|| node.to_value());
+        }
+    };
+    gate.leave_out(node.line, property, left_out);
+    None
+}
+
+/// Compose 1.29 takes no other key of a health check.
+fn healthcheck_known(key: &str, mut value: Value) -> Value {
+    if key == "healthcheck"
+        && let Some(map) = value.as_object_mut()
+    {
+        map.retain(|key, _| {
+            matches!(
+                key.as_str(),
+                "test" | "interval" | "timeout" | "retries" | "start_period" | "disable"
+            )
+        });
+    }
+    value
+}
+
+fn listed(node: &Node) -> Value {
+    let single = std::slice::from_ref(node);
+    let list = if node.is_list() {
+        node.elements()
+    } else {
+        single
+    };
+    Value::Array(
+        list.iter()
+            .filter_map(Node::as_scalar)
+            .map(Value::String)
+            .collect(),
+    )
+}
+
+/// `NAME=value` in a list, or an object; a name without a value has `None`.
+fn pairs(node: &Node) -> Vec<(String, Option<String>)> {
+    let listed = node
+        .elements()
+        .iter()
+        .filter_map(Node::as_scalar)
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text, None),
+        });
+    let mapped = node
+        .properties()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_scalar()));
+    listed.chain(mapped).collect()
+}
+
+fn hosts(node: &Node) -> Value {
+    let list = pairs(node).into_iter().map(|(name, value)| match value {
+        Some(address) => format!("{name}:{address}"),
+        None => name,
+    });
+    Value::Array(list.map(Value::String).collect())
+}
+
+fn labels(node: &Node, property: &str, gate: &mut Gate) -> Value {
+    let mut out = Map::new();
+    for (name, value) in pairs(node) {
+        if policy::is_reserved_label(&name) {
+            gate.refuse_text(
+                node.line,
+                property,
+                &format!("{name:?}"),
+                "this label says which drone it is",
+            );
+        } else {
+            out.insert(name, json!(value.unwrap_or_default()));
+        }
+    }
+    Value::Object(out)
+}
+
+fn depends_on(node: &Node) -> Value {
+    let mut out = Map::new();
+    for name in node.elements().iter().filter_map(Node::as_text) {
+        out.insert(name.to_owned(), json!({"condition": "service_started"}));
+    }
+    for (name, how) in node.properties() {
+        let condition = how.get("condition").and_then(Node::as_text);
+        out.insert(
+            name.clone(),
+            json!({"condition": condition.unwrap_or("service_started")}),
+        );
+    }
+    Value::Object(out)
+}
+
+fn networks(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    let mut out = Map::new();
+    for name in node.elements().iter().filter_map(Node::as_text) {
+        out.insert(name.to_owned(), Value::Null);
+    }
+    for (name, settings) in node.properties() {
+        let mut kept = Map::new();
+        for (key, value) in settings.properties() {
+            match key.as_str() {
+                "aliases" => drop(kept.insert(key.clone(), listed(value))),
+                "priority" => {}
+                _ => {
+                    if gate.refuse(
+                        value,
+                        &format!("{property}.{name:.80}.{key:.80}"),
+                        "addresses are Docker's to give",
+                    ) {
+                        kept.insert(key.clone(), value.to_value());
+                    }
+                }
+            }
+        }
+        out.insert(
+            name.clone(),
+            if kept.is_empty() {
+                Value::Null
+            } else {
+                kept.into()
+            },
+        );
+    }
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
+fn network_mode(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    let text = node.as_text().unwrap_or_default();
+    let fits = text == "none" || text.strip_prefix("service:").is_some_and(policy::is_name);
+    (fits
+        || gate.refuse(
+            node,
+            property,
+            "only a service of the same project can share its network",
+        ))
+    .then(|| node.to_value())
+}
+
+fn judged(
+    node: &Node,
+    property: &str,
+    gate: &mut Gate,
+    judge: fn(&str) -> Judgement,
+) -> Option<Value> {
+    let mut out = Vec::new();
+    for element in node.elements() {
+        match element
+            .as_text()
+            .map_or(Judgement::Refuse("this is not a text"), judge)
+        {
+            Judgement::Drop(why) if !gate.trusted() => gate.leave_out(element.line, property, why),
+            Judgement::Refuse(why) if !gate.refuse(element, property, why) => {}
+            _ => out.push(element.to_value()),
+        }
+    }
+    (!out.is_empty()).then_some(Value::Array(out))
+}

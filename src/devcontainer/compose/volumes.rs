@@ -1,0 +1,175 @@
+//! The volumes of a service: the project's own, memory, or the workspace.
+
+use serde_json::{Map, Value, json};
+
+use super::service::{Mounted, Reader};
+use crate::devcontainer::document::{Data, Node};
+use crate::devcontainer::policy;
+use crate::devcontainer::verdict::Gate;
+use crate::devcontainer::workspace::Root;
+
+/// The name in our compose file of the volume that holds the clone.
+pub const WORKSPACE: &str = "hatchery-workspace";
+
+const NO_BIND: &str = "it would mount this server's files into the service";
+
+/// A mount in one form, whichever it was written in.
+#[derive(Default)]
+struct Written {
+    kind: String,
+    source: String,
+    target: String,
+    read_only: bool,
+    no_copy: bool,
+    size: Option<Value>,
+}
+
+/// Reads one mount of a service into compose's long form.
+pub fn read(
+    reader: &mut Reader<'_>,
+    service: &str,
+    node: &Node,
+    property: &str,
+    gate: &mut Gate,
+) -> Option<Value> {
+    let written = match node.as_text() {
+        Some(text) => short(text),
+        None => long(node),
+    };
+    let written = match written {
+        Ok(written) => written,
+        Err(why) => return gate.refuse(node, property, why).then(|| node.to_value()),
+    };
+    if !policy::is_target(&written.target) || policy::is_reserved_target(&written.target) {
+        let why = "the target is not an absolute path that is free";
+        return gate.refuse(node, property, why).then(|| node.to_value());
+    }
+    match written.kind.as_str() {
+        "tmpfs" => {
+            let mut out = json!({"type": "tmpfs", "target": written.target});
+            if let Some(size) = written.size {
+                out["tmpfs"] = json!({"size": size});
+            }
+            Some(out)
+        }
+        "bind" => bind(reader, service, node, property, &written, gate),
+        _ => {
+            let name = written.source.as_str();
+            if name == WORKSPACE || !(name.is_empty() || policy::is_name(name)) {
+                return gate
+                    .refuse(node, property, "this is not the name of a volume")
+                    .then(|| node.to_value());
+            }
+            Some(mount("volume", name, &written))
+        }
+    }
+}
+
+fn bind(
+    reader: &mut Reader<'_>,
+    service: &str,
+    node: &Node,
+    property: &str,
+    written: &Written,
+    gate: &mut Gate,
+) -> Option<Value> {
+    let checkout = reader.place.checkout;
+    let path = checkout.lexical(reader.place.base, &written.source);
+    if let Some(root) = Root::of(&path, checkout) {
+        reader.mounted.push(Mounted {
+            service: service.to_owned(),
+            root,
+            target: written.target.clone(),
+            file: reader.file.clone(),
+            node: node.clone(),
+        });
+        return Some(mount("volume", WORKSPACE, written));
+    }
+    gate.refuse(node, property, NO_BIND)
+        .then(|| mount("bind", &path.to_string_lossy(), written))
+}
+
+fn mount(kind: &str, source: &str, written: &Written) -> Value {
+    let mut out = Map::new();
+    out.insert("type".into(), json!(kind));
+    if !source.is_empty() {
+        out.insert("source".into(), json!(source));
+    }
+    out.insert("target".into(), json!(written.target));
+    if written.read_only {
+        out.insert("read_only".into(), json!(true));
+    }
+    if written.no_copy {
+        out.insert("volume".into(), json!({"nocopy": true}));
+    }
+    Value::Object(out)
+}
+
+/// `[source:]target[:mode]`
+fn short(text: &str) -> Result<Written, &'static str> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, mode) = match parts.as_slice() {
+        [target] => ("", *target, ""),
+        [source, target] => (*source, *target, ""),
+        [source, target, mode] => (*source, *target, *mode),
+        _ => return Err("this is not a volume"),
+    };
+    let kind = if source.starts_with(['.', '/', '~']) {
+        "bind"
+    } else {
+        "volume"
+    };
+    let mut written = Written {
+        kind: kind.to_owned(),
+        source: source.to_owned(),
+        target: target.to_owned(),
+        ..Written::default()
+    };
+    for word in mode.split(',') {
+        match word {
+            "ro" => written.read_only = true,
+            "nocopy" => written.no_copy = true,
+            "" | "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
+            _ => return Err("hatchery does not know this option of a volume"),
+        }
+    }
+    Ok(written)
+}
+
+fn long(node: &Node) -> Result<Written, &'static str> {
+    let mut written = Written::default();
+    for (key, value) in node.properties() {
+        let text = value.as_scalar().unwrap_or_default();
+        match key.as_str() {
+            "type" if matches!(text.as_str(), "volume" | "bind" | "tmpfs") => written.kind = text,
+            "source" => written.source = text,
+            "target" => written.target = text,
+            "read_only" => written.read_only = value.data == Data::Bool(true) || text == "true",
+            "consistency" => {}
+            "bind"
+                if value
+                    .properties()
+                    .iter()
+                    .all(|(key, _)| key == "create_host_path" || key == "selinux") => {}
+            "volume" | "tmpfs" => {
+                for (key, value) in value.properties() {
+                    match key.as_str() {
+                        "nocopy" => written.no_copy = value.data == Data::Bool(true),
+                        "size" if value.as_scalar().is_some() => {
+                            written.size = Some(value.to_value())
+                        }
+                        _ => return Err("hatchery does not know this option of a volume"),
+                    }
+                }
+            }
+            _ => return Err("hatchery does not know this option of a volume"),
+        }
+    }
+    if written.kind.is_empty() {
+        return Err("it has no type");
+    }
+    if written.kind == "tmpfs" && !written.source.is_empty() {
+        return Err("tmpfs has no source");
+    }
+    Ok(written)
+}

@@ -1,0 +1,409 @@
+//! The allow list for devcontainer.json: a stranger's file, part of which would run on this
+//! server. What passes is kept in pieces, from which an own configuration is written.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::build::{self, Place};
+use super::document::{Data, Node};
+use super::features::{self, Origin};
+use super::metadata::NO_VARIABLE;
+use super::policy::{self, Judgement};
+use super::run_args::{self, RunArgs};
+use super::verdict::Gate;
+use super::workspace::{self, Root};
+use super::{local_feature, mounts};
+use crate::drone::DroneName;
+
+/// What a devcontainer is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Base {
+    /// An image by name.
+    Image(String),
+    /// A Dockerfile: the property `build`, its paths absolute.
+    Build(Map<String, Value>),
+    /// Compose files, absolute, and the service that is the drone.
+    Compose {
+        /// In the order in which they are merged.
+        files: Vec<PathBuf>,
+        /// The drone's service.
+        service: String,
+    },
+}
+
+/// What passed of a devcontainer.json.
+#[derive(Debug, Clone, Default)]
+pub struct Passed {
+    /// Image, Dockerfile or compose project.
+    pub base: Option<Base>,
+    /// Properties that go on as they are.
+    pub plain: Map<String, Value>,
+    /// `features`
+    pub features: Map<String, Value>,
+    /// `mounts`, the volumes made the drone's own.
+    pub mounts: Vec<Value>,
+    /// `runArgs`
+    pub run_args: RunArgs,
+    /// `containerEnv`
+    pub container_env: Map<String, Value>,
+    /// `containerUser`
+    pub container_user: Option<String>,
+    /// `remoteUser`
+    pub remote_user: Option<String>,
+    /// `workspaceMount`: what of the checkout, and where.
+    pub workspace_mount: Option<(Root, String)>,
+    /// `workspaceFolder`
+    pub workspace_folder: Option<String>,
+}
+
+/// Properties that can do nothing beyond the drone, with what they must be.
+fn plain_kind(name: &str) -> Option<(fn(&Node) -> bool, &'static str)> {
+    Some(match name {
+        "name" | "userEnvProbe" | "waitFor" | "shutdownAction" => {
+            (|node| node.as_text().is_some(), "a text")
+        }
+        "overrideCommand" | "init" => (|node| matches!(node.data, Data::Bool(_)), "true or false"),
+        "onCreateCommand"
+        | "updateContentCommand"
+        | "postCreateCommand"
+        | "postStartCommand"
+        | "postAttachCommand" => (is_commands, "a command, a list or an object of them"),
+        "customizations" | "portsAttributes" | "otherPortsAttributes" | "secrets" | "settings" => {
+            (Node::is_map, "an object")
+        }
+        "forwardPorts" | "extensions" | "overrideFeatureInstallOrder" | "runServices" => {
+            (is_list_of_scalars, "a list")
+        }
+        "devPort" => (|node| matches!(node.data, Data::Number(_)), "a number"),
+        _ => return None,
+    })
+}
+
+fn is_list_of_scalars(node: &Node) -> bool {
+    node.is_list()
+        && node
+            .elements()
+            .iter()
+            .all(|element| element.as_scalar().is_some())
+}
+
+fn is_command(node: &Node) -> bool {
+    node.as_text().is_some()
+        || node.is_list() && node.elements().iter().all(|part| part.as_text().is_some())
+}
+
+fn is_commands(node: &Node) -> bool {
+    is_command(node)
+        || node.is_map()
+            && node
+                .properties()
+                .iter()
+                .all(|(_, command)| is_command(command))
+}
+
+/// Reads a devcontainer.json, its variables resolved, property by property.
+pub fn read(document: &Node, place: &Place<'_>, drone: &DroneName, gate: &mut Gate) -> Passed {
+    let mut passed = Passed::default();
+    if !document.is_map() {
+        gate.wrong(document, "the configuration", "an object");
+        return passed;
+    }
+    for (name, node) in document.properties() {
+        if matches!(node.data, Data::Null) {
+            continue;
+        }
+        if let Some((fits, must)) = plain_kind(name) {
+            if fits(node) {
+                passed.plain.insert(name.clone(), node.to_value());
+            } else {
+                gate.wrong(node, name, must);
+            }
+            continue;
+        }
+        read_property(name, node, &mut passed, place, drone, gate);
+    }
+    read_base(document, &mut passed, place, gate);
+    passed
+}
+
+fn read_property(
+    name: &str,
+    node: &Node,
+    passed: &mut Passed,
+    place: &Place<'_>,
+    drone: &DroneName,
+    gate: &mut Gate,
+) {
+    match name {
+        // Read by `read_base`; the container's user ID is the image's own.
+        "$schema"
+        | "image"
+        | "build"
+        | "dockerFile"
+        | "context"
+        | "dockerComposeFile"
+        | "service"
+        | "updateRemoteUserUID" => {}
+        "features" => read_features(node, passed, place, gate),
+        "containerEnv" | "remoteEnv" => {
+            let env = read_env(name, node, gate);
+            if name == "containerEnv" {
+                passed.container_env = env;
+            } else {
+                passed.plain.insert(name.to_owned(), Value::Object(env));
+            }
+        }
+        "containerUser" => passed.container_user = read_user(name, node, gate),
+        "remoteUser" => passed.remote_user = read_user(name, node, gate),
+        "hostRequirements" => read_requirements(node, passed, gate),
+        "capAdd" => read_judged(name, node, passed, gate, policy::capability),
+        "securityOpt" => read_judged(name, node, passed, gate, policy::security_opt),
+        "mounts" => read_mounts(node, passed, drone, gate),
+        "runArgs" if node.is_list() => {
+            passed.run_args = run_args::read(node, gate, place.checkout, drone);
+        }
+        "runArgs" => gate.wrong(node, name, "a list of texts"),
+        "workspaceMount" => {
+            passed.workspace_mount = workspace::read_mount(node, gate, place.checkout);
+        }
+        "workspaceFolder" => match node.as_text() {
+            Some(text) if workspace::is_place(text) => {
+                passed.workspace_folder = Some(text.to_owned());
+            }
+            _ => gate.wrong(node, name, "an absolute path of the container's"),
+        },
+        "appPort" => gate.leave_out(
+            node.line,
+            name,
+            "every port of the drone is reachable over the tailnet, none on this server",
+        ),
+        "privileged" if matches!(node.data, Data::Bool(false)) => {}
+        _ => {
+            let why = match name {
+                "initializeCommand" => "it would run on this server, not in the drone",
+                "privileged" => "root in the drone would be root on this server",
+                _ => "hatchery does not know this property",
+            };
+            if gate.refuse(node, name, why) {
+                passed.plain.insert(name.to_owned(), node.to_value());
+            }
+        }
+    }
+}
+
+fn read_base(document: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut Gate) {
+    let legacy = document.get("dockerFile").map(|file| {
+        let mut parts = vec![("dockerfile".to_owned(), file.clone())];
+        if let Some(context) = document.get("context") {
+            parts.push(("context".to_owned(), context.clone()));
+        }
+        // Both may stand: the old file beside the new options.
+        for (key, value) in document
+            .get("build")
+            .map(Node::properties)
+            .unwrap_or_default()
+        {
+            if key != "dockerfile" && key != "context" {
+                parts.push((key.clone(), value.clone()));
+            }
+        }
+        Node {
+            line: file.line,
+            data: Data::Map(parts),
+        }
+    });
+    let build = legacy.as_ref().or_else(|| {
+        document
+            .get("build")
+            .filter(|build| build.get("dockerfile").is_some())
+    });
+    passed.base = if let Some(node) = build {
+        Some(Base::Build(build::read(node, "build", place, gate)))
+    } else if let Some(node) = document.get("image") {
+        match node.as_text() {
+            Some(text) if policy::is_image(text) => Some(Base::Image(text.to_owned())),
+            _ => {
+                gate.wrong(node, "image", "the name of an image");
+                None
+            }
+        }
+    } else if let Some(node) = document.get("dockerComposeFile") {
+        read_compose(node, document, place, gate)
+    } else {
+        gate.wrong(
+            document,
+            "the configuration",
+            "made from image, build or dockerComposeFile",
+        );
+        None
+    };
+}
+
+fn read_compose(node: &Node, document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base> {
+    let single = std::slice::from_ref(node);
+    let list = if node.is_list() {
+        node.elements()
+    } else {
+        single
+    };
+    let mut files = Vec::new();
+    for file in list {
+        files.push(PathBuf::from(place.path(
+            file,
+            "dockerComposeFile",
+            gate,
+        )?));
+    }
+    let service = document.get("service");
+    match service.and_then(Node::as_text) {
+        Some(service) if policy::is_name(service) && !files.is_empty() => Some(Base::Compose {
+            files,
+            service: service.to_owned(),
+        }),
+        _ => {
+            gate.wrong(
+                service.unwrap_or(node),
+                "service",
+                "the name of the service to work in",
+            );
+            None
+        }
+    }
+}
+
+fn read_features(node: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut Gate) {
+    if !node.is_map() {
+        gate.wrong(node, "features", "an object");
+    }
+    for (id, options) in node.properties() {
+        let value = options.to_value();
+        if !(value.is_object() || value.is_string() || value.is_boolean()) {
+            gate.wrong(
+                options,
+                &format!("features.{id:.120}"),
+                "an object of options",
+            );
+            continue;
+        }
+        match features::origin(id) {
+            Origin::Registry => {
+                passed.features.insert(id.clone(), value);
+            }
+            Origin::Local => {
+                if let Some(id) = local_feature::read(options, id, place, gate) {
+                    passed.features.insert(id, value);
+                }
+            }
+            Origin::Elsewhere => {
+                if gate.refuse(
+                    options,
+                    &format!("features.{id:.120}"),
+                    "only a registry's features and the repository's own are installed",
+                ) {
+                    passed.features.insert(id.clone(), value);
+                }
+            }
+        }
+    }
+}
+
+fn read_env(name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
+    let mut out = Map::new();
+    if !node.is_map() {
+        gate.wrong(node, name, "an object of texts");
+    }
+    for (key, value) in node.properties() {
+        let property = format!("{name}.{key:.80}");
+        if !policy::is_env_name(key) {
+            gate.refuse(value, &property, NO_VARIABLE);
+            continue;
+        }
+        match (&value.data, value.as_scalar()) {
+            (_, Some(text)) => {
+                out.insert(key.clone(), json!(text));
+            }
+            (Data::Null, _) if name == "remoteEnv" => {
+                out.insert(key.clone(), Value::Null);
+            }
+            _ => gate.wrong(value, &property, "a text"),
+        }
+    }
+    out
+}
+
+fn read_user(name: &str, node: &Node, gate: &mut Gate) -> Option<String> {
+    match node.as_scalar() {
+        Some(text) if policy::is_user(&text) => Some(text),
+        Some(text) if text.is_empty() => None,
+        _ => {
+            gate.wrong(node, name, "a user");
+            None
+        }
+    }
+}
+
+fn read_requirements(node: &Node, passed: &mut Passed, gate: &mut Gate) {
+    let Value::Object(mut map) = node.to_value() else {
+        gate.wrong(node, "hostRequirements", "an object");
+        return;
+    };
+    if !gate.trusted()
+        && let Some(gpu) = node.get("gpu")
+    {
+        map.remove("gpu");
+        gate.leave_out(
+            gpu.line,
+            "hostRequirements.gpu",
+            "a drone has none of this server's devices",
+        );
+    }
+    passed.plain.insert("hostRequirements".into(), map.into());
+}
+
+fn read_judged(
+    name: &str,
+    node: &Node,
+    passed: &mut Passed,
+    gate: &mut Gate,
+    judge: fn(&str) -> Judgement,
+) {
+    if !node.is_list() {
+        gate.wrong(node, name, "a list of texts");
+    }
+    let mut out = Vec::new();
+    for element in node.elements() {
+        let Some(text) = element.as_text() else {
+            gate.wrong(element, name, "a list of texts");
+            continue;
+        };
+        match judge(text) {
+            Judgement::Drop(why) if !gate.trusted() => {
+                gate.leave_out(element.line, &format!("{name} {text:.80}"), why)
+            }
+            Judgement::Refuse(why) if !gate.refuse(element, name, why) => {}
+            _ => out.push(json!(text)),
+        }
+    }
+    if !out.is_empty() {
+        passed.plain.insert(name.to_owned(), Value::Array(out));
+    }
+}
+
+fn read_mounts(node: &Node, passed: &mut Passed, drone: &DroneName, gate: &mut Gate) {
+    if !node.is_list() {
+        gate.wrong(node, "mounts", "a list");
+    }
+    for element in node.elements() {
+        let value = element.to_value();
+        match mounts::judge(&value) {
+            Ok(mount) if !gate.trusted() => passed.mounts.push(json!(mount.to_text(drone))),
+            Ok(_) => passed.mounts.push(value),
+            Err(why) => {
+                if gate.refuse(element, "mounts", why) {
+                    passed.mounts.push(value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The configuration that the devcontainer CLI reads in place of the repository's.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::compose::{Emission, Project, SSHD_PORT};
+use super::gate::Base;
+use super::{Repository, features, metadata};
+use crate::config::Config;
+use crate::drone::Identity;
+use crate::error::{Result, host_io};
+
+/// What a local image says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct ImageFacts {
+    /// Its `USER`.
+    pub user: Option<String>,
+    /// The entries of its label `devcontainer.metadata`.
+    pub metadata: Vec<Value>,
+}
+
+impl ImageFacts {
+    /// The last word that the metadata has on a property.
+    fn says(&self, property: &str) -> Option<&str> {
+        let entries = self.metadata.iter().rev();
+        entries
+            .filter_map(|entry| entry.get(property)?.as_str())
+            .find(|text| !text.is_empty())
+    }
+}
+
+/// The place on this server that a repository is bound to.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat<'a> {
+    /// The drone.
+    pub identity: &'a Identity,
+    /// Limits, network, tailnet, features.
+    pub config: &'a Config,
+    /// The volume that holds the clone.
+    pub volume: &'a str,
+    /// The loopback port that leads to the drone's sshd.
+    pub ssh_port: Option<u16>,
+    /// The directory of the drone's sockets.
+    pub sockets: Option<&'a Path>,
+    /// The image that the drone is made from, where it is known.
+    pub image: Option<&'a ImageFacts>,
+    /// The remote user, where a built image taught it; it counts before all else.
+    pub remote_user: Option<&'a str>,
+    /// A directory of ours, outside the checkout.
+    pub work: &'a Path,
+}
+
+/// What the devcontainer CLI is called with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// For `--override-config`.
+    pub override_config: PathBuf,
+    /// For `--workspace-folder`: the checkout.
+    pub workspace_folder: PathBuf,
+    /// Where the volume is mounted.
+    pub volume_target: String,
+    /// Where the clone is: `volume_target` itself or below it.
+    pub clone_at: String,
+    /// What a compose project is called.
+    pub compose: Option<ComposeProject>,
+}
+
+/// The names of a compose project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposeProject {
+    /// For `COMPOSE_PROJECT_NAME`.
+    pub project: String,
+    /// The service that is the drone.
+    pub service: String,
+}
+
+impl Repository {
+    /// Writes the configuration for this seat into its work directory.
+    pub fn prepare(&self, seat: &Seat<'_>) -> Result<Prepared> {
+        let mut config = self.common(seat);
+        let mut compose = None;
+        match (&self.passed.base, &self.project) {
+            (_, Some(project)) => {
+                let file = seat.work.join("compose.yaml");
+                write(&file, &project.emit(&self.emission(seat)))?;
+                config.insert("dockerComposeFile".into(), json!([file]));
+                config.insert("service".into(), json!(project.service));
+                compose = Some(ComposeProject {
+                    project: seat.identity.name.to_string(),
+                    service: project.service.clone(),
+                });
+            }
+            (Some(Base::Build(build)), None) => {
+                config.insert("build".into(), Value::Object(build.clone()));
+                self.seat_container(&mut config, seat);
+            }
+            (Some(Base::Image(image)), None) => {
+                config.insert("image".into(), json!(image));
+                self.seat_container(&mut config, seat);
+            }
+            // The gate lets nothing pass that is made from nothing.
+            _ => {}
+        }
+        let override_config = seat.work.join("devcontainer.json");
+        write(&override_config, &Value::Object(config))?;
+        Ok(Prepared {
+            override_config,
+            workspace_folder: self.checkout.clone(),
+            volume_target: self.workspace.target.clone(),
+            clone_at: self.workspace.clone_at.clone(),
+            compose,
+        })
+    }
+
+    /// What images, Dockerfiles and compose projects have alike.
+    fn common(&self, seat: &Seat<'_>) -> Map<String, Value> {
+        let passed = &self.passed;
+        let mut config = passed.plain.clone();
+        let mut env = passed.container_env.clone();
+        if seat
+            .config
+            .tailnet
+            .as_ref()
+            .is_some_and(|tailnet| tailnet.login_server.scheme() == "http")
+        {
+            env.insert("TS_DEBUG_USE_DERP_HTTP".into(), json!("true"));
+        }
+        if !env.is_empty() {
+            config.insert("containerEnv".into(), Value::Object(env));
+        }
+        let mut wanted = passed.features.clone();
+        let of_image = seat
+            .image
+            .map(|image| features::of_metadata(&image.metadata));
+        let present = self.features().chain(of_image.into_iter().flatten());
+        let missing = features::missing(
+            present,
+            &seat.config.devcontainer.features,
+            seat.config.tailnet.is_some(),
+        );
+        wanted.extend(missing);
+        if !wanted.is_empty() {
+            config.insert("features".into(), Value::Object(wanted));
+        }
+        config.insert("workspaceFolder".into(), json!(self.workspace.folder));
+        // An image with another USER and no sudo runs neither sshd nor tailscaled.
+        config.insert("containerUser".into(), json!("root"));
+        if let Some(user) = self.remote_user(seat) {
+            config.insert("remoteUser".into(), json!(user));
+        }
+        let mut mounts = passed.mounts.clone();
+        mounts.extend(passed.run_args.mounts.iter().map(|mount| json!(mount)));
+        if let (Some(sockets), None) = (seat.sockets, &self.project) {
+            mounts.push(json!(metadata::sockets_mount(sockets)));
+        }
+        if !mounts.is_empty() {
+            config.insert("mounts".into(), Value::Array(mounts));
+        }
+        config
+    }
+
+    /// Who people and editors are in the drone, where the image's metadata does not say it.
+    fn remote_user(&self, seat: &Seat<'_>) -> Option<String> {
+        if let Some(user) = seat.remote_user {
+            return Some(user.to_owned());
+        }
+        if let Some(user) = &self.passed.remote_user {
+            return Some(user.clone());
+        }
+        if seat
+            .image
+            .is_some_and(|image| image.says("remoteUser").is_some())
+        {
+            return None;
+        }
+        let container_user = self
+            .passed
+            .container_user
+            .as_deref()
+            .or(self.passed.run_args.user.as_deref())
+            .or_else(|| seat.image.and_then(|image| image.says("containerUser")))
+            .or_else(|| self.project.as_ref().and_then(Project::user))
+            .or_else(|| seat.image.and_then(|image| image.user.as_deref()))?;
+        let name = container_user.split(':').next().unwrap_or(container_user);
+        (!matches!(name, "" | "root" | "0")).then(|| name.to_owned())
+    }
+
+    /// What a container that is not compose's has.
+    fn seat_container(&self, config: &mut Map<String, Value>, seat: &Seat<'_>) {
+        let (name, limits) = (&seat.identity.name, &seat.config.limits);
+        let mut args = self.passed.run_args.args.clone();
+        args.extend([
+            format!("--name={name}"),
+            format!("--hostname={name}"),
+            format!("--network={}", seat.config.docker.network),
+            "--restart=unless-stopped".to_owned(),
+            format!("--memory={}", limits.memory.as_u64()),
+            format!("--cpus={}", limits.cpus),
+            format!("--pids-limit={}", limits.pids),
+        ]);
+        args.extend(
+            seat.config
+                .docker
+                .extra_hosts
+                .iter()
+                .map(|host| format!("--add-host={host}")),
+        );
+        if seat.config.tailnet.is_some() {
+            args.push("--device=/dev/net/tun".to_owned());
+        }
+        if let Some(port) = seat.ssh_port {
+            args.push(format!("--publish=127.0.0.1:{port}:{SSHD_PORT}"));
+        }
+        config.insert("runArgs".into(), json!(args));
+        let mount = format!(
+            "type=volume,source={},target={}",
+            seat.volume, self.workspace.target
+        );
+        config.insert("workspaceMount".into(), json!(mount));
+    }
+
+    fn emission<'a>(&'a self, seat: &Seat<'a>) -> Emission<'a> {
+        Emission {
+            drone: &seat.identity.name,
+            config: seat.config,
+            volume: seat.volume,
+            target: &self.workspace.target,
+            ssh_port: seat.ssh_port,
+            sockets: seat.sockets,
+        }
+    }
+}
+
+/// Environments may hold secrets: nobody else reads the file.
+fn write(path: &Path, value: &Value) -> Result<()> {
+    let text = printable(&format!("{value:#}\n"));
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| host_io("write", path, error))
+}
+
+/// YAML takes fewer characters unescaped than JSON does; outside texts there are none of them.
+fn printable(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
+                out += &format!("\\u{:04x}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}

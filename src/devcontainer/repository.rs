@@ -1,0 +1,115 @@
+//! A repository's configuration, read and held against the policy, not yet bound to a server.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::build::Place;
+use super::checkout::Checkout;
+use super::compose::{self, Project};
+use super::document::Node;
+use super::gate::{self, Base, Passed};
+use super::verdict::Gate;
+use super::workspace::{self, Workspace};
+use super::{jsonc, locate, variables};
+use crate::config::Config;
+use crate::drone::DroneName;
+use crate::error::Result;
+use crate::repo::RepoId;
+
+/// What a repository asks for, as far as the gate lets it.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(super) checkout: PathBuf,
+    pub(super) passed: Passed,
+    pub(super) project: Option<Project>,
+    pub(super) workspace: Workspace,
+    left_out: Vec<String>,
+    file: Option<PathBuf>,
+}
+
+impl Repository {
+    /// Reads the configuration in a checkout and refuses what the policy does not let through.
+    ///
+    /// `choice` is a variant's name or a path in the repository. Without a devcontainer.json the
+    /// configured image is used. A repository that is `trusted`, here or by the configuration, is
+    /// let through as it is, but for what hatchery must own.
+    pub fn read(
+        checkout: &Path,
+        repo: &RepoId,
+        choice: Option<&str>,
+        config: &Config,
+        trusted: bool,
+    ) -> Result<Self> {
+        let file = locate(checkout, choice)?;
+        let checkout = Checkout::open(checkout)?;
+        let drone = DroneName::of(repo);
+        let shown = file
+            .as_deref()
+            .map_or_else(String::new, |file| checkout.shown(file));
+        let mut gate = Gate::new(trusted || config.trusts(repo), &shown);
+        let document = match &file {
+            Some(file) => jsonc::parse(&checkout.read(file)?, &shown)?,
+            None => Node::from_value(&json!({"image": config.devcontainer.image})),
+        };
+        let document = document.map_texts(&|text| variables::resolve(text, repo.name()));
+        let base = file
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(checkout.root());
+        let place = Place {
+            checkout: &checkout,
+            base,
+        };
+        let passed = gate::read(&document, &place, &drone, &mut gate);
+        let project = match &passed.base {
+            Some(Base::Compose { files, service }) => {
+                compose::read(files, service, &checkout, &drone, &mut gate)?
+            }
+            _ => None,
+        };
+        let left_out = gate.verdict()?;
+        let mount = match &project {
+            Some(project) => project.workspace.as_ref(),
+            None => passed.workspace_mount.as_ref(),
+        };
+        let mount = mount.map(|(root, target)| (*root, target.as_str()));
+        let workspace = workspace::plan(repo.name(), mount, passed.workspace_folder.as_deref());
+        Ok(Self {
+            checkout: checkout.root().to_path_buf(),
+            passed,
+            project,
+            workspace,
+            left_out,
+            file,
+        })
+    }
+
+    /// The devcontainer.json, where there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The image that is named directly, by devcontainer.json or the drone's service.
+    pub fn image(&self) -> Option<&str> {
+        match &self.passed.base {
+            Some(Base::Image(image)) => Some(image),
+            _ => self.project.as_ref().and_then(Project::image),
+        }
+    }
+
+    /// Whether it is a compose project.
+    pub const fn is_compose(&self) -> bool {
+        self.project.is_some()
+    }
+
+    /// What the drone runs without, one line each: place, property and why.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Whether the repository has, or its configuration gets, this feature in any spelling.
+    pub fn features(&self) -> impl Iterator<Item = &str> {
+        self.passed.features.keys().map(String::as_str)
+    }
+}

@@ -1,0 +1,336 @@
+//! `runArgs`: what goes to `docker run` as it is written. Only flags that are known pass, each
+//! put together anew as one `--flag=value`.
+
+use std::path::Path;
+
+use super::checkout::{BadPath, Checkout};
+use super::document::Node;
+use super::mounts;
+use super::policy::{self, Judgement};
+use super::verdict::Gate;
+use crate::drone::DroneName;
+
+/// What is left of `runArgs`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RunArgs {
+    /// Flags for `docker run`, one text each.
+    pub args: Vec<String>,
+    /// Mounts, in the form of the property `mounts`.
+    pub mounts: Vec<String>,
+    /// The value of `--user`.
+    pub user: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Rule {
+    /// A switch.
+    Switch(Judgement),
+    /// A flag with a value, judged whatever the value is.
+    Any(Judgement),
+    /// A flag with a value that is judged.
+    Value(fn(&str) -> Judgement),
+    Mount,
+    Volume,
+    User,
+    EnvFile,
+}
+
+const OURS: Judgement = Judgement::Drop("hatchery sets it itself");
+const LIMIT: Judgement = Judgement::Drop("the drone's limits are the configuration's");
+const PORTS: Judgement =
+    Judgement::Drop("every port of the drone is reachable over the tailnet, none on this server");
+const TERMINAL: Judgement = Judgement::Drop("a drone has no terminal of its own");
+const HOST: Judgement = Judgement::Refuse("it hands over a part of this server");
+
+/// Flags by their long name; the short ones are in [`LONG_NAMES`].
+fn rule(name: &str) -> Option<Rule> {
+    use Judgement::Pass;
+    Some(match name {
+        "init" | "no-healthcheck" => Rule::Switch(Pass),
+        "read-only" => Rule::Switch(Judgement::Drop(
+            "hatchery puts files of its own into the drone",
+        )),
+        "interactive" | "tty" | "detach" | "rm" | "sig-proxy" => Rule::Switch(TERMINAL),
+        "publish-all" => Rule::Switch(PORTS),
+        "oom-kill-disable" => Rule::Switch(LIMIT),
+        "privileged" => Rule::Switch(Judgement::Refuse("root in the drone would be root here")),
+        "shm-size"
+        | "ulimit"
+        | "stop-signal"
+        | "stop-timeout"
+        | "group-add"
+        | "cap-drop"
+        | "platform"
+        | "expose"
+        | "workdir"
+        | "dns"
+        | "dns-search"
+        | "dns-option"
+        | "health-cmd"
+        | "health-interval"
+        | "health-retries"
+        | "health-start-period"
+        | "health-timeout"
+        | "add-host"
+        | "tmpfs" => Rule::Any(Pass),
+        "env" => Rule::Value(env),
+        "label" => Rule::Value(label),
+        "cap-add" => Rule::Value(policy::capability),
+        "security-opt" => Rule::Value(policy::security_opt),
+        "network" => Rule::Value(network),
+        "device" => Rule::Value(device),
+        "ipc" => Rule::Value(ipc),
+        "name" | "hostname" | "restart" | "pull" | "network-alias" => Rule::Any(OURS),
+        "memory" | "memory-swap" | "memory-reservation" | "memory-swappiness" | "cpus"
+        | "cpu-shares" | "cpu-period" | "cpu-quota" | "cpuset-cpus" | "cpuset-mems"
+        | "pids-limit" => Rule::Any(LIMIT),
+        "publish" => Rule::Any(PORTS),
+        "mount" => Rule::Mount,
+        "volume" => Rule::Volume,
+        "user" => Rule::User,
+        "env-file" => Rule::EnvFile,
+        "gpus" | "pid" | "uts" | "userns" | "cgroupns" | "cgroup-parent" | "volumes-from"
+        | "runtime" | "log-driver" | "log-opt" | "cidfile" | "label-file"
+        | "device-cgroup-rule" | "sysctl" | "oom-score-adj" | "storage-opt" => Rule::Any(HOST),
+        _ => return None,
+    })
+}
+
+const LONG_NAMES: &[(char, &str)] = &[
+    ('e', "env"),
+    ('h', "hostname"),
+    ('i', "interactive"),
+    ('l', "label"),
+    ('m', "memory"),
+    ('p', "publish"),
+    ('t', "tty"),
+    ('u', "user"),
+    ('v', "volume"),
+    ('w', "workdir"),
+    ('c', "cpu-shares"),
+    ('d', "detach"),
+    ('P', "publish-all"),
+];
+
+fn env(text: &str) -> Judgement {
+    match text.split_once('=') {
+        Some((name, _)) if policy::is_env_name(name) => Judgement::Pass,
+        Some(_) => Judgement::Refuse("this is not the name of a variable"),
+        None => Judgement::Drop("this server's environment is not the repository's"),
+    }
+}
+
+fn label(text: &str) -> Judgement {
+    if policy::is_reserved_label(text.split('=').next().unwrap_or(text)) {
+        Judgement::Refuse("this label says which drone it is")
+    } else {
+        Judgement::Pass
+    }
+}
+
+fn network(text: &str) -> Judgement {
+    match text {
+        "bridge" | "default" => OURS,
+        _ => Judgement::Refuse("the drones have a network of their own"),
+    }
+}
+
+fn device(text: &str) -> Judgement {
+    if text
+        .split(':')
+        .all(|part| matches!(part, "/dev/net/tun" | "rwm" | "rw"))
+    {
+        Judgement::Drop("hatchery gives it where there is a tailnet")
+    } else {
+        Judgement::Refuse("it hands over a device of this server")
+    }
+}
+
+fn ipc(text: &str) -> Judgement {
+    match text {
+        "private" | "none" => Judgement::Drop("it is Docker's default"),
+        _ => HOST,
+    }
+}
+
+/// Reads the property. `base` is the directory that `--env-file` is seen from.
+pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout, drone: &DroneName) -> RunArgs {
+    let mut out = RunArgs::default();
+    let mut rest = node.elements().iter();
+    while let Some(element) = rest.next() {
+        let Some(text) = element.as_text() else {
+            gate.wrong(element, "runArgs", "a list of texts");
+            continue;
+        };
+        let (name, attached) = split(text);
+        let Some(rule) = name.as_deref().and_then(rule) else {
+            if gate.refuse(element, "runArgs", "hatchery does not know this flag") {
+                out.args.push(text.to_owned());
+            }
+            continue;
+        };
+        let name = name.unwrap_or_default();
+        if let Rule::Switch(judgement) = rule {
+            if attached.as_deref().is_some_and(is_false) {
+                continue;
+            }
+            settle(
+                &mut out,
+                gate,
+                element,
+                &format!("--{name}"),
+                None,
+                judgement,
+            );
+            continue;
+        }
+        let value = match attached {
+            Some(value) => Some(value),
+            None => rest
+                .next()
+                .and_then(|next| next.as_text().map(str::to_owned)),
+        };
+        let Some(value) = value else {
+            gate.wrong(
+                element,
+                "runArgs",
+                &format!("complete: --{name} lacks its value"),
+            );
+            continue;
+        };
+        take(
+            &mut out, gate, checkout, drone, element, &name, &value, rule,
+        );
+    }
+    out
+}
+
+#[allow(clippy::too_many_arguments)] // One flag and what it may go into.
+fn take(
+    out: &mut RunArgs,
+    gate: &mut Gate,
+    checkout: &Checkout,
+    drone: &DroneName,
+    element: &Node,
+    name: &str,
+    value: &str,
+    rule: Rule,
+) {
+    let flag = format!("--{name}");
+    let judgement = match rule {
+        Rule::Any(judgement) | Rule::Switch(judgement) => judgement,
+        Rule::Value(judge) => judge(value),
+        Rule::Mount | Rule::Volume => {
+            let judged = if matches!(rule, Rule::Mount) {
+                mounts::judge(&value.into())
+            } else {
+                mounts::judge_volume_flag(value)
+            };
+            match judged {
+                Ok(mount) if !gate.trusted() => {
+                    out.mounts.push(mount.to_text(drone));
+                    return;
+                }
+                Ok(_) => Judgement::Pass,
+                Err(why) => Judgement::Refuse(why),
+            }
+        }
+        Rule::User if policy::is_user(value) => {
+            out.user = Some(value.to_owned());
+            return;
+        }
+        Rule::User => Judgement::Refuse("this is not a user"),
+        Rule::EnvFile => match env_file(checkout, value) {
+            Ok(path) => {
+                out.args.push(format!("{flag}={path}"));
+                return;
+            }
+            Err(why) => Judgement::Refuse(why),
+        },
+    };
+    settle(out, gate, element, &flag, Some(value), judgement);
+}
+
+fn env_file(checkout: &Checkout, value: &str) -> Result<String, &'static str> {
+    let value = value
+        .strip_prefix("${localWorkspaceFolder}/")
+        .unwrap_or(value);
+    match checkout.inside(checkout.root(), value) {
+        Ok(path) if path.is_file() => utf8(&path),
+        Ok(_) | Err(BadPath::Missing) => Err("there is no such file in the repository"),
+        Err(BadPath::Outside) => Err("the file is this server's, not the repository's"),
+    }
+}
+
+fn utf8(path: &Path) -> Result<String, &'static str> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or("its path is not UTF-8")
+}
+
+fn settle(
+    out: &mut RunArgs,
+    gate: &mut Gate,
+    element: &Node,
+    flag: &str,
+    value: Option<&str>,
+    judgement: Judgement,
+) {
+    let text = value.map_or_else(|| flag.to_owned(), |value| format!("{flag}={value}"));
+    match judgement {
+        Judgement::Pass => out.args.push(text),
+        // A trusted repository keeps what is not hatchery's to set.
+        Judgement::Drop(_) if gate.trusted() && matches!(flag, "--security-opt" | "--device") => {
+            out.args.push(text);
+        }
+        Judgement::Drop(why) => {
+            gate.leave_out(element.line, &format!("runArgs {flag}"), why);
+        }
+        Judgement::Refuse(why) => {
+            // The drones' network is the one thing that trust does not change.
+            if gate.refuse_text(element.line, "runArgs", &format!("{text:?}"), why)
+                && flag != "--network"
+            {
+                out.args.push(text);
+            }
+        }
+    }
+}
+
+/// The flag's long name and the value that is attached to it.
+fn split(text: &str) -> (Option<String>, Option<String>) {
+    if let Some(long) = text.strip_prefix("--") {
+        let (name, value) = match long.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (long, None),
+        };
+        let name = if name == "net" { "network" } else { name };
+        return (Some(name.to_owned()), value);
+    }
+    let Some(short) = text.strip_prefix('-') else {
+        return (None, None);
+    };
+    if matches!(short, "it" | "ti") {
+        return (Some("tty".to_owned()), None);
+    }
+    let Some(first) = short.chars().next() else {
+        return (None, None);
+    };
+    let Some((_, name)) = LONG_NAMES.iter().find(|(letter, _)| *letter == first) else {
+        return (None, None);
+    };
+    let attached = &short[first.len_utf8()..];
+    if attached.is_empty() {
+        return (Some((*name).to_owned()), None);
+    }
+    // Several switches behind one dash may end in a flag with a value: not worth to follow.
+    if matches!(rule(name), Some(Rule::Switch(_))) {
+        return (None, None);
+    }
+    let value = attached.strip_prefix('=').unwrap_or(attached);
+    (Some((*name).to_owned()), Some(value.to_owned()))
+}
+
+fn is_false(value: &str) -> bool {
+    matches!(value, "false" | "0" | "f" | "F" | "False" | "FALSE")
+}

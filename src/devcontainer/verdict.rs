@@ -1,0 +1,143 @@
+//! What the gate found: collected while a configuration is read, told at its end.
+
+use super::document::Node;
+use crate::error::{Code, Error, Result};
+
+/// The two ways past a refusal, for its hint.
+pub(super) const WAYS_ON: &str =
+    "`--trust` for this once, or `devcontainer.trust` in the configuration for good";
+
+/// How many refusals are told at once.
+const MAX_TOLD: usize = 8;
+
+/// Collects what is refused, left out and wrong in one reading of a configuration.
+#[derive(Debug)]
+pub struct Gate {
+    trusted: bool,
+    file: String,
+    refused: Vec<String>,
+    wrong: Vec<String>,
+    dropped: Vec<String>,
+}
+
+impl Gate {
+    /// A gate before this file; a trusted repository is let through.
+    pub fn new(trusted: bool, file: impl Into<String>) -> Self {
+        Self {
+            trusted,
+            file: file.into(),
+            refused: Vec::new(),
+            wrong: Vec::new(),
+            dropped: Vec::new(),
+        }
+    }
+
+    /// Whether the repository is trusted.
+    pub const fn trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// What follows stands in another file.
+    pub fn turn_to(&mut self, file: impl Into<String>) {
+        self.file = file.into();
+    }
+
+    /// Refuses a value. The answer is whether it passes all the same, because of trust.
+    pub fn refuse(&mut self, node: &Node, property: &str, why: &str) -> bool {
+        let shown = node
+            .as_text()
+            .map_or_else(|| node.to_value().to_string(), |text| format!("{text:?}"));
+        self.refuse_text(node.line, property, &shown, why)
+    }
+
+    /// The same for a value that is shown in these words.
+    pub fn refuse_text(&mut self, line: usize, property: &str, shown: &str, why: &str) -> bool {
+        if !self.trusted {
+            let place = self.place(line);
+            self.refused
+                .push(format!("{place}: {property} {}: {why}", shortened(shown)));
+        }
+        self.trusted
+    }
+
+    /// Refuses what not even trust lets through, because hatchery cannot do it.
+    pub fn refuse_always(&mut self, node: &Node, property: &str, why: &str) {
+        let place = self.place(node.line);
+        self.wrong.push(format!("{place}: {property}: {why}"));
+    }
+
+    /// Notes that a value is left out, and why.
+    pub fn leave_out(&mut self, line: usize, property: &str, why: &str) {
+        let place = self.place(line);
+        self.dropped
+            .push(format!("{place}: {property} is left out: {why}"));
+    }
+
+    /// Notes that a value is not what its property can be.
+    pub fn wrong(&mut self, node: &Node, property: &str, must: &str) {
+        let place = self.place(node.line);
+        self.wrong
+            .push(format!("{place}: {property} must be {must}"));
+    }
+
+    /// A gate like this one before another file; [`Self::take_in`] brings back what it found.
+    pub fn aside(&self, file: &str) -> Self {
+        Self::new(self.trusted, file)
+    }
+
+    /// Adds what a gate from [`Self::aside`] found.
+    pub fn take_in(&mut self, other: Self) {
+        self.refused.extend(other.refused);
+        self.wrong.extend(other.wrong);
+        self.dropped.extend(other.dropped);
+    }
+
+    fn place(&self, line: usize) -> String {
+        if line == 0 {
+            self.file.clone()
+        } else {
+            format!("{}:{line}", self.file)
+        }
+    }
+
+    /// The end: what was left out, or why nothing passes.
+    pub fn verdict(self) -> Result<Vec<String>> {
+        if !self.wrong.is_empty() {
+            return Err(Error::new(Code::DevcontainerInvalid, told(&self.wrong))
+                .hint("correct it in the repository"));
+        }
+        if !self.refused.is_empty() {
+            return Err(Error::new(
+                Code::GateRefused,
+                format!("the gate refuses {}", told(&self.refused)),
+            )
+            .hint(format!(
+                "take it out of the repository, or trust the repository with this server: {WAYS_ON}"
+            )));
+        }
+        Ok(self.dropped)
+    }
+}
+
+fn told(list: &[String]) -> String {
+    let mut text = list[..list.len().min(MAX_TOLD)].join("; ");
+    if list.len() > MAX_TOLD {
+        text += &format!("; and {} more", list.len() - MAX_TOLD);
+    }
+    text
+}
+
+/// Enough of a value to be recognised.
+fn shortened(text: &str) -> String {
+    const MAX: usize = 80;
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().count() <= MAX {
+        return text;
+    }
+    let mut out: String = text.chars().take(MAX).collect();
+    out.push('…');
+    out
+}
