@@ -377,6 +377,15 @@ impl Config {
         Ok(())
     }
 
+    /// Lowers what is allowed to what this server has: Docker refuses more processors than there
+    /// are.
+    pub fn fit_to_this_server(&mut self) {
+        if let Ok(processors) = std::thread::available_parallelism() {
+            let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
+            self.limits.cpus = self.limits.cpus.min(f64::from(processors));
+        }
+    }
+
     /// Whether the gate lets this repository through without asking.
     pub fn trusts(&self, repo: &RepoId) -> bool {
         self.devcontainer.trust.iter().any(|pattern| {

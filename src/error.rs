@@ -148,6 +148,7 @@ pub struct Error {
     code: Code,
     message: String,
     hint: Option<String>,
+    details: Vec<String>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -158,6 +159,7 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
+            details: Vec::new(),
             cause: None,
         }
     }
@@ -166,6 +168,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Lines that belong to it: the builder's last ones, the commits that would be lost.
+    #[must_use]
+    pub fn with_details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(lines);
         self
     }
 
@@ -202,18 +211,27 @@ impl Error {
         self.hint.as_deref()
     }
 
+    /// The lines that belong to it.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
     /// The process exit status.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code.status())
     }
 
-    /// `{"error": {"code", "message", "hint"}}`, what `--json` prints.
+    /// `{"error": {"code", "message", "hint"}}`, what `--json` prints; `details` where there are.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({"error": {
+        let mut error = serde_json::json!({
             "code": self.code.as_str(),
             "message": self.message(),
             "hint": self.hint,
-        }})
+        });
+        if !self.details.is_empty() {
+            error["details"] = serde_json::json!(self.details);
+        }
+        serde_json::json!({ "error": error })
     }
 }
 

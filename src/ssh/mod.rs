@@ -13,3 +13,6 @@ pub use authorized::{AuthorizedKeys, authorized_keys};
 pub use ca::Authority;
 pub use files::{DroneFile, drone_files, with_include};
 pub use identity::ServerSecret;
+
+/// Where sshd listens in a drone: what the sshd feature sets.
+pub const PORT: u16 = 2222;

@@ -1,0 +1,198 @@
+//! Cloning: git, told to trust nothing but the server that it was sent to.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use url::Url;
+
+use crate::config;
+use crate::error::{Code, Error, Result};
+use crate::process::{self, Group};
+use crate::repo::RepoId;
+
+/// How much of what git says at the end is kept, in bytes.
+const KEPT: usize = 16 * 1024;
+
+/// Settings that take the host's own configuration, hooks, helpers and odd transports out of it.
+const SETTINGS: &[&str] = &[
+    "credential.helper=",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "protocol.allow=never",
+    "protocol.https.allow=always",
+    // A server that sends less than this for a minute is taken for dead.
+    "http.lowSpeedLimit=100",
+    "http.lowSpeedTime=60",
+    "transfer.fsckObjects=false",
+    "advice.detachedHead=false",
+];
+
+/// Where a repository is on this GitHub.
+pub fn url_of(github: &config::Github, repo: &RepoId) -> String {
+    let base = github.url.as_str().trim_end_matches('/');
+    format!("{base}/{repo}")
+}
+
+/// Clones with the whole history into `into`, which must not exist. `progress` is told git's own
+/// last line now and then.
+pub async fn clone(
+    github: &config::Github,
+    repo: &RepoId,
+    into: &Path,
+    submodules: bool,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<()> {
+    let url = url_of(github, repo);
+    let mut command = Command::new("git");
+    process::emptied(&mut command);
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "true")
+        .env("LC_ALL", "C");
+    if let Some(ca) = &github.ca_file {
+        command.env("GIT_SSL_CAINFO", ca);
+    }
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    if submodules {
+        // A submodule with an ssh URL is fetched the only way that a drone has.
+        command.args(["-c", &ssh_rewrite(&github.url)]);
+    }
+    command.args(["clone", "--progress", "--template="]);
+    if submodules {
+        command.args(["--recurse-submodules", "--also-filter-submodules=false"]);
+    }
+    command.args(["--", &url]).arg(into);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut group = Group::spawn(&mut command, "git")?;
+    let said = match group.child().stderr.take() {
+        Some(stderr) => last_words(stderr, progress).await,
+        None => String::new(),
+    };
+    let status = group.wait().await?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(refusal(repo, &url, &said))
+}
+
+fn ssh_rewrite(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    format!("url.https://{host}/.insteadOf=git@{host}:")
+}
+
+/// Reads to the end, passing on each line, and keeps the last part.
+async fn last_words(
+    mut from: impl AsyncReadExt + Unpin,
+    progress: &(dyn Fn(&str) + Sync),
+) -> String {
+    let mut kept = Vec::new();
+    let mut chunk = vec![0; 8192];
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        kept.extend_from_slice(&chunk[..read]);
+        if let Some(excess) = kept.len().checked_sub(KEPT) {
+            kept.drain(..excess);
+        }
+        let text = String::from_utf8_lossy(&kept);
+        if let Some(line) = text.trim_end().rsplit(['\r', '\n']).next() {
+            progress(line);
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// What git's last words mean.
+fn refusal(repo: &RepoId, url: &str, said: &str) -> Error {
+    let says = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    let last = said
+        .lines()
+        .rev()
+        .find(|line| line.starts_with("fatal:") || line.starts_with("error:"))
+        .unwrap_or("git said nothing")
+        .to_owned();
+    if says(&[
+        "could not read Username",
+        "Authentication failed",
+        "not found",
+        "Repository not found",
+    ]) {
+        return Error::new(
+            Code::RepositoryNotFound,
+            format!("{url} does not exist or is not visible without a token"),
+        )
+        .hint(format!(
+            "check the spelling of {repo}; a private repository needs the GitHub App \
+             (github.app_id and github.private_key_file) installed on it"
+        ));
+    }
+    if says(&["No space left on device", "Disk quota exceeded"]) {
+        return Error::new(
+            Code::DiskFull,
+            format!("the disk is full: {repo} cannot be cloned"),
+        )
+        .hint("free some space where hatchery keeps its clones, then try again");
+    }
+    if says(&[
+        "Could not resolve host",
+        "Failed to connect",
+        "Connection refused",
+        "Connection timed out",
+        "Connection reset",
+        "Operation too slow",
+        "Couldn't connect",
+        "Network is unreachable",
+        "early EOF",
+        "The requested URL returned error: 5",
+    ]) {
+        return Error::new(Code::GithubAway, format!("{url} cannot be reached"))
+            .hint("check this server's network and DNS, then try again")
+            .because(last);
+    }
+    Error::new(Code::GithubRefused, format!("{url} cannot be cloned"))
+        .hint("try `git clone` of it by hand on this server")
+        .because(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_becomes_what_it_means() {
+        let repo: RepoId = "acme/site".parse().unwrap();
+        for (said, code) in [
+            (
+                "fatal: could not read Username for 'https://github.com': terminal prompts disabled",
+                Code::RepositoryNotFound,
+            ),
+            (
+                "remote: Repository not found.\nfatal: repository 'https://github.com/a/b/' not found",
+                Code::RepositoryNotFound,
+            ),
+            (
+                "fatal: unable to access 'https://github.com/a/b/': Could not resolve host: github.com",
+                Code::GithubAway,
+            ),
+            (
+                "error: file write error: No space left on device\nfatal: unable to write",
+                Code::DiskFull,
+            ),
+            ("fatal: bad object", Code::GithubRefused),
+            ("", Code::GithubRefused),
+        ] {
+            assert_eq!(
+                refusal(&repo, "https://github.com/a/b", said).code(),
+                code,
+                "{said}"
+            );
+        }
+    }
+}

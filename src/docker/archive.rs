@@ -1,0 +1,284 @@
+//! Files into and out of a container, running or not, as archives.
+//!
+//! Docker extracts them with the container's volumes mounted, so that a volume can be filled
+//! before anything has run in it, and without a shell in the image.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bollard::body_try_stream;
+use bollard::query_parameters::{
+    DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use futures_util::{StreamExt, stream};
+use tar::{Builder, Header, HeaderMode};
+use tokio::sync::mpsc;
+
+use super::{Docker, failed, found, status};
+use crate::error::{Code, Error, Result};
+
+/// User and group ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u64,
+    /// Group id.
+    pub gid: u64,
+}
+
+impl Owner {
+    /// The superuser.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+}
+
+/// What goes into a container.
+#[derive(Debug, Clone, Default)]
+pub struct Tree(Vec<Part>);
+
+#[derive(Debug, Clone)]
+enum Part {
+    Directory {
+        at: PathBuf,
+        mode: u32,
+    },
+    File {
+        at: PathBuf,
+        mode: u32,
+        content: Vec<u8>,
+    },
+    Link {
+        at: PathBuf,
+        to: PathBuf,
+    },
+    Copy {
+        at: PathBuf,
+        from: PathBuf,
+        owner: Owner,
+    },
+}
+
+impl Tree {
+    /// A directory of root's.
+    #[must_use]
+    pub fn directory(mut self, at: impl Into<PathBuf>, mode: u32) -> Self {
+        self.0.push(Part::Directory {
+            at: at.into(),
+            mode,
+        });
+        self
+    }
+
+    /// A file of root's.
+    #[must_use]
+    pub fn file(mut self, at: impl Into<PathBuf>, mode: u32, content: Vec<u8>) -> Self {
+        self.0.push(Part::File {
+            at: at.into(),
+            mode,
+            content,
+        });
+        self
+    }
+
+    /// A symbolic link.
+    #[must_use]
+    pub fn link(mut self, at: impl Into<PathBuf>, to: impl Into<PathBuf>) -> Self {
+        self.0.push(Part::Link {
+            at: at.into(),
+            to: to.into(),
+        });
+        self
+    }
+
+    /// A directory of the host with all in it, given to this owner.
+    #[must_use]
+    pub fn copy(mut self, at: impl Into<PathBuf>, from: &Path, owner: Owner) -> Self {
+        self.0.push(Part::Copy {
+            at: at.into(),
+            from: from.to_owned(),
+            owner,
+        });
+        self
+    }
+
+    fn write(&self, writer: impl Write) -> io::Result<()> {
+        let mut archive = Builder::new(writer);
+        archive.mode(HeaderMode::Complete);
+        archive.follow_symlinks(false);
+        for part in &self.0 {
+            match part {
+                Part::Directory { at, mode } => {
+                    let mut header = header(tar::EntryType::Directory, *mode, 0);
+                    archive.append_data(&mut header, relative(at), io::empty())?;
+                }
+                Part::File { at, mode, content } => {
+                    let mut header = header(tar::EntryType::Regular, *mode, content.len() as u64);
+                    archive.append_data(&mut header, relative(at), content.as_slice())?;
+                }
+                Part::Link { at, to } => {
+                    let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+                    archive.append_link(&mut header, relative(at), to)?;
+                }
+                Part::Copy { at, from, owner } => {
+                    append_all(&mut archive, relative(at), from, *owner)?;
+                }
+            }
+        }
+        archive.into_inner()?.flush()
+    }
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    header.set_mtime(now);
+    header
+}
+
+/// Appends what lies at `from` as `at`: files, directories and links; nothing else is a clone's.
+fn append_all<W: Write>(
+    archive: &mut Builder<W>,
+    at: &Path,
+    from: &Path,
+    owner: Owner,
+) -> io::Result<()> {
+    let metadata = from.symlink_metadata()?;
+    let mut header = Header::new_gnu();
+    header.set_metadata_in_mode(&metadata, HeaderMode::Complete);
+    header.set_uid(owner.uid);
+    header.set_gid(owner.gid);
+    if metadata.is_symlink() {
+        return archive.append_link(&mut header, at, std::fs::read_link(from)?);
+    }
+    if metadata.is_file() {
+        // Read no more than was announced, even where the file has grown.
+        let file = std::fs::File::open(from)?.take(metadata.len());
+        return archive.append_data(&mut header, at, file);
+    }
+    if metadata.is_dir() {
+        archive.append_data(&mut header, at, io::empty())?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            append_all(archive, &at.join(entry.file_name()), &entry.path(), owner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands what is written on as chunks, waiting while they are not taken.
+struct Chunks(mpsc::Sender<io::Result<bytes::Bytes>>);
+
+impl Write for Chunks {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0
+            .blocking_send(Ok(bytes::Bytes::copy_from_slice(data)))
+            .map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Docker {
+    /// Puts a tree into a container; its paths are absolute ones of the container.
+    pub async fn put(&self, container: &str, tree: Tree) -> Result<()> {
+        let (sender, receiver) = mpsc::channel(4);
+        let writing = tokio::task::spawn_blocking(move || {
+            let result = tree.write(io::BufWriter::with_capacity(
+                256 * 1024,
+                Chunks(sender.clone()),
+            ));
+            if let Err(error) = &result {
+                // An archive that breaks off must not look complete.
+                let broken = io::Error::new(error.kind(), error.to_string());
+                let _ = sender.blocking_send(Err(broken));
+            }
+            result
+        });
+        let chunks = stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|chunk| (chunk, receiver))
+        });
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let sent = self
+            .api
+            .upload_to_container(container, Some(options), body_try_stream(chunks))
+            .await;
+        let written = writing
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+        match (sent, written) {
+            (Err(error), _) if status(&error).is_some() => {
+                Err(failed(&format!("put files into {container}"), error))
+            }
+            (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let code = if crate::error::is_disk_full(&error) {
+                    Code::DiskFull
+                } else {
+                    Code::HostFailed
+                };
+                Err(Error::new(code, "the files for the drone cannot be read").because(error))
+            }
+            (Err(error), _) => Err(failed(&format!("put files into {container}"), error)),
+            (Ok(()), _) => Ok(()),
+        }
+    }
+
+    /// The content of one file in a container, up to `limit` bytes; `None` where it is absent.
+    pub async fn file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        let doing = format!("read {path} in {container}");
+        let Some(archive) = self.archive(container, path, limit + 64 * 1024).await? else {
+            return Ok(None);
+        };
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let unreadable = |error: io::Error| Error::new(Code::DockerFailed, &*doing).because(error);
+        for entry in archive.entries().map_err(unreadable)? {
+            let mut entry = entry.map_err(unreadable)?;
+            if entry.header().entry_type().is_file() && entry.size() <= limit as u64 {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).map_err(unreadable)?;
+                return Ok(Some(content));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a directory in a container has anything in it; `None` where it is absent.
+    pub async fn is_empty_directory(&self, container: &str, path: &str) -> Result<Option<bool>> {
+        // The directory's own header is the first; a second one is its content.
+        let Some(archive) = self.archive(container, path, 8 * 1024).await? else {
+            return Ok(None);
+        };
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let entries = archive.entries().map(|entries| entries.take(2).count());
+        Ok(Some(entries.is_ok_and(|count| count < 2)))
+    }
+
+    /// The first bytes of the archive of a path.
+    async fn archive(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        let options = DownloadFromContainerOptionsBuilder::new()
+            .path(path)
+            .build();
+        let mut stream = std::pin::pin!(self.api.download_from_container(container, Some(options)));
+        let mut archive = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            let Some(chunk) = found(&format!("read {path} in {container}"), chunk)? else {
+                return Ok(None);
+            };
+            archive.extend_from_slice(&chunk);
+            if archive.len() > limit {
+                break;
+            }
+        }
+        Ok(Some(archive))
+    }
+}

@@ -1,0 +1,246 @@
+//! One container: looking at it, starting and stopping it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerUpdateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    RemoveContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+
+use super::{Docker, failed, found, status};
+use crate::error::Result;
+
+/// A container as `docker inspect` shows it.
+#[derive(Debug, Clone)]
+pub struct Container(ContainerInspectResponse);
+
+/// What a container uses at this moment.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Usage {
+    /// Processor time as a share of one processor, in percent.
+    pub cpu_percent: f64,
+    /// Memory without the page cache, in bytes.
+    pub memory: u64,
+    /// The most memory it may have, in bytes.
+    pub memory_limit: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+impl Container {
+    /// The id.
+    pub fn id(&self) -> &str {
+        self.0.id.as_deref().unwrap_or_default()
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> HashMap<String, String> {
+        self.config()
+            .and_then(|config| config.labels.clone())
+            .unwrap_or_default()
+    }
+
+    /// Whether the restart policy keeps it running.
+    pub fn restarts(&self) -> bool {
+        self.host()
+            .and_then(|host| host.restart_policy.as_ref())
+            .and_then(|policy| policy.name)
+            .is_some_and(|name| {
+                !matches!(
+                    name,
+                    RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY
+                )
+            })
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.state()
+            .is_some_and(|state| state.running == Some(true))
+    }
+
+    /// Whether the kernel killed it for want of memory.
+    pub fn out_of_memory(&self) -> bool {
+        self.state()
+            .is_some_and(|state| state.oom_killed == Some(true))
+    }
+
+    /// When it was last started (RFC 3339).
+    pub fn started_at(&self) -> Option<&str> {
+        self.state()?.started_at.as_deref()
+    }
+
+    /// The id of its image.
+    pub fn image(&self) -> Option<&str> {
+        self.0.image.as_deref()
+    }
+
+    /// The user that its main process runs as.
+    pub fn user(&self) -> &str {
+        self.config()
+            .and_then(|config| config.user.as_deref())
+            .unwrap_or_default()
+    }
+
+    /// Its addresses on Docker's networks.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let networks = self
+            .0
+            .network_settings
+            .as_ref()
+            .and_then(|settings| settings.networks.as_ref());
+        networks
+            .into_iter()
+            .flat_map(HashMap::values)
+            .filter_map(|endpoint| endpoint.ip_address.as_deref()?.parse().ok())
+            .collect()
+    }
+
+    /// Names of the volumes mounted into it, with where.
+    pub fn volumes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .mounts
+            .iter()
+            .flatten()
+            .filter_map(|mount| Some((mount.name.as_deref()?, mount.destination.as_deref()?)))
+    }
+
+    /// What it may do on the host.
+    pub fn host(&self) -> Option<&HostConfig> {
+        self.0.host_config.as_ref()
+    }
+
+    fn config(&self) -> Option<&bollard::models::ContainerConfig> {
+        self.0.config.as_ref()
+    }
+
+    fn state(&self) -> Option<&bollard::models::ContainerState> {
+        self.0.state.as_ref()
+    }
+}
+
+impl Docker {
+    /// The container of this id or name, if there is one.
+    pub async fn container(&self, id: &str) -> Result<Option<Container>> {
+        let container = self.api.inspect_container(id, None).await;
+        Ok(found(&format!("look at the container {id}"), container)?.map(Container))
+    }
+
+    /// Starts it; one that runs already stays as it is.
+    pub async fn start(&self, id: &str) -> Result<()> {
+        match self.api.start_container(id, None).await {
+            Err(error) if status(&error) != Some(304) => {
+                Err(failed(&format!("start the container {id}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops it, killing what has not ended after these seconds.
+    pub async fn stop(&self, id: &str, seconds: i32) -> Result<()> {
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        match self.api.stop_container(id, Some(options)).await {
+            Err(error) if !matches!(status(&error), Some(304 | 404)) => {
+                Err(failed(&format!("stop the container {id}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills and removes it with its anonymous volumes. One that is gone is no error.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
+        match self.api.remove_container(id, Some(options)).await {
+            // 409: its removal is already under way.
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => {
+                Err(failed(&format!("remove the container {id}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says whether it is to run from now on, across reboots.
+    pub async fn set_wanted(&self, id: &str, wanted: bool) -> Result<()> {
+        let name = if wanted {
+            RestartPolicyNameEnum::UNLESS_STOPPED
+        } else {
+            RestartPolicyNameEnum::NO
+        };
+        let body = ContainerUpdateBody {
+            restart_policy: Some(RestartPolicy {
+                name: Some(name),
+                maximum_retry_count: None,
+            }),
+            ..ContainerUpdateBody::default()
+        };
+        self.api
+            .update_container(id, body)
+            .await
+            .map_err(|error| failed(&format!("set the restart policy of {id}"), error))
+    }
+
+    /// What it uses; `None` where it does not run.
+    pub async fn usage(&self, id: &str) -> Result<Option<Usage>> {
+        // Two readings a second apart: the share of a processor is a difference.
+        let options = StatsOptionsBuilder::new().stream(false).build();
+        let stats = match self.api.stats(id, Some(options)).next().await {
+            Some(Ok(stats)) => stats,
+            Some(Err(error)) => {
+                return Err(failed(&format!("read what {id} uses"), error));
+            }
+            None => return Ok(None),
+        };
+        let memory = stats.memory_stats.unwrap_or_default();
+        let Some(used) = memory.usage else {
+            return Ok(None);
+        };
+        // As `docker stats` counts: the inactive page cache is not the drone's.
+        let cache = memory
+            .stats
+            .as_ref()
+            .and_then(|stats| {
+                stats
+                    .get("inactive_file")
+                    .or_else(|| stats.get("total_inactive_file"))
+            })
+            .copied()
+            .unwrap_or(0);
+        Ok(Some(Usage {
+            cpu_percent: cpu_percent(stats.cpu_stats, stats.precpu_stats),
+            memory: used.saturating_sub(cache),
+            memory_limit: memory.limit.unwrap_or(0),
+            pids: stats.pids_stats.and_then(|pids| pids.current).unwrap_or(0),
+        }))
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // nanoseconds of processor time; a percentage is rough anyway
+fn cpu_percent(
+    now: Option<bollard::models::ContainerCpuStats>,
+    before: Option<bollard::models::ContainerCpuStats>,
+) -> f64 {
+    let (now, before) = (now.unwrap_or_default(), before.unwrap_or_default());
+    let used = |stats: &bollard::models::ContainerCpuStats| {
+        stats
+            .cpu_usage
+            .as_ref()
+            .and_then(|usage| usage.total_usage)
+            .unwrap_or(0)
+    };
+    let of_all = now
+        .system_cpu_usage
+        .unwrap_or(0)
+        .saturating_sub(before.system_cpu_usage.unwrap_or(0));
+    if of_all == 0 {
+        return 0.0;
+    }
+    let of_this = used(&now).saturating_sub(used(&before));
+    of_this as f64 / of_all as f64 * f64::from(now.online_cpus.unwrap_or(1)) * 100.0
+}

@@ -1,0 +1,159 @@
+//! The list of drones: a query for a label.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
+use futures_util::future::try_join_all;
+
+use super::{Docker, failed, filters};
+use crate::drone::{DroneName, Identity, LABEL_DRONE};
+use crate::error::Result;
+
+/// What a drone is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    /// Its container runs.
+    Running,
+    /// It was put to sleep and is to stay so.
+    Burrowed,
+    /// It should run but does not.
+    Stopped,
+    /// A volume without a container, or a container that never ran: a spawn that died.
+    Egg,
+}
+
+impl Life {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Burrowed => "burrowed",
+            Self::Stopped => "stopped",
+            Self::Egg => "egg",
+        }
+    }
+}
+
+/// A drone as Docker knows it.
+#[derive(Debug, Clone)]
+pub struct Drone {
+    /// Which repository's, and what it may touch.
+    pub identity: Identity,
+    /// What it is doing.
+    pub life: Life,
+    /// The container's id, where there is one.
+    pub container: Option<String>,
+    /// The loopback port that leads to its sshd, where it was published.
+    pub ssh_port: Option<u16>,
+    /// When the container was created, in seconds since 1970.
+    pub created: Option<i64>,
+    /// Docker's own word on how it does ("Up 3 hours").
+    pub docker_status: String,
+}
+
+impl Docker {
+    /// All drones, by name. What carries the label but is no drone is told as a warning.
+    pub async fn drones(&self) -> Result<(Vec<Drone>, Vec<String>)> {
+        self.drones_labelled(LABEL_DRONE.to_owned()).await
+    }
+
+    /// The drone of this name.
+    pub async fn drone(&self, name: &DroneName) -> Result<Option<Drone>> {
+        let (drones, _) = self
+            .drones_labelled(format!("{LABEL_DRONE}={name}"))
+            .await?;
+        Ok(drones.into_iter().next())
+    }
+
+    async fn drones_labelled(&self, label: String) -> Result<(Vec<Drone>, Vec<String>)> {
+        let containers = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters("label", label.clone()))
+            .build();
+        let volumes = ListVolumesOptionsBuilder::new()
+            .filters(&filters("label", label))
+            .build();
+        let (containers, volumes) = tokio::try_join!(
+            self.api.list_containers(Some(containers)),
+            self.api.list_volumes(Some(volumes)),
+        )
+        .map_err(|error| failed("list the drones", error))?;
+
+        let mut drones = BTreeMap::new();
+        let mut warnings = Vec::new();
+        for volume in volumes.volumes.unwrap_or_default() {
+            match Identity::from_labels(&volume.labels) {
+                // The drone's other volumes carry the label too; its own has its name.
+                Ok(identity) if identity.name.as_str() == volume.name => {
+                    drones.insert(identity.name.clone(), egg(identity));
+                }
+                Ok(_) => {}
+                Err(error) => warnings.push(format!("volume {}: {error}", volume.name)),
+            }
+        }
+        let read = containers.into_iter().map(|container| self.read(container));
+        for drone in try_join_all(read).await? {
+            match drone {
+                Ok(drone) => {
+                    drones.insert(drone.identity.name.clone(), drone);
+                }
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        Ok((drones.into_values().collect(), warnings))
+    }
+
+    async fn read(&self, container: ContainerSummary) -> Result<Result<Drone, String>> {
+        let id = container.id.unwrap_or_default();
+        let labels: HashMap<_, _> = container.labels.unwrap_or_default();
+        let identity = match Identity::from_labels(&labels) {
+            Ok(identity) => identity,
+            Err(error) => {
+                let short = id.get(..12).unwrap_or(&id);
+                return Ok(Err(format!("container {short}: {error}")));
+            }
+        };
+        let state = container.state.map(|state| state.to_string());
+        let life = match state.as_deref() {
+            Some("running" | "paused" | "restarting") => Life::Running,
+            Some("created") => Life::Egg,
+            _ if self.should_run(&id).await? => Life::Stopped,
+            _ => Life::Burrowed,
+        };
+        let ssh_port = container
+            .ports
+            .unwrap_or_default()
+            .iter()
+            .find(|port| port.private_port == crate::ssh::PORT)
+            .and_then(|port| port.public_port);
+        Ok(Ok(Drone {
+            identity,
+            life,
+            container: Some(id),
+            ssh_port,
+            created: container.created,
+            docker_status: container.status.unwrap_or_default(),
+        }))
+    }
+
+    /// Whether the restart policy says that this container is to run.
+    async fn should_run(&self, id: &str) -> Result<bool> {
+        Ok(self
+            .container(id)
+            .await?
+            .is_some_and(|container| container.restarts()))
+    }
+}
+
+fn egg(identity: Identity) -> Drone {
+    Drone {
+        identity,
+        life: Life::Egg,
+        container: None,
+        ssh_port: None,
+        created: None,
+        docker_status: String::new(),
+    }
+}

@@ -1,0 +1,107 @@
+//! Running a program inside a drone.
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+
+use super::{Docker, failed};
+use crate::error::Result;
+
+/// The most that is kept of what a program in a drone prints, on each stream, in bytes.
+const MAX_OUTPUT: usize = 256 * 1024;
+
+/// A container in which programs are run.
+#[derive(Debug, Clone)]
+pub struct Inside {
+    docker: Docker,
+    container: String,
+}
+
+/// How a program inside ended, and what it printed.
+#[derive(Debug, Clone, Default)]
+pub struct Output {
+    /// Its exit status; 126 and 127 also mean that it could not be run.
+    pub status: i64,
+    /// Standard output, cut at a bound.
+    pub stdout: String,
+    /// Standard error, cut at a bound.
+    pub stderr: String,
+}
+
+impl Docker {
+    /// The inside of this container.
+    pub fn inside(&self, container: &str) -> Inside {
+        Inside {
+            docker: self.clone(),
+            container: container.to_owned(),
+        }
+    }
+}
+
+impl Inside {
+    /// Runs a program as this user, with this on its standard input, and waits for its end.
+    pub async fn run_as(&self, user: &str, argv: &[&str], stdin: &[u8]) -> Result<Output> {
+        let program = argv.first().copied().unwrap_or_default();
+        let doing = format!("run {program} in {}", self.container);
+        let error = |error| failed(&doing, error);
+        let api = &self.docker.api;
+        let options = CreateExecOptions {
+            attach_stdin: Some(!stdin.is_empty()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            user: Some(user),
+            cmd: Some(argv.to_vec()),
+            ..CreateExecOptions::default()
+        };
+        let id = api
+            .create_exec(&self.container, options)
+            .await
+            .map_err(error)?
+            .id;
+        let started = api
+            .start_exec(&id, None::<StartExecOptions>)
+            .await
+            .map_err(error)?;
+        let mut result = Output::default();
+        if let StartExecResults::Attached {
+            mut output,
+            mut input,
+        } = started
+        {
+            if !stdin.is_empty() {
+                // A program that does not read its input is not an error.
+                let _ = input.write_all(stdin).await;
+                let _ = input.shutdown().await;
+            }
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            while let Some(part) = output.next().await {
+                match part.map_err(error)? {
+                    LogOutput::StdErr { message } => keep(&mut err, &message),
+                    part => keep(&mut out, &part.into_bytes()),
+                }
+            }
+            result.stdout = String::from_utf8_lossy(&out).into_owned();
+            result.stderr = String::from_utf8_lossy(&err).into_owned();
+        }
+        let ended = api.inspect_exec(&id).await.map_err(error)?;
+        result.status = ended.exit_code.unwrap_or(-1);
+        Ok(result)
+    }
+}
+
+pub(super) fn keep(kept: &mut Vec<u8>, part: &[u8]) {
+    let room = MAX_OUTPUT.saturating_sub(kept.len());
+    kept.extend_from_slice(&part[..part.len().min(room)]);
+}
+
+impl crate::tailnet::Inside for Inside {
+    async fn run(&self, argv: &[&str], stdin: &[u8]) -> Result<crate::tailnet::InsideOutput> {
+        let output = self.run_as("0:0", argv, stdin).await?;
+        Ok(crate::tailnet::InsideOutput {
+            status: output.status,
+            stdout: output.stdout.into_bytes(),
+            stderr: output.stderr.into_bytes(),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! All that speaks to Docker, over its Engine API.
+
+mod archive;
+mod container;
+mod drones;
+mod exec;
+mod look;
+mod objects;
+
+use std::time::Duration;
+
+use bollard::errors::Error as ApiError;
+
+pub use self::archive::{Owner, Tree};
+pub use self::container::{Container, Usage};
+pub use self::drones::{Drone, Life};
+pub use self::exec::{Inside, Output};
+pub use self::objects::NETWORK_DEVICE;
+
+use crate::config;
+use crate::error::{Code, Error, Result};
+
+/// How long Docker may take to answer a request that is not a stream.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long Docker may take to say that it is there.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// A Docker daemon that answers.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    api: bollard::Docker,
+    host: String,
+}
+
+impl Docker {
+    /// Connects, agrees on a version of the API, and so knows that the daemon is there.
+    pub async fn connect(config: &config::Docker) -> Result<Self> {
+        let away = || {
+            Error::new(
+                Code::DockerAway,
+                format!("no Docker daemon answers at {}", config.host),
+            )
+            .hint(
+                "start it (`systemctl start docker`), join the group docker, \
+                 or name its socket as docker.host in the configuration",
+            )
+        };
+        let api = bollard::Docker::connect_with_unix(
+            &config.host,
+            ANSWER_WITHIN.as_secs(),
+            bollard::API_DEFAULT_VERSION,
+        )
+        .map_err(|error| away().because(error))?;
+        let api = tokio::time::timeout(HELLO_WITHIN, api.negotiate_version())
+            .await
+            .map_err(|_| away())?
+            .map_err(|error| away().because(error))?;
+        Ok(Self {
+            api,
+            host: config.host.clone(),
+        })
+    }
+
+    /// The daemon's address, as in `DOCKER_HOST`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// What Docker's error means to a person; `doing` reads like "remove the volume acme-site".
+fn failed(doing: &str, error: ApiError) -> Error {
+    let text = error.to_string();
+    if is_connection(&error) {
+        return Error::new(
+            Code::DockerAway,
+            format!("the Docker daemon went away while hatchery tried to {doing}"),
+        )
+        .hint("look at `systemctl status docker`, then try again")
+        .because(error);
+    }
+    if text.contains("no space left on device") || text.contains("disk quota exceeded") {
+        return Error::new(
+            Code::DiskFull,
+            format!("Docker's disk is full: cannot {doing}"),
+        )
+        .hint("`docker system df` shows what takes the space, `hatchery list` the drones");
+    }
+    Error::new(Code::DockerFailed, format!("Docker could not {doing}")).because(error)
+}
+
+fn is_connection(error: &ApiError) -> bool {
+    matches!(
+        error,
+        ApiError::HyperResponseError { .. }
+            | ApiError::HyperLegacyError { .. }
+            | ApiError::RequestTimeoutError
+            | ApiError::SocketNotFoundError(_)
+            | ApiError::IOError { .. }
+    )
+}
+
+/// The HTTP status of Docker's refusal, if it was one.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// `None` where Docker says that there is no such thing.
+fn found<T>(doing: &str, result: Result<T, ApiError>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if status(&error) == Some(404) => Ok(None),
+        Err(error) => Err(failed(doing, error)),
+    }
+}
+
+/// The `filters` of a list request.
+fn filters(key: &str, value: String) -> std::collections::HashMap<String, Vec<String>> {
+    std::iter::once((key.to_owned(), vec![value])).collect()
+}

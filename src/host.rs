@@ -1,0 +1,217 @@
+//! Where hatchery keeps things on the host, and the locks that keep two of it apart.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::drone::DroneName;
+use crate::error::{Code, Error, Result, host_io};
+
+/// The host's directories. Nothing in them is state: Docker's labels are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    runtime: PathBuf,
+    cache: PathBuf,
+}
+
+impl Places {
+    /// `/run/hatchery` and `/var/cache/hatchery` where they can be written; otherwise a person's
+    /// own (XDG base directory specification), who then needs no more than Docker.
+    pub fn of_this_user() -> Result<Self> {
+        let system = Self {
+            runtime: "/run/hatchery".into(),
+            cache: "/var/cache/hatchery".into(),
+        };
+        if rustix::process::geteuid().is_root() || writable(&system.runtime) {
+            return Ok(system);
+        }
+        let directory = |variable: &str, fallback: Option<PathBuf>| {
+            std::env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+                .or(fallback)
+                .map(|path| path.join("hatchery"))
+                .ok_or_else(|| {
+                    Error::new(
+                        Code::HostFailed,
+                        format!("neither /run/hatchery nor ${variable} can be used"),
+                    )
+                    .hint("run as root, as a member of the group hatchery, or in a login session")
+                })
+        };
+        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+        Ok(Self {
+            runtime: directory("XDG_RUNTIME_DIR", None)?,
+            cache: directory("XDG_CACHE_HOME", home)?,
+        })
+    }
+
+    /// The directory of a drone's socket.
+    pub fn sockets(&self, drone: &DroneName) -> PathBuf {
+        self.runtime.join(drone)
+    }
+
+    /// The link to the drone's socket that the spec names.
+    pub fn socket_link(&self, drone: &DroneName) -> PathBuf {
+        self.runtime.join(format!("{drone}.sock"))
+    }
+
+    /// Removes the drone's socket directory and link.
+    pub fn forget(&self, drone: &DroneName) -> Result<()> {
+        let link = self.socket_link(drone);
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(host_io("remove", &link, error));
+            }
+            _ => {}
+        }
+        remove_tree(&self.sockets(drone))
+    }
+
+    /// A fresh private directory for one spawn; always the same path for one drone, because the
+    /// devcontainer CLI derives the image's tag from it.
+    pub fn workshop(&self, drone: &DroneName) -> Result<Workshop> {
+        let path = self.cache.join(drone);
+        create_private(&self.cache, 0o755)?;
+        remove_tree(&path)?;
+        create_private(&path, 0o700)?;
+        Ok(Workshop { path })
+    }
+
+    /// Takes the lock of this drone, so that one hatchery works on it at a time.
+    pub fn lock(&self, drone: &DroneName) -> Result<Lock> {
+        let directory = self.locks()?;
+        let path = directory.join(drone);
+        loop {
+            let file = open_lock(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::new(
+                        Code::DroneBusy,
+                        format!("another hatchery is at work on {drone}"),
+                    )
+                    .hint("wait for it to finish, then try again"));
+                }
+                Err(TryLockError::Error(error)) => return Err(host_io("lock", &path, error)),
+            }
+            // Its last holder may have removed the file between our opening and locking it.
+            if same_file(&file, &path) {
+                return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+
+    /// Shares (a spawn) or takes alone (the last slay) the right to the drones' network.
+    pub fn network_lock(&self, alone: bool) -> Result<Option<File>> {
+        // A dot cannot begin a drone's name.
+        let path = self.locks()?.join(".network");
+        let file = open_lock(&path)?;
+        let locked = if alone {
+            file.try_lock()
+        } else {
+            file.lock_shared().map_err(TryLockError::Error)
+        };
+        match locked {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(host_io("lock", &path, error)),
+        }
+    }
+
+    fn locks(&self) -> Result<PathBuf> {
+        let directory = self.runtime.join(".locks");
+        create_private(&self.runtime, 0o755)?;
+        create_private(&directory, 0o770)?;
+        Ok(directory)
+    }
+}
+
+/// The lock of one drone, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Removed while still held, so that whoever waits for it sees that it is gone.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A spawn's private directory, removed with all in it when it is dropped.
+#[derive(Debug)]
+pub struct Workshop {
+    path: PathBuf,
+}
+
+impl Workshop {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new directory in it.
+    pub fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        create_private(&path, 0o700)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Creates a directory with its parents; one that exists keeps its mode.
+fn create_private(path: &Path, mode: u32) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|error| host_io("create", path, error))?;
+    // The umask of whoever calls must not decide who can work with hatchery.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|error| host_io("create", path, error))
+}
+
+/// Removes what a killed spawn left.
+fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(host_io("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| host_io("open", path, error))
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
+        _ => false,
+    }
+}
+
+fn writable(path: &Path) -> bool {
+    rustix::fs::access(
+        path,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+    )
+    .is_ok()
+}

@@ -1,0 +1,198 @@
+//! Programs that hatchery runs: without the host's environment, and never left behind.
+
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+
+use crate::error::{Code, Error, Result};
+
+/// What a program may know of the environment that hatchery was started in: where programs are,
+/// and how the network is reached. No value of these is a secret of the host's, proxies'
+/// passwords apart, which are dropped.
+const KEPT: &[&str] = &[
+    "PATH",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NO_PROXY",
+    "no_proxy",
+    "TZ",
+];
+const PROXIES: &[&str] = &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+/// Empties the environment of a command but for what it cannot work without.
+pub fn emptied(command: &mut Command) {
+    command.env_clear();
+    for name in KEPT {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    for name in PROXIES {
+        if let Ok(value) = std::env::var(name)
+            && !value.contains('@')
+        {
+            command.env(name, value);
+        }
+    }
+}
+
+/// A program with all that it starts: killed as a whole when this is dropped.
+#[derive(Debug)]
+pub struct Group {
+    child: Child,
+    group: Option<Pid>,
+    program: String,
+}
+
+impl Group {
+    /// Starts a command as the leader of a process group of its own.
+    pub fn spawn(command: &mut Command, program: &str) -> Result<Self> {
+        command.process_group(0).kill_on_drop(true);
+        let child = command.spawn().map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                Error::new(Code::ProgramMissing, format!("{program} is not installed"))
+                    .hint(format!("install {program} so that it is on the PATH"))
+            } else {
+                Error::new(Code::HostFailed, format!("{program} cannot be started")).because(error)
+            }
+        })?;
+        let group = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        Ok(Self {
+            child,
+            group,
+            program: program.to_owned(),
+        })
+    }
+
+    /// The leader.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the leader's end; what it left running is then killed.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().await.map_err(|error| {
+            Error::new(
+                Code::HostFailed,
+                format!("cannot wait for {}", self.program),
+            )
+            .because(error)
+        })?;
+        self.kill();
+        Ok(status)
+    }
+
+    fn kill(&mut self) {
+        if let Some(group) = self.group.take() {
+            // An error means that nobody is left in it.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The full path of a program on the PATH.
+pub fn find(program: &str) -> Option<std::path::PathBuf> {
+    if program.contains('/') {
+        return Some(program.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| {
+            candidate.is_file()
+                && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
+        })
+}
+
+/// The longest line that is passed on; the rest of a longer one is dropped.
+const MAX_LINE: usize = 256 * 1024;
+
+/// Calls `each` with every line until the end. Memory stays bounded whatever is sent.
+pub async fn lines(
+    from: impl tokio::io::AsyncRead + Unpin,
+    mut each: impl FnMut(&str),
+) -> std::io::Result<()> {
+    use tokio::io::AsyncBufReadExt;
+    let mut from = tokio::io::BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        let chunk = from.fill_buf().await?;
+        if chunk.is_empty() {
+            break;
+        }
+        let end = chunk.iter().position(|&byte| byte == b'\n');
+        let part = &chunk[..end.unwrap_or(chunk.len())];
+        let room = MAX_LINE.saturating_sub(line.len());
+        line.extend_from_slice(&part[..part.len().min(room)]);
+        let used = end.map_or(chunk.len(), |end| end + 1);
+        if end.is_some() {
+            each(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+        from.consume(used);
+    }
+    if !line.is_empty() {
+        each(&String::from_utf8_lossy(&line));
+    }
+    Ok(())
+}
+
+/// A text of a stranger's, fit for a terminal: without escape sequences and control characters.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // ECMA-48: CSI sequences end in a byte from @ to ~, others after one more byte.
+            if chars.next() == Some('[') {
+                for c in chars.by_ref() {
+                    if ('\u{40}'..='\u{7e}').contains(&c) {
+                        break;
+                    }
+                }
+            }
+        } else if !c.is_control() {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_a_terminal() {
+        assert_eq!(printable("\u{1b}[1;31mred\u{1b}[0m\r\u{7}!"), "red!");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut() {
+        let long = vec![b'x'; MAX_LINE * 3];
+        let mut seen = Vec::new();
+        lines(long.as_slice(), |line| seen.push(line.len()))
+            .await
+            .unwrap();
+        assert_eq!(seen, [MAX_LINE]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_printable_holds_a_control_character(text in "\\PC*|[\\x00-\\x7f]{0,60}") {
+            prop_assert!(!printable(&text).chars().any(char::is_control));
+        }
+    }
+}
