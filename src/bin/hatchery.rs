@@ -1,2 +1,49 @@
-//! The command on the server.
-fn main() {}
+//! The command on the server. Called as `docker` by the devcontainer CLI it is that, too.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hatchery::devcontainer::shim;
+use hatchery::error::{Code, Error};
+use hatchery::ui::Ui;
+use hatchery::verbs::Cli;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let argv0 = args.next().unwrap_or_default();
+    if let Some((settings, compose)) = shim::called_as_docker(Path::new(&argv0)) {
+        return shim::run(&settings, compose, args.collect());
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let ui = Ui::new(cli.json());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(cli.run(&ui)),
+        Err(error) => Err(Error::new(Code::HostFailed, "cannot start").because(error)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ui.failure(&error),
+    }
+}
+
+/// clap's own words, or JSON where that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|arg| arg == OsString::from("--json"));
+    if error.use_stderr() && json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let error = Error::new(Code::Usage, first.trim_start_matches("error: "))
+            .hint("`hatchery --help` shows the verbs and their arguments");
+        return Ui::new(true).failure(&error);
+    }
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

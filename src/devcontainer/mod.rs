@@ -7,6 +7,7 @@
 
 mod build;
 mod checkout;
+pub mod cli;
 mod compose;
 mod document;
 pub mod features;
@@ -20,6 +21,7 @@ mod overrides;
 pub mod policy;
 mod repository;
 mod run_args;
+pub mod shim;
 mod variables;
 mod verdict;
 mod workspace;

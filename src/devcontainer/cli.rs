@@ -1,0 +1,495 @@
+//! Running the devcontainer CLI: what it is given, what it says, how it ends.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
+use tokio::sync::{mpsc, oneshot};
+
+use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
+use crate::drone::Identity;
+use crate::error::{Code, Error, Result, host_io};
+use crate::host::Workshop;
+use crate::process::{self, Group};
+
+/// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
+const NODE: u32 = 20;
+
+/// How many of the last lines are kept for an error.
+const LAST_LINES: usize = 12;
+
+/// The longest result that the CLI may print, in bytes.
+const MAX_RESULT: u64 = 1024 * 1024;
+
+/// What `devcontainer up` is to be run on.
+#[derive(Debug)]
+pub struct Up<'a> {
+    /// The CLI.
+    pub command: &'a str,
+    /// The checkout on the host.
+    pub checkout: &'a Path,
+    /// The configuration that stands in for the repository's.
+    pub override_config: &'a Path,
+    /// Whose container it is.
+    pub identity: &'a Identity,
+    /// Where the CLI has its home.
+    pub workshop: &'a Workshop,
+    /// The Docker daemon, as in `DOCKER_HOST`.
+    pub docker_host: &'a str,
+    /// Certificates to trust beside the usual ones.
+    pub ca_file: Option<&'a Path>,
+}
+
+/// What happens while it runs.
+#[derive(Debug)]
+pub enum Event {
+    /// It began with something that a person can make sense of.
+    Step(String),
+    /// A line of the builder's or of a lifecycle command's.
+    Line(String),
+    /// The container is created and waits to be furnished and started.
+    Created(Created),
+    /// It has ended.
+    Ended(Outcome),
+}
+
+/// A container that waits. Dropping it means that it is not to run.
+#[derive(Debug)]
+pub struct Created {
+    /// Its id; `None` for compose, whose container is found by its label.
+    pub container: Option<String>,
+    answer: oneshot::Sender<bool>,
+}
+
+impl Created {
+    /// Lets the CLI go on: the container runs (`docker run`), or may be started (compose).
+    pub fn go(self) {
+        let _ = self.answer.send(true);
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything ran, as far as the CLI can tell.
+    Success {
+        /// The container's id.
+        container: String,
+        /// The user that a person works as.
+        remote_user: String,
+    },
+    /// Something failed.
+    Failed {
+        /// The CLI's message, without command lines.
+        message: String,
+        /// The container, where it stays: a lifecycle command failed in it.
+        container: Option<String>,
+        /// The lifecycle command that ran last.
+        step: Option<String>,
+        /// The last lines of output.
+        last_lines: Vec<String>,
+    },
+}
+
+/// The CLI at work. Dropping it kills it with all that it started.
+#[derive(Debug)]
+pub struct Running {
+    events: mpsc::Receiver<Event>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// What happens next; after [`Event::Ended`] nothing does.
+    pub async fn next(&mut self) -> Event {
+        self.events.recv().await.unwrap_or_else(|| {
+            Event::Ended(Outcome::Failed {
+                message: "the devcontainer CLI was lost".to_owned(),
+                container: None,
+                step: None,
+                last_lines: Vec::new(),
+            })
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts `devcontainer up`.
+pub fn up(up: &Up<'_>) -> Result<Running> {
+    let bin = shim(up)?;
+    let home = up.workshop.directory("home")?;
+    let temporary = up.workshop.directory("tmp")?;
+    let listener = UnixListener::bind(control(up.workshop))
+        .map_err(|error| host_io("listen at", &control(up.workshop), error))?;
+
+    let mut command = Command::new(up.command);
+    process::emptied(&mut command);
+    command
+        .env("HOME", home)
+        .env("TMPDIR", temporary)
+        .env("DOCKER_HOST", up.docker_host)
+        // Compose goes by the project's name alone: two repositories with folders of one name
+        // would share their containers.
+        .env("COMPOSE_PROJECT_NAME", up.identity.name.as_str())
+        .current_dir(up.workshop.path())
+        .args(["up", "--log-format", "json", "--no-lockfile"])
+        .args(["--update-remote-user-uid-default", "never"])
+        .arg("--workspace-folder")
+        .arg(up.checkout)
+        .arg("--override-config")
+        .arg(up.override_config)
+        .arg("--docker-path")
+        .arg(bin.join("docker"))
+        .arg("--docker-compose-path")
+        .arg(bin.join("docker-compose"));
+    if let Some(ca) = up.ca_file {
+        command.env("NODE_EXTRA_CA_CERTS", ca);
+    }
+    for (key, value) in up.identity.labels() {
+        command.arg("--id-label").arg(format!("{key}={value}"));
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let group = Group::spawn(&mut command, up.command)?;
+    let (sender, events) = mpsc::channel(64);
+    let task = tokio::spawn(attend(group, listener, sender));
+    Ok(Running { events, task })
+}
+
+/// Checks that the CLI is there and that the Node it runs on is new enough.
+pub async fn check(command: &str) -> Result<()> {
+    let missing = || {
+        Error::new(
+            Code::ProgramMissing,
+            format!("the devcontainer CLI ({command}) is not installed"),
+        )
+        .hint("`npm install -g @devcontainers/cli`, or name it as devcontainer.command")
+    };
+    let path = process::find(command).ok_or_else(missing)?;
+    let mut start = [0; 64];
+    let read = std::fs::File::open(&path)
+        .and_then(|mut file| std::io::Read::read(&mut file, &mut start))
+        .map_err(|error| missing().because(error))?;
+    let first_line = String::from_utf8_lossy(&start[..read]);
+    // A wrapper brings a Node of its own.
+    if !first_line.starts_with("#!/usr/bin/env node") {
+        return Ok(());
+    }
+    let output = Command::new("node")
+        .arg("--version")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| {
+            Error::new(Code::ProgramMissing, "node is not installed")
+                .hint(format!("the devcontainer CLI needs Node {NODE} or newer"))
+                .because(error)
+        })?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let major = version
+        .trim()
+        .strip_prefix('v')
+        .and_then(|version| version.split('.').next())
+        .and_then(|major| major.parse::<u32>().ok());
+    match major {
+        Some(major) if major < NODE => Err(Error::new(
+            Code::NodeTooOld,
+            format!(
+                "node is {}; the devcontainer CLI needs {NODE} or newer",
+                version.trim()
+            ),
+        )
+        .hint("the npm package `node` carries a newer one: `npm install -g node@22`")),
+        _ => Ok(()),
+    }
+}
+
+fn control(workshop: &Workshop) -> PathBuf {
+    workshop.path().join("control")
+}
+
+/// The directory with hatchery under docker's names.
+fn shim(up: &Up<'_>) -> Result<PathBuf> {
+    let bin = up.workshop.directory("bin")?;
+    let docker = process::find("docker").ok_or_else(|| {
+        Error::new(Code::ProgramMissing, "the docker command is not installed")
+            .hint("install Docker's command line tool; the devcontainer CLI needs it")
+    })?;
+    let settings = Settings {
+        buildkit: builds_with_buildkit(&docker),
+        docker,
+        compose: process::find("docker-compose"),
+        control: control(up.workshop),
+        temporary: up.workshop.path().join("tmp"),
+        labels: up
+            .identity
+            .labels()
+            .map(|(key, value)| format!("{key}={value}"))
+            .into(),
+        drone: up.identity.name.to_string(),
+    };
+    let file = bin.join(SETTINGS_FILE);
+    let text = serde_json::json!(settings).to_string();
+    std::fs::write(&file, text).map_err(|error| host_io("write", &file, error))?;
+    let own = std::env::current_exe()
+        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))?;
+    for name in ["docker", "docker-compose"] {
+        let link = bin.join(name);
+        match std::os::unix::fs::symlink(&own, &link) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(host_io("create", &link, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(bin)
+}
+
+/// Docker's command before 23 has `BuildKit` in it; later ones need the buildx plugin, which the
+/// devcontainer CLI finds by itself.
+fn builds_with_buildkit(docker: &Path) -> bool {
+    let output = std::process::Command::new(docker).arg("--version").output();
+    let major = output.ok().and_then(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.strip_prefix("Docker version ")?;
+        version.split('.').next()?.parse::<u32>().ok()
+    });
+    major.is_some_and(|major| (19..23).contains(&major))
+}
+
+/// Reads all that the CLI says until it ends.
+async fn attend(mut group: Group, listener: UnixListener, events: mpsc::Sender<Event>) {
+    let stdout = group.child().stdout.take();
+    let stderr = group.child().stderr.take();
+    let mut log = Log::default();
+    let answering = tokio::spawn(answer_all(listener, events.clone()));
+    let reading = async {
+        if let Some(stderr) = stderr {
+            let _ = process::lines(stderr, |line| {
+                for event in log.read(line) {
+                    // Progress is worth less than not standing still.
+                    let _ = events.try_send(event);
+                }
+            })
+            .await;
+        }
+    };
+    let result = async {
+        let mut text = String::new();
+        if let Some(stdout) = stdout {
+            let _ = stdout.take(MAX_RESULT).read_to_string(&mut text).await;
+        }
+        text
+    };
+    // What the CLI left running may hold its output open: with its own end the group's comes.
+    let ((), result, _) = tokio::join!(reading, result, group.wait());
+    answering.abort();
+    let _ = events.send(Event::Ended(outcome(&result, log))).await;
+}
+
+async fn answer_all(listener: UnixListener, events: mpsc::Sender<Event>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(answer(stream, events.clone()));
+    }
+}
+
+async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
+    let mut line = String::new();
+    let (reading, mut writing) = stream.split();
+    let mut reading = BufReader::new(reading.take(MAX_MESSAGE));
+    if reading.read_line(&mut line).await.is_err() {
+        return;
+    }
+    let Ok(question) = serde_json::from_str::<Question>(&line) else {
+        return;
+    };
+    let (answer, answered) = oneshot::channel();
+    let created = Created {
+        container: question.created,
+        answer,
+    };
+    if events.send(Event::Created(created)).await.is_err() {
+        return;
+    }
+    let go = answered.await.unwrap_or(false);
+    let reply = format!("{}\n", serde_json::json!(Answer { go }));
+    let _ = writing.write_all(reply.as_bytes()).await;
+}
+
+/// The CLI's log, of which only what is harmless and telling is kept.
+#[derive(Debug, Default)]
+struct Log {
+    last_lines: VecDeque<String>,
+    step: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    status: String,
+}
+
+impl Log {
+    fn read(&mut self, line: &str) -> Vec<Event> {
+        // Some lines (a stack trace on failure) are not JSON and tell a person nothing.
+        let Ok(entry) = serde_json::from_str::<Entry>(line) else {
+            return Vec::new();
+        };
+        match entry.kind.as_str() {
+            "progress" if entry.status == "running" => {
+                let step = process::printable(entry.name.trim_end_matches('.'));
+                self.step = Some(step.clone());
+                vec![Event::Step(step)]
+            }
+            // Command lines stand in "start" and "text" entries; with the environment in them.
+            "start" => begun(&entry.text)
+                .map(|step| Event::Step(step.to_owned()))
+                .into_iter()
+                .collect(),
+            "raw" => {
+                let lines = entry.text.split(['\r', '\n']).map(process::printable);
+                let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
+                for line in &lines {
+                    self.last_lines.push_back(line.chars().take(400).collect());
+                    if self.last_lines.len() > LAST_LINES {
+                        self.last_lines.pop_front();
+                    }
+                }
+                lines
+                    .into_iter()
+                    .next_back()
+                    .map(Event::Line)
+                    .into_iter()
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn begun(text: &str) -> Option<&'static str> {
+    let of_interest = [
+        ("docker build", "Building the image"),
+        ("docker buildx build", "Building the image"),
+        ("docker pull", "Pulling the image"),
+        ("docker-compose", "Running compose"),
+        ("compose", "Running compose"),
+        ("Starting container", "Creating the container"),
+    ];
+    let text = text.strip_prefix("Run: ").unwrap_or(text);
+    of_interest
+        .iter()
+        .find(|(part, _)| text.contains(part))
+        .map(|(_, step)| *step)
+}
+
+fn outcome(result: &str, log: Log) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        outcome: String,
+        container_id: Option<String>,
+        remote_user: Option<String>,
+        message: Option<String>,
+    }
+    let line = result.lines().rev().find(|line| line.starts_with('{'));
+    let answer = line.and_then(|line| serde_json::from_str::<Answer>(line).ok());
+    let failed = |message: String, container| Outcome::Failed {
+        message,
+        container,
+        step: log.step,
+        last_lines: log.last_lines.into(),
+    };
+    match answer {
+        Some(Answer {
+            outcome,
+            container_id: Some(container),
+            remote_user: Some(remote_user),
+            ..
+        }) if outcome == "success" => Outcome::Success {
+            container,
+            remote_user,
+        },
+        Some(answer) => failed(
+            harmless(answer.message.as_deref().unwrap_or("it gave no reason")),
+            answer.container_id,
+        ),
+        None => failed("it ended without a result".to_owned(), None),
+    }
+}
+
+/// The CLI's messages hold whole command lines, each `-e KEY=VALUE` included.
+fn harmless(message: &str) -> String {
+    let first = process::printable(message.lines().next().unwrap_or_default());
+    match first.split_once("Command failed: ") {
+        Some((before, command)) => {
+            let words: Vec<_> = command.split_whitespace().take(2).collect();
+            let program = words.first().and_then(|word| word.rsplit('/').next());
+            format!(
+                "{before}Command failed: {} {}",
+                program.unwrap_or_default(),
+                words.get(1).unwrap_or(&"")
+            )
+        }
+        None => first.chars().take(400).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_command_line_is_not_repeated() {
+        let said =
+            harmless("Command failed: /x/bin/docker run --sig-proxy=false -e TOKEN=s3cret image");
+        assert_eq!(said, "Command failed: docker run");
+    }
+
+    #[test]
+    fn the_result_is_the_last_line_that_is_one() {
+        let log = Log::default();
+        let success = outcome(
+            "noise\n{\"outcome\":\"success\",\"containerId\":\"ab\",\"remoteUser\":\"node\"}\n",
+            log,
+        );
+        assert_eq!(
+            success,
+            Outcome::Success {
+                container: "ab".into(),
+                remote_user: "node".into()
+            }
+        );
+        assert!(matches!(
+            outcome("", Log::default()),
+            Outcome::Failed { .. }
+        ));
+    }
+
+    #[test]
+    fn a_start_entry_gives_no_argument_away() {
+        let mut log = Log::default();
+        let events = log.read(r#"{"type":"start","text":"Run: docker run -e TOKEN=s3cret x"}"#);
+        assert!(events.is_empty());
+        let events =
+            log.read(r#"{"type":"start","text":"Run: docker build -f x --build-arg A=b ."}"#);
+        assert!(matches!(&events[..], [Event::Step(step)] if step == "Building the image"));
+    }
+}

@@ -1,0 +1,363 @@
+//! The `docker` that the devcontainer CLI is given: hatchery itself, in front of the real one.
+//!
+//! The CLI goes from building to running without a pause, but between the two the volume must be
+//! filled, the tailnet's node put in place and the finished container looked at before a single
+//! instruction of it runs. So `docker run` becomes `docker create`, the hatchery that waits is
+//! asked, and it starts the container; compose's `up` likewise. Builds get the drone's labels.
+//! Everything else goes straight through.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+/// The name of the settings beside the link that the CLI calls.
+pub const SETTINGS_FILE: &str = "shim.json";
+
+/// A tag that all builds of the devcontainer CLI share: two at once could take each other's.
+const SHARED_TAG: &str = "dev_container_feature_content_temp";
+
+/// The longest message on the control socket, in bytes.
+pub const MAX_MESSAGE: u64 = 4096;
+
+/// What the shim must know, written by the hatchery that started the CLI.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The real docker.
+    pub docker: PathBuf,
+    /// The real docker-compose, where there is one.
+    pub compose: Option<PathBuf>,
+    /// The socket at which the waiting hatchery is asked.
+    pub control: PathBuf,
+    /// Where the CLI writes the files that it builds from.
+    pub temporary: PathBuf,
+    /// `KEY=VALUE` labels for images.
+    pub labels: Vec<String>,
+    /// The drone's name, which makes shared tags its own.
+    pub drone: String,
+    /// Whether this docker builds with `BuildKit` when asked by its environment.
+    pub buildkit: bool,
+}
+
+/// What the shim asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// The container that was created; compose's is found by its label.
+    pub created: Option<String>,
+}
+
+/// What the hatchery answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether the container is to run; with `docker run` it does already.
+    pub go: bool,
+}
+
+/// The settings for this call, if hatchery was called as the CLI's docker.
+pub fn called_as_docker(argv0: &Path) -> Option<(Settings, bool)> {
+    let compose = match argv0.file_name()?.to_str()? {
+        "docker" => false,
+        "docker-compose" => true,
+        _ => return None,
+    };
+    let settings = std::fs::read(argv0.parent()?.join(SETTINGS_FILE)).ok()?;
+    Some((serde_json::from_slice(&settings).ok()?, compose))
+}
+
+/// Does what the CLI asked docker for.
+pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode {
+    let program = if compose {
+        match &settings.compose {
+            Some(program) => program,
+            None => return ExitCode::from(127),
+        }
+    } else {
+        &settings.docker
+    };
+    let subcommand = args.first().and_then(|arg| arg.to_str());
+    if compose || subcommand == Some("compose") {
+        own_tag_in_files(settings, &settings.temporary, 0);
+        return match composed(&args) {
+            Some(prepared) => compose_up(settings, program, &args, &prepared),
+            None => replace(build_environment(
+                settings,
+                Command::new(program).args(args),
+            )),
+        };
+    }
+    match subcommand {
+        Some("run") => run_container(settings, &args[1..]),
+        Some("build") => replace(build_environment(
+            settings,
+            Command::new(program).args(build_arguments(settings, args)),
+        )),
+        Some("buildx") => replace(Command::new(program).args(build_arguments(settings, args))),
+        _ => replace(Command::new(program).args(args)),
+    }
+}
+
+/// `docker run` in two halves.
+fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
+    let mut create = Command::new(&settings.docker);
+    create.arg("create").args(
+        args.iter()
+            .filter(|arg| !arg.to_string_lossy().starts_with("--sig-proxy")),
+    );
+    let output = match create
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+    {
+        Ok(output) => output,
+        Err(error) => return complain(&format!("docker create: {error}")),
+    };
+    if !output.status.success() {
+        return code(output.status);
+    }
+    let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !ask(&settings.control, Some(id.clone())) {
+        return complain("the container is not to run");
+    }
+    // The CLI takes the end of `docker run` for the container's.
+    replace(
+        Command::new(&settings.docker)
+            .arg("wait")
+            .arg(id)
+            .stdout(Stdio::null()),
+    )
+}
+
+/// Compose's `up -d` as `up --no-start`, if that is what these arguments are.
+fn composed(args: &[OsString]) -> Option<Vec<OsString>> {
+    let up = args
+        .windows(2)
+        .position(|pair| pair[0] == "up" && pair[1] == "-d")?;
+    let mut prepared = args.to_vec();
+    prepared[up + 1] = "--no-start".into();
+    Some(prepared)
+}
+
+fn compose_up(
+    settings: &Settings,
+    program: &Path,
+    args: &[OsString],
+    prepared: &[OsString],
+) -> ExitCode {
+    let mut command = Command::new(program);
+    build_environment(settings, command.args(prepared));
+    match command.status() {
+        Ok(status) if !status.success() => return code(status),
+        Err(error) => return complain(&format!("docker compose: {error}")),
+        Ok(_) => {}
+    }
+    if !ask(&settings.control, None) {
+        return complain("the containers are not to run");
+    }
+    replace(Command::new(program).args(args))
+}
+
+/// Adds the drone's labels and makes the shared tag the drone's own.
+fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
+    own_tag_in_files(settings, &settings.temporary, 0);
+    let own_tag = own_tag(settings);
+    let mut out: Vec<OsString> = Vec::with_capacity(args.len() + 2 * settings.labels.len());
+    let mut args = args.into_iter().peekable();
+    let mut labelled = false;
+    while let Some(arg) = args.next() {
+        let is_build = !labelled && arg == "build";
+        out.push(match arg.into_string() {
+            Ok(text) => text.replace(SHARED_TAG, &own_tag).into(),
+            Err(arg) => arg,
+        });
+        if is_build {
+            labelled = true;
+            for label in &settings.labels {
+                out.push("--label".into());
+                out.push(label.into());
+            }
+        }
+    }
+    out
+}
+
+fn own_tag(settings: &Settings) -> String {
+    format!("{SHARED_TAG}-{}", settings.drone)
+}
+
+/// Without buildx the shared tag also stands in the Dockerfile and the compose file that the CLI
+/// generates (`Dockerfile.extended`, `Dockerfile-with-features`, `docker-compose/*.yml`).
+fn own_tag_in_files(settings: &Settings, directory: &Path, depth: usize) {
+    const DEEPEST: usize = 4;
+    const LARGEST: u64 = 1024 * 1024;
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else {
+            continue;
+        };
+        if kind.is_dir() && depth < DEEPEST {
+            own_tag_in_files(settings, &path, depth + 1);
+        }
+        let name = entry.file_name();
+        let generated = name == "Dockerfile.extended"
+            || name == "Dockerfile-with-features"
+            || path.extension().is_some_and(|extension| extension == "yml");
+        if !kind.is_file() || !generated || entry.metadata().is_ok_and(|file| file.len() > LARGEST)
+        {
+            continue;
+        }
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let own = own_tag(settings);
+            if text.contains(SHARED_TAG) && !text.contains(&own) {
+                // Should it fail, the build says that the shared tag is not there.
+                let _ = std::fs::write(&path, text.replace(SHARED_TAG, &own));
+            }
+        }
+    }
+}
+
+/// `BuildKit` where it is to be had: it sends only what changed and leaves no nameless images.
+fn build_environment<'a>(settings: &Settings, command: &'a mut Command) -> &'a mut Command {
+    if settings.buildkit {
+        command
+            .env("DOCKER_BUILDKIT", "1")
+            .env("COMPOSE_DOCKER_CLI_BUILD", "1")
+            .env("BUILDKIT_PROGRESS", "plain");
+    }
+    command
+}
+
+/// Asks whether to go on. Nobody there means no: the hatchery that waited has died.
+fn ask(control: &Path, created: Option<String>) -> bool {
+    let asked = || -> std::io::Result<bool> {
+        let mut stream = UnixStream::connect(control)?;
+        let mut question = serde_json::to_vec(&Question { created })?;
+        question.push(b'\n');
+        stream.write_all(&question)?;
+        let mut line = String::new();
+        BufReader::new(stream.take(MAX_MESSAGE)).read_line(&mut line)?;
+        Ok(serde_json::from_str::<Answer>(&line)?.go)
+    };
+    asked().unwrap_or(false)
+}
+
+fn replace(command: &mut Command) -> ExitCode {
+    let error = command.exec();
+    complain(&format!("{}: {error}", command.get_program().display()))
+}
+
+fn complain(what: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "hatchery: {what}");
+    ExitCode::FAILURE
+}
+
+fn code(status: std::process::ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            docker: "/bin/false".into(),
+            compose: None,
+            control: "/nowhere".into(),
+            temporary: "/nowhere".into(),
+            labels: vec!["hatchery.drone=a-b".into()],
+            drone: "a-b".into(),
+            buildkit: false,
+        }
+    }
+
+    fn os(args: &[&str]) -> Vec<OsString> {
+        args.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_build_is_labelled_and_shares_no_tag() {
+        let args = os(&[
+            "buildx",
+            "build",
+            "--load",
+            "-t",
+            SHARED_TAG,
+            "--build-arg",
+            &format!("X={SHARED_TAG}"),
+            "build",
+        ]);
+        assert_eq!(
+            build_arguments(&settings(), args),
+            os(&[
+                "buildx",
+                "build",
+                "--label",
+                "hatchery.drone=a-b",
+                "--load",
+                "-t",
+                "dev_container_feature_content_temp-a-b",
+                "--build-arg",
+                "X=dev_container_feature_content_temp-a-b",
+                "build",
+            ])
+        );
+    }
+
+    #[test]
+    fn the_shared_tag_becomes_the_drones_own_in_generated_files() {
+        let temporary = tempfile::tempdir().unwrap();
+        let deep = temporary.path().join("cli/features");
+        std::fs::create_dir_all(&deep).unwrap();
+        let file = deep.join("Dockerfile-with-features");
+        std::fs::write(&file, format!("FROM {SHARED_TAG} as x\n")).unwrap();
+        let settings = Settings {
+            temporary: temporary.path().into(),
+            ..settings()
+        };
+        for _ in 0..2 {
+            build_arguments(&settings, os(&["build"]));
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(text, format!("FROM {SHARED_TAG}-a-b as x\n"));
+        }
+    }
+
+    #[test]
+    fn compose_creates_before_it_starts() {
+        let up = os(&[
+            "--project-name",
+            "up",
+            "-f",
+            "x",
+            "up",
+            "-d",
+            "--no-recreate",
+            "app",
+        ]);
+        assert_eq!(
+            composed(&up),
+            Some(os(&[
+                "--project-name",
+                "up",
+                "-f",
+                "x",
+                "up",
+                "--no-start",
+                "--no-recreate",
+                "app"
+            ]))
+        );
+        assert_eq!(composed(&os(&["-f", "x", "build"])), None);
+    }
+
+    #[test]
+    fn nobody_to_ask_means_no() {
+        assert!(!ask(Path::new("/nowhere"), None));
+    }
+}

@@ -1,0 +1,137 @@
+//! What goes into a created container before it runs: the clone, the tailnet's node, ssh's files.
+
+use std::path::Path;
+
+use crate::devcontainer::{METADATA_LABEL, parse_metadata};
+use crate::docker::{Container, Docker, Owner, Tree};
+use crate::error::{Code, Error, Result};
+use crate::ssh;
+
+/// Where the tailscale feature keeps its state.
+pub const TAILSCALE_STATE: &str = "/var/lib/tailscale";
+
+/// The largest user database or sshd configuration that is read, in bytes.
+const MAX_FILE: usize = 1024 * 1024;
+
+/// The merged configuration that the container was created from, as the CLI wrote it down.
+pub fn metadata(container: &Container) -> Result<Vec<serde_json::Value>> {
+    match container.labels().get(METADATA_LABEL) {
+        Some(text) => parse_metadata(text),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Whom a person works as, if the merged configuration says so.
+pub fn configured_user(metadata: &[serde_json::Value]) -> Option<String> {
+    metadata
+        .iter()
+        .rev()
+        .find_map(|entry| entry.get("remoteUser")?.as_str())
+        .map(str::to_owned)
+}
+
+/// Whom a person works as in this container.
+pub async fn remote_user_of(docker: &Docker, id: &str) -> Result<String> {
+    let Some(container) = docker.container(id).await? else {
+        return Ok("root".to_owned());
+    };
+    let metadata = metadata(&container).unwrap_or_default();
+    let user = configured_user(&metadata).unwrap_or_else(|| container.user().to_owned());
+    let name = user.split(':').next().unwrap_or_default();
+    Ok(match name {
+        "" | "0" => "root".to_owned(),
+        name => name.to_owned(),
+    })
+}
+
+/// The ids of a user in a container that need not run.
+pub async fn owner(docker: &Docker, container: &str, user: &str) -> Result<Owner> {
+    if user == "root" {
+        return Ok(Owner::ROOT);
+    }
+    let passwd = docker.file(container, "/etc/passwd", MAX_FILE).await?;
+    let passwd = String::from_utf8_lossy(&passwd.unwrap_or_default()).into_owned();
+    owner_in(&passwd, user).ok_or_else(|| {
+        Error::new(
+            Code::DevcontainerInvalid,
+            format!("the image has no user {user:?}"),
+        )
+        .hint("check remoteUser in devcontainer.json")
+    })
+}
+
+/// passwd(5): name, password, user id, group id.
+fn owner_in(passwd: &str, user: &str) -> Option<Owner> {
+    let mut numeric = None;
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        let (name, _, uid, gid) = (fields.next()?, fields.next(), fields.next(), fields.next());
+        let ids = || {
+            Some(Owner {
+                uid: uid?.parse().ok()?,
+                gid: gid?.parse().ok()?,
+            })
+        };
+        if name == user {
+            return ids();
+        }
+        if uid == Some(user) {
+            numeric = numeric.or_else(ids);
+        }
+    }
+    numeric.or_else(|| {
+        let uid = user.parse().ok()?;
+        Some(Owner { uid, gid: uid })
+    })
+}
+
+/// The clone, as the user's own.
+pub fn clone(tree: Tree, from: &Path, at: &str, owner: Owner) -> Tree {
+    tree.copy(at, from, owner)
+}
+
+/// ssh's files, and an sshd configuration that reads them where the image's does not.
+pub async fn ssh(
+    docker: &Docker,
+    container: &str,
+    files: Vec<ssh::files::DroneFile>,
+    mut tree: Tree,
+) -> Result<Tree> {
+    tree = tree
+        .directory("/etc/ssh", 0o755)
+        .directory("/etc/ssh/sshd_config.d", 0o755)
+        .directory("/etc/ssh/hatchery", 0o755);
+    for file in files {
+        tree = tree.file(file.path, file.mode, file.content);
+    }
+    let config = docker
+        .file(container, ssh::files::SSHD_CONFIG, MAX_FILE)
+        .await?;
+    let config = config.map(|config| String::from_utf8_lossy(&config).into_owned());
+    if let Some(with_include) = config.as_deref().and_then(ssh::files::with_include) {
+        tree = tree.file(ssh::files::SSHD_CONFIG, 0o644, with_include.into_bytes());
+    }
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_name_or_number() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n\nvscode:x:1000:1001::/home/vscode:/bin/bash\n";
+        let ids = |user| owner_in(passwd, user).map(|owner| (owner.uid, owner.gid));
+        assert_eq!(ids("vscode"), Some((1000, 1001)));
+        assert_eq!(ids("1000"), Some((1000, 1001)));
+        assert_eq!(ids("1234"), Some((1234, 1234)));
+        assert_eq!(ids("nobody-here"), None);
+    }
+
+    #[test]
+    fn the_last_word_on_the_user_counts() {
+        let entries = parse_metadata(r#"[{"remoteUser":"a"},{"id":"x"},{"remoteUser":"b"},{}]"#);
+        assert_eq!(configured_user(&entries.unwrap()).as_deref(), Some("b"));
+    }
+}

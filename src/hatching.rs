@@ -1,0 +1,487 @@
+//! From a repository's name to a running drone: what `spawn` does, in order.
+//!
+//! Cloning, building and joining the tailnet go on at once. They meet when the devcontainer CLI
+//! has created the container: it is looked at, furnished, and only then started.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::devcontainer::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::{
+    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
+};
+use crate::docker::{Container, Docker, Owner, Tree};
+use crate::drone::Identity;
+use crate::error::{Code, Error, Result};
+use crate::host::{Places, Workshop};
+use crate::ui::Ui;
+use crate::{clone, furnish, inspection, readiness, ssh, tailnet, teardown};
+
+/// What the person asked for.
+#[derive(Debug)]
+pub struct Wishes {
+    /// Which of several configurations.
+    pub variant: Option<String>,
+    /// Whether submodules are cloned.
+    pub submodules: bool,
+    /// Whether the gate lets everything through.
+    pub trusted: bool,
+    /// The loopback port for ssh, where there is no tailnet.
+    pub ssh_port: Option<u16>,
+}
+
+/// A drone that has come up.
+#[derive(Debug)]
+pub struct Hatched {
+    /// The user that a person works as.
+    pub user: String,
+    /// Where the clone is in the drone.
+    pub workspace: String,
+    /// A lifecycle command failed; the drone runs all the same.
+    pub setup_failed: Option<Error>,
+}
+
+/// One spawn under way.
+#[derive(Debug)]
+pub struct Hatching<'a> {
+    docker: &'a Docker,
+    config: &'a Config,
+    places: &'a Places,
+    ui: &'a Ui,
+    identity: &'a Identity,
+    wishes: &'a Wishes,
+    workshop: &'a Workshop,
+    /// Whether a node may have been registered, which must then be taken back.
+    joining: Cell<bool>,
+}
+
+/// The tailnet's node on its way.
+type Joining = JoinSet<Result<()>>;
+
+/// The container, furnished and started, or why it has to be made again.
+enum Furnished {
+    /// It runs, and this user works in it.
+    Running { container: String },
+    /// The image names a user that the configuration must name, so that sshd can run as root.
+    Again { remote_user: String },
+}
+
+impl<'a> Hatching<'a> {
+    /// A spawn of this drone; nothing is made yet.
+    pub fn new(
+        docker: &'a Docker,
+        config: &'a Config,
+        places: &'a Places,
+        ui: &'a Ui,
+        identity: &'a Identity,
+        wishes: &'a Wishes,
+        workshop: &'a Workshop,
+    ) -> Self {
+        Self {
+            docker,
+            config,
+            places,
+            ui,
+            identity,
+            wishes,
+            workshop,
+            joining: Cell::new(false),
+        }
+    }
+
+    /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
+    /// [`Hatching::leave_tailnet`] to take back.
+    pub async fn run(&self) -> Result<Hatched> {
+        let keys = ssh::authorized::authorized_keys(&self.config.ssh);
+        let (mut node, keys, ()) = tokio::try_join!(
+            self.clone(),
+            keys,
+            cli::check(&self.config.devcontainer.command)
+        )?;
+        for warning in &keys.warnings {
+            self.ui.warn(warning);
+        }
+        let repository = Repository::read(
+            &self.checkout(),
+            &self.identity.repo,
+            self.wishes.variant.as_deref(),
+            self.config,
+            self.wishes.trusted,
+        )?;
+        let image = self.image_facts(&repository).await?;
+        // Held until the container stands on the network, so that no slay takes it away.
+        let _network = self.places.network_lock(false)?;
+        self.docker
+            .ensure_network(&self.config.docker.network)
+            .await?;
+        self.docker.create_volume(self.identity).await?;
+
+        let ssh_files = self.ssh_files(&keys.text())?;
+        let mut remote_user = None;
+        loop {
+            let seat = Seat {
+                identity: self.identity,
+                config: self.config,
+                volume: self.identity.name.as_str(),
+                ssh_port: self.wishes.ssh_port,
+                sockets: None,
+                image: image.as_ref(),
+                remote_user: remote_user.as_deref(),
+                work: self.workshop.path(),
+            };
+            let prepared = repository.prepare(&seat)?;
+            match self
+                .up(&prepared, &ssh_files, &mut node, remote_user.is_some())
+                .await?
+            {
+                Ok(hatched) => return Ok(hatched),
+                Err(user) => remote_user = Some(user),
+            }
+        }
+    }
+
+    /// Takes back a node that was registered for a drone that does not come to be.
+    pub async fn leave_tailnet(&self) -> Result<()> {
+        match &self.config.tailnet {
+            Some(tailnet) if self.joining.get() => {
+                let state = self.node_state();
+                tailnet::join::forget(tailnet, &self.identity.name, Some(&state)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn checkout(&self) -> PathBuf {
+        self.workshop.path().join(self.identity.repo.name())
+    }
+
+    fn node_state(&self) -> PathBuf {
+        self.workshop.path().join("node.state")
+    }
+
+    /// Clones, and begins to join the tailnet as soon as it is clear that the repository exists.
+    async fn clone(&self) -> Result<Joining> {
+        self.ui.step(&format!("Cloning {}", self.identity.repo));
+        let sending = Notify::new();
+        let progress = |line: &str| {
+            self.ui.line(line);
+            if line.starts_with("remote:") || line.starts_with("Receiving objects") {
+                sending.notify_one();
+            }
+        };
+        let checkout = self.checkout();
+        let mut cloning = std::pin::pin!(clone::clone(
+            &self.config.github,
+            &self.identity.repo,
+            &checkout,
+            self.wishes.submodules,
+            &progress,
+        ));
+        tokio::select! {
+            done = &mut cloning => {
+                done?;
+                Ok(self.join())
+            }
+            () = sending.notified() => {
+                let node = self.join();
+                cloning.await?;
+                Ok(node)
+            }
+        }
+    }
+
+    fn join(&self) -> Joining {
+        let mut joining = Joining::new();
+        if let Some(tailnet) = self.config.tailnet.clone() {
+            self.joining.set(true);
+            let (name, state) = (self.identity.name.clone(), self.node_state());
+            joining.spawn(async move {
+                tailnet::join::join(&tailnet, &name, &state)
+                    .await
+                    .map(|_| ())
+            });
+        }
+        joining
+    }
+
+    async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
+        let Some(name) = repository.image() else {
+            return Ok(None);
+        };
+        let Some(image) = self.docker.image(name).await? else {
+            return Ok(None);
+        };
+        let config = image.config.unwrap_or_default();
+        let labels = config.labels.unwrap_or_default();
+        let metadata = match labels.get(METADATA_LABEL) {
+            Some(text) => parse_metadata(text)?,
+            None => Vec::new(),
+        };
+        Ok(Some(ImageFacts {
+            user: config.user.filter(|user| !user.is_empty()),
+            metadata,
+        }))
+    }
+
+    fn ssh_files(&self, authorized_keys: &str) -> Result<Vec<ssh::files::DroneFile>> {
+        let secret = ssh::identity::ServerSecret::load_or_create(
+            &ssh::identity::ServerSecret::directory()?,
+        )?;
+        let domain = self
+            .config
+            .tailnet
+            .as_ref()
+            .map(|tailnet| tailnet.domain.as_str());
+        let authority = ssh::ca::Authority::new(&secret);
+        ssh::files::drone_files(&authority, &self.identity.name, domain, authorized_keys)
+    }
+
+    /// Runs the devcontainer CLI once. The inner error is the remote user to try again with.
+    async fn up(
+        &self,
+        prepared: &Prepared,
+        ssh_files: &[ssh::files::DroneFile],
+        node: &mut Joining,
+        again: bool,
+    ) -> Result<std::result::Result<Hatched, String>> {
+        let mut running = cli::up(&cli::Up {
+            command: &self.config.devcontainer.command,
+            checkout: &prepared.workspace_folder,
+            override_config: &prepared.override_config,
+            identity: self.identity,
+            workshop: self.workshop,
+            docker_host: self.docker.host(),
+            ca_file: self.config.github.ca_file.as_deref(),
+        })?;
+        let mut ready = JoinSet::new();
+        let mut started = None;
+        let outcome = loop {
+            tokio::select! {
+                event = running.next() => match event {
+                    Event::Step(step) => self.ui.step(&step),
+                    Event::Line(line) => self.ui.line(&line),
+                    Event::Created(created) => {
+                        match self.furnish(created, prepared, ssh_files, node, again).await? {
+                            Furnished::Running { container } => {
+                                self.await_readiness(&mut ready, &container);
+                                started = Some(container);
+                            }
+                            Furnished::Again { remote_user } => return Ok(Err(remote_user)),
+                        }
+                    }
+                    Event::Ended(outcome) => break outcome,
+                },
+                Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
+            }
+        };
+        let Some(container) = started else {
+            return Err(failure(outcome));
+        };
+        self.ui.step("Waiting for ssh");
+        while let Some(result) = ready.join_next().await {
+            result.unwrap_or_else(lost)?;
+        }
+        self.hatched(outcome, container, prepared).await.map(Ok)
+    }
+
+    /// Looks at the created container, fills it and starts it.
+    async fn furnish(
+        &self,
+        created: Created,
+        prepared: &Prepared,
+        ssh_files: &[ssh::files::DroneFile],
+        node: &mut Joining,
+        again: bool,
+    ) -> Result<Furnished> {
+        self.ui.step("Furnishing the container");
+        let container = self.created_container(&created).await?;
+        let metadata = furnish::metadata(&container)?;
+        check_metadata(&metadata, &self.identity.name, None, self.wishes.trusted)?;
+        if !self.wishes.trusted {
+            let id = teardown::devcontainer_id(self.identity);
+            inspection::is_contained(&container, &self.identity.name, &id)?;
+        }
+        inspection::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
+        let user = match furnish::configured_user(&metadata) {
+            Some(user) => user,
+            None => match self.user_of_image(&container).await? {
+                Some(remote_user) if !again => {
+                    self.docker.remove_container(container.id()).await?;
+                    return Ok(Furnished::Again { remote_user });
+                }
+                _ => "root".to_owned(),
+            },
+        };
+        let id = container.id().to_owned();
+        let owner = furnish::owner(self.docker, &id, &user).await?;
+        let tree = furnish::clone(Tree::default(), &self.checkout(), &prepared.clone_at, owner);
+        let filling = async {
+            let tree = furnish::ssh(self.docker, &id, ssh_files.to_vec(), tree).await?;
+            self.docker.put(&id, tree).await
+        };
+        let joining = async {
+            while let Some(joined) = node.join_next().await {
+                joined.unwrap_or_else(|error| Err(lost_task(error)))?;
+                let tree =
+                    Tree::default().copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);
+                self.docker.put(&id, tree).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(filling, joining)?;
+        if prepared.compose.is_none() {
+            self.docker.start(&id).await?;
+        }
+        created.go();
+        Ok(Furnished::Running { container: id })
+    }
+
+    /// The container that waits, which must be this drone's.
+    async fn created_container(&self, created: &Created) -> Result<Container> {
+        let id = match &created.container {
+            Some(id) => Some(id.clone()),
+            None => self
+                .docker
+                .containers_of(&self.identity.name, false)
+                .await?
+                .into_iter()
+                .next(),
+        };
+        let container = match id {
+            Some(id) => self.docker.container(&id).await?,
+            None => None,
+        };
+        let container = container.ok_or_else(|| {
+            Error::new(
+                Code::DevcontainerFailed,
+                "the devcontainer CLI created no container",
+            )
+            .hint("this is a fault of hatchery or of the CLI; nothing was started")
+        })?;
+        inspection::is_the_drones(&container, self.identity)?;
+        Ok(container)
+    }
+
+    /// The user that the container's image names, where it is not root.
+    async fn user_of_image(&self, container: &Container) -> Result<Option<String>> {
+        let image = match container.image() {
+            Some(image) => self.docker.image(image).await?,
+            None => None,
+        };
+        let user = image
+            .and_then(|image| image.config?.user)
+            .unwrap_or_default();
+        let name = user.split(':').next().unwrap_or_default();
+        Ok((!matches!(name, "" | "root" | "0")).then(|| name.to_owned()))
+    }
+
+    fn await_readiness(&self, ready: &mut JoinSet<Result<()>>, container: &str) {
+        let (docker, id, name) = (
+            self.docker.clone(),
+            container.to_owned(),
+            self.identity.name.clone(),
+        );
+        let joined = self.config.tailnet.is_some();
+        ready.spawn(async move {
+            let sshd = readiness::sshd(&docker, &id, &name);
+            if joined {
+                tokio::try_join!(sshd, readiness::node(&docker, &id, &name)).map(|_| ())
+            } else {
+                sshd.await
+            }
+        });
+    }
+
+    /// Believes nothing: the container that the CLI speaks of is the one that was furnished.
+    async fn hatched(
+        &self,
+        outcome: Outcome,
+        container: String,
+        prepared: &Prepared,
+    ) -> Result<Hatched> {
+        let setup_failed = match outcome {
+            Outcome::Success {
+                container: other, ..
+            } if other != container => {
+                return Err(Error::new(
+                    Code::DevcontainerFailed,
+                    "the devcontainer CLI speaks of another container than the one it created",
+                ));
+            }
+            Outcome::Success { .. } => None,
+            Outcome::Failed {
+                step,
+                last_lines,
+                message,
+                ..
+            } => {
+                let what = step.unwrap_or(message);
+                Some(
+                    Error::new(
+                        Code::LifecycleFailed,
+                        format!("{} runs, but its setup failed: {what}", self.identity.name),
+                    )
+                    .with_details(last_lines),
+                )
+            }
+        };
+        Ok(Hatched {
+            user: furnish::remote_user_of(self.docker, &container).await?,
+            workspace: prepared.clone_at.clone(),
+            setup_failed,
+        })
+    }
+}
+
+/// What it means that the CLI ended before a container was there.
+fn failure(outcome: Outcome) -> Error {
+    let Outcome::Failed {
+        message,
+        last_lines,
+        ..
+    } = outcome
+    else {
+        return Error::new(
+            Code::DevcontainerFailed,
+            "the devcontainer CLI reported success but created no container",
+        );
+    };
+    let all = last_lines.join("\n");
+    let says = |part: &str| message.contains(part) || all.contains(part);
+    if says("no space left on device") {
+        return Error::new(
+            Code::DiskFull,
+            "Docker's disk is full: the image cannot be built",
+        )
+        .hint("`docker system df` shows what takes the space")
+        .with_details(last_lines);
+    }
+    if message.contains("Feature") || message.contains("feature") {
+        return Error::new(Code::DevcontainerFailed, message)
+            .hint("check the feature's name and that this server reaches its registry");
+    }
+    if message.contains("docker build") || message.contains("buildx") || message.contains("compose")
+    {
+        return Error::new(Code::BuildFailed, "the image could not be built")
+            .hint("the builder's last lines say why; mend the Dockerfile or feature and try again")
+            .with_details(last_lines);
+    }
+    Error::new(
+        Code::DevcontainerFailed,
+        format!("the devcontainer CLI failed: {message}"),
+    )
+    .hint("try `devcontainer up` on a clone of the repository by hand")
+    .with_details(last_lines)
+}
+
+fn lost(error: tokio::task::JoinError) -> Result<()> {
+    Err(lost_task(error))
+}
+
+fn lost_task(error: tokio::task::JoinError) -> Error {
+    Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error)
+}

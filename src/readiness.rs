@@ -1,0 +1,102 @@
+//! Waiting until a drone is what it was made for: sshd answers, the tailnet knows it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::docker::{Container, Docker};
+use crate::drone::DroneName;
+use crate::error::{Code, Error, Result};
+use crate::{ssh, tailnet};
+
+/// How long sshd and tailscaled may take from the container's start.
+const WITHIN: Duration = Duration::from_secs(30);
+/// Between two tries: a connection refused costs next to nothing.
+const PAUSE: Duration = Duration::from_millis(25);
+/// How long one try may take.
+const TRY: Duration = Duration::from_secs(2);
+
+/// Waits for the banner of the drone's sshd.
+pub async fn sshd(docker: &Docker, container: &str, name: &DroneName) -> Result<()> {
+    let waiting = async {
+        loop {
+            let Some(state) = docker.container(container).await? else {
+                return Err(ended(docker, container, name).await);
+            };
+            if !state.runs() {
+                return Err(ended(docker, container, name).await);
+            }
+            if sshd_answers(&state).await {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(WITHIN, waiting).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            Code::DroneUnhealthy,
+            format!("{name} runs, but no sshd answers on its port {}", ssh::PORT),
+        )
+        .hint(
+            "the sshd feature must be there and start as root: look at `docker logs` of the \
+             container, and at `overrideCommand` in devcontainer.json",
+        ))
+    })
+}
+
+/// Whether an sshd answers at one of the container's addresses.
+pub async fn sshd_answers(container: &Container) -> bool {
+    for address in container.addresses() {
+        if answers(address).await {
+            return true;
+        }
+    }
+    false
+}
+
+/// Reads the identification that an SSH server begins with (RFC 4253, section 4.2).
+async fn answers(address: IpAddr) -> bool {
+    let banner = async {
+        let mut stream = TcpStream::connect(SocketAddr::new(address, ssh::PORT)).await?;
+        let mut start = [0; 4];
+        stream.read_exact(&mut start).await?;
+        Ok::<_, std::io::Error>(&start == b"SSH-")
+    };
+    matches!(timeout(TRY, banner).await, Ok(Ok(true)))
+}
+
+async fn ended(docker: &Docker, container: &str, name: &DroneName) -> Error {
+    let last_lines = docker.last_lines(container).await.unwrap_or_default();
+    Error::new(
+        Code::DroneUnhealthy,
+        format!("{name}'s container ended by itself"),
+    )
+    .hint("its last lines may say why")
+    .with_details(last_lines)
+}
+
+/// Waits until the drone's tailscaled is connected under the drone's name, then greets its peers.
+pub async fn node(docker: &Docker, container: &str, name: &DroneName) -> Result<()> {
+    let inside = docker.inside(container);
+    let status = tailnet::node::connected(&inside, WITHIN).await?;
+    if status.needs_login() {
+        return Err(Error::new(
+            Code::TailnetRefused,
+            format!("{name} has lost its registration in the tailnet"),
+        )
+        .hint("`hatchery burrow` and `hatchery unburrow` register it anew"));
+    }
+    if !status.own.is_called(name) {
+        return Err(Error::new(
+            Code::TailnetRefused,
+            format!("{name} is called {} in the tailnet", status.own.label()),
+        )
+        .hint("another node holds the name: `headscale nodes list` shows it"));
+    }
+    // Without a greeting the first ssh of a peer takes 5 s; that it reaches nobody is no failure.
+    let _ = tailnet::node::greet(&inside, &status).await;
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Removing a drone with everything that it ever had. It goes on past a failure and tells of all.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::Config;
+use crate::docker::Docker;
+use crate::drone::Identity;
+use crate::error::{Error, Result};
+use crate::host::Places;
+use crate::inspection;
+
+/// Removes containers, siblings, volumes, networks, images and the socket's directory.
+/// What could not be removed is what comes back.
+pub async fn remove(
+    docker: &Docker,
+    config: &Config,
+    places: &Places,
+    identity: &Identity,
+) -> Vec<Error> {
+    let mut failures = Vec::new();
+    let mut note = |result: Result<()>| failures.extend(result.err());
+
+    for id in containers(docker, identity, &mut note).await {
+        note(docker.remove_container(&id).await);
+    }
+    match volumes(docker, identity).await {
+        Ok(volumes) => {
+            for volume in volumes {
+                note(docker.remove_volume(&volume).await);
+            }
+        }
+        Err(error) => note(Err(error)),
+    }
+    note(docker.remove_project_networks(&identity.name).await);
+    note(docker.remove_images(&identity.name).await);
+    note(places.forget(&identity.name));
+    note(last_one_out(docker, config, places).await);
+    failures
+}
+
+async fn containers(
+    docker: &Docker,
+    identity: &Identity,
+    note: &mut impl FnMut(Result<()>),
+) -> Vec<String> {
+    let mut all = Vec::new();
+    for siblings in [false, true] {
+        match docker.containers_of(&identity.name, siblings).await {
+            Ok(ids) => all.extend(
+                ids.into_iter()
+                    .filter(|id| !all.contains(id))
+                    .collect::<Vec<_>>(),
+            ),
+            Err(error) => note(Err(error)),
+        }
+    }
+    all
+}
+
+/// Its own volume, those that compose made and those named after its devcontainer id.
+async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>> {
+    let id = devcontainer_id(identity);
+    let mut names = docker.project_volumes(&identity.name).await?;
+    let others = docker.volume_names().await?;
+    names.extend(
+        others
+            .into_iter()
+            .filter(|volume| volume.len() != 64 && inspection::owns(&identity.name, &id, volume)),
+    );
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+async fn last_one_out(docker: &Docker, config: &Config, places: &Places) -> Result<()> {
+    // A spawn that is under way needs the network: then the next slay sees to it.
+    if let Some(_alone) = places.network_lock(true)? {
+        docker
+            .remove_network_if_last(&config.docker.network)
+            .await?;
+    }
+    Ok(())
+}
+
+/// `${devcontainerId}`: what the devcontainer CLI names volumes after, derived from its labels
+/// (devcontainers specification, "devcontainer-id-variable": SHA-256 in base 32, 52 digits).
+pub fn devcontainer_id(identity: &Identity) -> String {
+    let labels: BTreeMap<_, _> = identity.labels().into();
+    let hash = Sha256::digest(serde_json::json!(labels).to_string());
+    let bit = |index: usize| (hash[index / 8] >> (7 - index % 8)) & 1;
+    // 52 digits of 5 bits hold 260; the number has 256, so that it begins with four zeros.
+    (0..52)
+        .map(|digit| {
+            let value = (0..5).fold(0, |value, offset| {
+                let index = (digit * 5 + offset) as usize;
+                value << 1 | index.checked_sub(4).map_or(0, bit)
+            });
+            char::from_digit(u32::from(value), 32).unwrap_or('0')
+        })
+        .collect()
+}

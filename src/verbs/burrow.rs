@@ -1,0 +1,90 @@
+//! `hatchery burrow`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, repository};
+use crate::docker::Life;
+use crate::error::{Code, Error, Result};
+use crate::tailnet;
+
+/// How long the drone may take to leave the tailnet before it is stopped all the same.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long its processes have to end, in seconds.
+pub const STOP_WITHIN: i32 = 10;
+
+/// Put a drone to sleep: its work stays, its name in the tailnet is free
+#[derive(Debug, Args)]
+pub struct Burrow {
+    /// org/repo
+    repo: String,
+}
+
+impl Burrow {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let repo = repository(&self.repo)?;
+        let docker = context.docker().await?;
+        let drone = context.drone(&docker, &repo).await?;
+        let name = &drone.identity.name;
+        let _lock = context.places.lock(name)?;
+        let container = match (&drone.container, drone.life) {
+            (Some(container), Life::Running | Life::Stopped) => container,
+            (_, Life::Burrowed) => {
+                return done(context, &repo, name.as_str(), "is burrowed already");
+            }
+            _ => {
+                return Err(Error::new(
+                    Code::DroneNotFound,
+                    format!("{name} is an egg: its spawn did not finish"),
+                )
+                .hint(format!(
+                    "`hatchery spawn {repo}` starts over, `hatchery slay {repo}` removes it"
+                )));
+            }
+        };
+        context.ui.step(&format!("Burrowing {name}"));
+        // First what is wanted, so that a crash in between does not bring it back.
+        docker.set_wanted(container, false).await?;
+        if drone.life == Life::Running && context.config.tailnet.is_some() {
+            let left = tokio::time::timeout(
+                LEAVE_WITHIN,
+                tailnet::node::leave(&docker.inside(container)),
+            )
+            .await;
+            if !matches!(left, Ok(Ok(()))) {
+                context.ui.warn(&format!(
+                    "{name} did not leave the tailnet; its name is free once Headscale drops the node"
+                ));
+            }
+        }
+        let siblings = docker.containers_of(name, true).await?;
+        let mut all = vec![container.clone()];
+        for sibling in siblings.into_iter().filter(|sibling| sibling != container) {
+            docker.set_wanted(&sibling, false).await?;
+            all.push(sibling);
+        }
+        let stopping = all.iter().map(|id| docker.stop(id, STOP_WITHIN));
+        futures_util::future::try_join_all(stopping).await?;
+        done(
+            context,
+            &repo,
+            name.as_str(),
+            "is burrowed; its work stays in its volume",
+        )
+    }
+}
+
+fn done(context: &Context<'_>, repo: &crate::repo::RepoId, name: &str, what: &str) -> Result<()> {
+    if context.ui.json() {
+        context.ui.json_result(&serde_json::json!({
+            "name": name, "repository": repo, "state": Life::Burrowed,
+        }));
+    } else {
+        context.ui.result(format!(
+            "{name} {what}. `hatchery unburrow {repo}` wakes it."
+        ));
+    }
+    Ok(())
+}

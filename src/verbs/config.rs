@@ -1,0 +1,55 @@
+//! `hatchery config`
+
+use clap::Args;
+
+use super::Context;
+use crate::error::{Code, Error, Result};
+use crate::secret::Secret;
+
+/// Print the configuration in force; it holds no secrets, only the paths of their files
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Only say whether it is right
+    #[arg(long)]
+    check: bool,
+
+    /// With --check: try to read the secrets' files as well
+    #[arg(long, requires = "check")]
+    secrets: bool,
+}
+
+impl Show {
+    pub fn run(self, context: &Context<'_>) -> Result<()> {
+        let config = &context.config;
+        if self.secrets {
+            let tailnet = config.tailnet.as_ref();
+            let files = [
+                ("github.private_key_file", &config.github.private_key_file),
+                (
+                    "tailnet.auth_key_file",
+                    &tailnet.and_then(|tailnet| tailnet.auth_key_file.clone()),
+                ),
+                (
+                    "tailnet.api_key_file",
+                    &tailnet.and_then(|tailnet| tailnet.api_key_file.clone()),
+                ),
+            ];
+            for (key, path) in files {
+                if let Some(path) = path {
+                    Secret::read(path, key)?;
+                }
+            }
+        }
+        if self.check {
+            context.ui.talk("The configuration is right.");
+        } else if context.ui.json() {
+            context.ui.json_result(config);
+        } else {
+            let text = toml::to_string(config).map_err(|error| {
+                Error::new(Code::ConfigInvalid, "the configuration cannot be shown").because(error)
+            })?;
+            context.ui.result(text.trim_end());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! `hatchery list`
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, ssh_command};
+use crate::docker::{Drone, Life};
+use crate::error::Result;
+
+/// List all drones
+#[derive(Debug, Args)]
+pub struct List {}
+
+impl List {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let (drones, warnings) = context.docker().await?.drones().await?;
+        for warning in warnings {
+            context
+                .ui
+                .warn(&format!("carries a drone's label but is none: {warning}"));
+        }
+        if context.ui.json() {
+            let rows: Vec<_> = drones.iter().map(|drone| row(context, drone)).collect();
+            context.ui.json_result(&rows);
+        } else if drones.is_empty() {
+            context
+                .ui
+                .talk("No drones. `hatchery spawn org/repo` makes one.");
+        } else {
+            for line in table(context, &drones) {
+                context.ui.result(line);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row(context: &Context<'_>, drone: &Drone) -> serde_json::Value {
+    json!({
+        "name": drone.identity.name,
+        "repository": drone.identity.repo,
+        "state": drone.life,
+        "container": drone.container,
+        "created": drone.created,
+        "hostname": context.config.tailnet.as_ref()
+            .map(|tailnet| format!("{}.{}", drone.identity.name, tailnet.domain)),
+        "ssh_port": drone.ssh_port,
+    })
+}
+
+fn table(context: &Context<'_>, drones: &[Drone]) -> Vec<String> {
+    let head = [
+        "NAME",
+        "STATE",
+        "REPOSITORY",
+        "DOCKER SAYS",
+        "REACH IT WITH",
+    ]
+    .map(str::to_owned);
+    let rows = drones.iter().map(|drone| {
+        let reach = match drone.life {
+            Life::Running => ssh_command(&context.config, drone, "USER"),
+            Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
+            Life::Egg => format!("hatchery spawn {}", drone.identity.repo),
+        };
+        [
+            drone.identity.name.to_string(),
+            drone.life.as_str().to_owned(),
+            drone.identity.repo.to_string(),
+            drone.docker_status.clone(),
+            reach,
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths);
+            let line: Vec<_> = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            line.join("  ").trim_end().to_owned()
+        })
+        .collect()
+}

@@ -1,0 +1,163 @@
+//! The verbs: a file for each, its arguments and its steps side by side.
+
+mod burrow;
+mod ca;
+mod completions;
+mod config;
+mod list;
+mod slay;
+mod spawn;
+mod status;
+mod unburrow;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::docker::{Docker, Drone};
+use crate::drone::DroneName;
+use crate::error::{Code, Error, Result};
+use crate::host::Places;
+use crate::repo::RepoId;
+use crate::ui::Ui;
+
+/// Devcontainers on this server: one command from a GitHub repository to plain ssh.
+///
+/// Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 exists already, 5 a limit is reached,
+/// 6 refused by the gate, 7 GitHub or the tailnet refused or is away, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "hatchery", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration of this server [default: /etc/hatchery/config.toml, which may be absent]
+    #[arg(long, value_name = "FILE", env = "HATCHERY_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Results and errors as JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Spawn(spawn::Spawn),
+    List(list::List),
+    Status(status::Status),
+    Burrow(burrow::Burrow),
+    Unburrow(unburrow::Unburrow),
+    Slay(slay::Slay),
+    Ca(ca::Ca),
+    Config(config::Show),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Whether a script asked; it gets JSON for errors too.
+    pub const fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Does it.
+    pub async fn run(self, ui: &Ui) -> Result<()> {
+        if let Verb::Completions(completions) = self.verb {
+            completions.run();
+            return Ok(());
+        }
+        let mut config = Config::load(self.config.as_deref())?;
+        config.fit_to_this_server();
+        let context = Context {
+            config,
+            places: Places::of_this_user()?,
+            ui,
+        };
+        match self.verb {
+            Verb::Spawn(verb) => verb.run(&context).await,
+            Verb::List(verb) => verb.run(&context).await,
+            Verb::Status(verb) => verb.run(&context).await,
+            Verb::Burrow(verb) => verb.run(&context).await,
+            Verb::Unburrow(verb) => verb.run(&context).await,
+            Verb::Slay(verb) => verb.run(&context).await,
+            Verb::Ca(verb) => verb.run(&context),
+            Verb::Config(verb) => verb.run(&context),
+            Verb::Completions(_) => Ok(()),
+        }
+    }
+}
+
+/// What every verb works with.
+#[derive(Debug)]
+pub struct Context<'a> {
+    config: Config,
+    places: Places,
+    ui: &'a Ui,
+}
+
+impl Context<'_> {
+    async fn docker(&self) -> Result<Docker> {
+        Docker::connect(&self.config.docker).await
+    }
+
+    /// The drone of this repository, which must exist.
+    async fn drone(&self, docker: &Docker, repo: &RepoId) -> Result<Drone> {
+        let name = DroneName::of(repo);
+        match docker.drone(&name).await? {
+            Some(drone) if &drone.identity.repo == repo => Ok(drone),
+            Some(drone) => Err(Error::new(
+                Code::DroneNotFound,
+                format!(
+                    "no drone of {repo}; {name} is the drone of {}",
+                    drone.identity.repo
+                ),
+            )
+            .hint("`hatchery list` shows all drones")),
+            None => Err(
+                Error::new(Code::DroneNotFound, format!("no drone of {repo}")).hint(format!(
+                    "`hatchery list` shows all drones; `hatchery spawn {repo}` makes this one"
+                )),
+            ),
+        }
+    }
+}
+
+/// The repository that a person typed.
+fn repository(text: &str) -> Result<RepoId> {
+    text.parse().map_err(|error: crate::repo::RepoIdError| {
+        Error::new(Code::RepositoryMalformed, error.to_string())
+            .hint("give it as org/repo or as its https or git@ URL")
+    })
+}
+
+/// How a person reaches a drone with ssh.
+fn ssh_command(config: &Config, drone: &Drone, user: &str) -> String {
+    match (&config.tailnet, drone.ssh_port) {
+        (Some(tailnet), _) => format!(
+            "ssh -p {} {user}@{}.{}",
+            crate::ssh::PORT,
+            drone.identity.name,
+            tailnet.domain
+        ),
+        (None, Some(port)) => format!("ssh -p {port} {user}@127.0.0.1"),
+        (None, None) => "not reachable: it has neither a tailnet nor a published port".to_owned(),
+    }
+}
+
+/// Waits until the person or the system says stop.
+async fn interrupted() -> Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => signal.recv().await,
+            // Without a handler the signal ends the process as it always does.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = wait(SignalKind::interrupt()) => {}
+        _ = wait(SignalKind::terminate()) => {}
+        _ = wait(SignalKind::hangup()) => {}
+    }
+    Error::new(Code::Interrupted, "interrupted")
+}

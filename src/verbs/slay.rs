@@ -1,0 +1,74 @@
+//! `hatchery slay`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, repository};
+use crate::docker::Life;
+use crate::error::{Code, Error, Result};
+use crate::{tailnet, teardown, work};
+
+/// How long the drone may take to leave the tailnet.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Remove a drone with everything that belongs to it
+///
+/// It looks first: work that exists nowhere else makes it refuse and list what would be lost.
+#[derive(Debug, Args)]
+pub struct Slay {
+    /// org/repo
+    repo: String,
+
+    /// Remove it even though work would be lost
+    #[arg(long)]
+    force: bool,
+}
+
+impl Slay {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let repo = repository(&self.repo)?;
+        let docker = context.docker().await?;
+        let drone = context.drone(&docker, &repo).await?;
+        let name = &drone.identity.name;
+        let _lock = context.places.lock(name)?;
+        if !self.force {
+            context.ui.step(&format!(
+                "Looking for work in {name} that exists nowhere else"
+            ));
+            work::check(&docker, &drone).await?;
+        }
+        context.ui.step(&format!("Slaying {name}"));
+        let mut failures = Vec::new();
+        if let Some(tailnet) = &context.config.tailnet {
+            if let (Life::Running, Some(container)) = (drone.life, &drone.container) {
+                let inside = docker.inside(container);
+                // Whether it did is for Headscale to say, where it can be asked.
+                let _ = tokio::time::timeout(LEAVE_WITHIN, tailnet::node::leave(&inside)).await;
+            }
+            failures.extend(tailnet::join::forget(tailnet, name, None).await.err());
+        }
+        failures.extend(
+            teardown::remove(&docker, &context.config, &context.places, &drone.identity).await,
+        );
+        if !failures.is_empty() {
+            return Err(
+                Error::new(Code::Incomplete, format!("{name} is not wholly gone"))
+                    .hint(format!(
+                        "mend what is named, then `hatchery slay --force {repo}` again"
+                    ))
+                    .with_details(failures.iter().map(Error::message)),
+            );
+        }
+        if context.ui.json() {
+            context.ui.json_result(&serde_json::json!({
+                "name": name, "repository": repo, "state": "gone",
+            }));
+        } else {
+            context.ui.result(format!(
+                "{name} is gone: container, volumes, images, node. `hatchery spawn {repo}` makes a new one."
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! `hatchery status`
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, repository, ssh_command};
+use crate::docker::{Docker, Drone, Life, Usage};
+use crate::error::Result;
+use crate::{furnish, readiness, tailnet, voice};
+
+/// Memory in use from which the hatchery speaks up, in percent of the drone's limit.
+const HIGH_MEMORY: u64 = 90;
+
+/// Show how a drone is and what it uses
+#[derive(Debug, Args)]
+pub struct Status {
+    /// org/repo
+    repo: String,
+}
+
+/// What can be told of a drone beside its labels.
+struct Report {
+    user: String,
+    out_of_memory: bool,
+    started_at: Option<String>,
+    usage: Option<Usage>,
+    sshd: Option<bool>,
+    tailnet: Option<String>,
+}
+
+impl Status {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let repo = repository(&self.repo)?;
+        let docker = context.docker().await?;
+        let drone = context.drone(&docker, &repo).await?;
+        let report = look(context, &docker, &drone).await?;
+        if context.ui.json() {
+            context.ui.json_result(&as_json(context, &drone, &report));
+            return Ok(());
+        }
+        if report.is_short_of_memory() {
+            context.ui.talk(voice::OUT_OF_MEMORY);
+            context.ui.talk(if report.out_of_memory {
+                "The kernel killed something in this drone for want of memory; limits.memory says how much it has."
+            } else {
+                "This drone's memory is nearly full; limits.memory says how much it has."
+            });
+        }
+        for (key, value) in as_rows(context, &drone, &report) {
+            context.ui.result(format!("{key:<12}{value}"));
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn is_short_of_memory(&self) -> bool {
+        self.out_of_memory
+            || self.usage.is_some_and(|usage| {
+                usage.memory_limit > 0 && usage.memory >= usage.memory_limit / 100 * HIGH_MEMORY
+            })
+    }
+}
+
+async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Report> {
+    let mut report = Report {
+        user: "root".to_owned(),
+        out_of_memory: false,
+        started_at: None,
+        usage: None,
+        sshd: None,
+        tailnet: None,
+    };
+    let Some(id) = &drone.container else {
+        return Ok(report);
+    };
+    if let Some(container) = docker.container(id).await? {
+        report.out_of_memory = container.out_of_memory();
+        report.started_at = container.started_at().map(str::to_owned);
+        report.user = furnish::remote_user_of(docker, id).await?;
+        if container.runs() {
+            let node = async {
+                match context.config.tailnet {
+                    Some(_) => Some(node(docker, id).await),
+                    None => None,
+                }
+            };
+            let (usage, sshd, tailnet) =
+                tokio::join!(docker.usage(id), readiness::sshd_answers(&container), node,);
+            report.usage = usage?;
+            report.sshd = Some(sshd);
+            report.tailnet = tailnet;
+        }
+    }
+    Ok(report)
+}
+
+async fn node(docker: &Docker, id: &str) -> String {
+    match tailnet::node::status(&docker.inside(id)).await {
+        Ok(status) if status.is_running() => {
+            let addresses: Vec<_> = status
+                .own
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            format!(
+                "connected as {} ({})",
+                status.own.label(),
+                addresses.join(", ")
+            )
+        }
+        Ok(status) if status.needs_login() => {
+            "has lost its registration: burrow and unburrow it to register it anew".to_owned()
+        }
+        Ok(_) => "not connected".to_owned(),
+        Err(_) => "its tailscaled does not answer".to_owned(),
+    }
+}
+
+fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json::Value {
+    json!({
+        "name": drone.identity.name,
+        "repository": drone.identity.repo,
+        "state": drone.life,
+        "scope": drone.identity.scope,
+        "container": drone.container,
+        "created": drone.created,
+        "started_at": report.started_at,
+        "user": report.user,
+        "ssh": (drone.life == Life::Running)
+            .then(|| ssh_command(&context.config, drone, &report.user)),
+        "sshd_answers": report.sshd,
+        "tailnet": report.tailnet,
+        "usage": report.usage,
+        "out_of_memory": report.out_of_memory,
+    })
+}
+
+fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'static str, String)> {
+    let scope: Vec<_> = drone
+        .identity
+        .scope
+        .repositories()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let mut rows = vec![
+        ("name", drone.identity.name.to_string()),
+        ("repository", drone.identity.repo.to_string()),
+        (
+            "state",
+            format!("{} ({})", drone.life.as_str(), drone.docker_status),
+        ),
+        ("scope", scope.join(", ")),
+    ];
+    if drone.life == Life::Running {
+        rows.push(("ssh", ssh_command(&context.config, drone, &report.user)));
+    }
+    if let Some(answers) = report.sshd {
+        rows.push((
+            "sshd",
+            if answers {
+                "answers"
+            } else {
+                "does not answer"
+            }
+            .to_owned(),
+        ));
+    }
+    if let Some(tailnet) = &report.tailnet {
+        rows.push(("tailnet", tailnet.clone()));
+    }
+    if let Some(usage) = report.usage {
+        let size = |bytes| bytesize::ByteSize::b(bytes).display().iec().to_string();
+        rows.push(("cpu", format!("{:.1} %", usage.cpu_percent)));
+        rows.push((
+            "memory",
+            format!("{} of {}", size(usage.memory), size(usage.memory_limit)),
+        ));
+        rows.push(("processes", usage.pids.to_string()));
+    }
+    rows
+}
