@@ -48,9 +48,8 @@ def remove_volume(volume: str) -> None:
         run("docker", "volume", "rm", volume)
 
 
-def ensure_network(name: str, subnet: str) -> None:
-    if not succeeds("docker", "network", "inspect", name):
-        run("docker", "network", "create", "--subnet", subnet, name)
+def create_network(name: str, subnet: str) -> None:
+    run("docker", "network", "create", "--subnet", subnet, name)
 
 
 def remove_network(name: str) -> None:

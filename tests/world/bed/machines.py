@@ -1,8 +1,11 @@
 """The four machines as containers: systemd as PID 1, fixed addresses, a disk that outlives a crash."""
 
+import json
+from ipaddress import ip_network
 from pathlib import Path
 
 from bed import docker
+from bed.errors import WorldError
 from bed.process import run, say, wait_until
 from bed.settings import MACHINES, NETWORK, SUBNET, MachineSpec
 
@@ -49,8 +52,15 @@ def wait_until_booted(spec: MachineSpec) -> None:
     wait_until(f"{spec.name} has booted (`docker logs {spec.container}` may say why not)", 60, booted)
 
 
-def ensure_network() -> None:
-    docker.ensure_network(NETWORK, str(SUBNET))
+def create_network() -> None:
+    """The machines' network; addresses that the host already reaches some other way stay its own."""
+    for route in json.loads(run("ip", "-4", "-json", "route")):
+        if route["dst"] != "default" and ip_network(route["dst"], strict=False).overlaps(SUBNET):
+            raise WorldError(
+                f"the host has a route to {route['dst']} by {route['dev']}, which overlaps the world's {SUBNET}: "
+                "set HATCHERY_WORLD_SUBNET to another /24"
+            )
+    docker.create_network(NETWORK, str(SUBNET))
 
 
 def _ipv6() -> list[str]:

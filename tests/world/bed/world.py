@@ -73,7 +73,7 @@ def _stands(wanted: dict[MachineSpec, str]) -> bool:
 def _make(wanted: dict[MachineSpec, str]) -> None:
     _READY.unlink(missing_ok=True)
     machines.remove_all()
-    machines.ensure_network()
+    machines.create_network()
     for spec, image in wanted.items():
         machines.create(spec, image)
     _boot()
