@@ -186,7 +186,8 @@ fn mounts(host: &HostConfig, name: &DroneName, id: &str) -> Option<String> {
     odd.map(|bind| format!("{bind:?} mounted"))
 }
 
-/// Whether a volume of this name can be no other drone's. No drone's name has an underscore.
+/// Whether a volume of this name can be no other drone's. No drone's name has an underscore or a
+/// dot: compose joins its project and the volume with the one, the gate with the other.
 pub fn owns(name: &DroneName, id: &str, volume: &str) -> bool {
     let anonymous = volume.is_empty()
         || (volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -195,5 +196,5 @@ pub fn owns(name: &DroneName, id: &str, volume: &str) -> bool {
         || volume.contains(id)
         || volume
             .strip_prefix(name.as_str())
-            .is_some_and(|rest| rest.starts_with('_'))
+            .is_some_and(|rest| rest.starts_with(['_', '.']))
 }

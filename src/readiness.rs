@@ -26,7 +26,7 @@ pub async fn sshd(docker: &Docker, container: &str, name: &DroneName) -> Result<
             let Some(state) = docker.container(container).await? else {
                 return Err(ended(docker, container, name).await);
             };
-            if !state.runs() {
+            if state.ended() {
                 return Err(ended(docker, container, name).await);
             }
             if sshd_answers(&state).await {

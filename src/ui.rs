@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,6 +17,8 @@ pub struct Ui {
     json: bool,
     terminal: bool,
     spinner: ProgressBar,
+    /// The step that is under way, so that none is told twice in a row.
+    step: Mutex<String>,
 }
 
 impl Ui {
@@ -27,6 +30,7 @@ impl Ui {
             json,
             terminal,
             spinner,
+            step: Mutex::default(),
         }
     }
 
@@ -42,6 +46,11 @@ impl Ui {
 
     /// A step of something that takes a while has begun.
     pub fn step(&self, text: &str) {
+        if let Ok(mut step) = self.step.lock()
+            && std::mem::replace(&mut *step, text.to_owned()) == text
+        {
+            return;
+        }
         if self.terminal {
             if self.spinner.is_hidden() {
                 self.spinner.set_draw_target(ProgressDrawTarget::stderr());

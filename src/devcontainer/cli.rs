@@ -356,13 +356,19 @@ impl Log {
             "progress" if entry.status == "running" => {
                 let step = process::printable(entry.name.trim_end_matches('.'));
                 self.step = Some(step.clone());
+                self.last_lines.clear();
                 vec![Event::Step(step)]
             }
             // Command lines stand in "start" and "text" entries; with the environment in them.
-            "start" => begun(&entry.text)
-                .map(|step| Event::Step(step.to_owned()))
-                .into_iter()
-                .collect(),
+            "start" => {
+                let step = begun(&entry.text);
+                if step.is_some() {
+                    self.last_lines.clear();
+                }
+                step.map(|step| Event::Step(step.to_owned()))
+                    .into_iter()
+                    .collect()
+            }
             "raw" => {
                 let lines = entry.text.split(['\r', '\n']).map(process::printable);
                 let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();

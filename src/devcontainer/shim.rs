@@ -80,7 +80,7 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
     };
     let subcommand = args.first().and_then(|arg| arg.to_str());
     if compose || subcommand == Some("compose") {
-        own_tag_in_files(settings, &settings.temporary, 0);
+        prepare_files(settings, true, &settings.temporary, 0);
         return match composed(&args) {
             Some(prepared) => compose_up(settings, program, &args, &prepared),
             None => replace(build_environment(
@@ -162,7 +162,7 @@ fn compose_up(
 
 /// Adds the drone's labels and makes the shared tag the drone's own.
 fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
-    own_tag_in_files(settings, &settings.temporary, 0);
+    prepare_files(settings, false, &settings.temporary, 0);
     let own_tag = own_tag(settings);
     let mut out: Vec<OsString> = Vec::with_capacity(args.len() + 2 * settings.labels.len());
     let mut args = args.into_iter().peekable();
@@ -188,9 +188,10 @@ fn own_tag(settings: &Settings) -> String {
     format!("{SHARED_TAG}-{}", settings.drone)
 }
 
-/// Without buildx the shared tag also stands in the Dockerfile and the compose file that the CLI
-/// generates (`Dockerfile.extended`, `Dockerfile-with-features`, `docker-compose/*.yml`).
-fn own_tag_in_files(settings: &Settings, directory: &Path, depth: usize) {
+/// Changes the files that the CLI generated to build from (`Dockerfile.extended`,
+/// `Dockerfile-with-features`, `docker-compose/*.yml`): without buildx the shared tag stands in
+/// them, and compose takes no labels for an image by argument.
+fn prepare_files(settings: &Settings, label: bool, directory: &Path, depth: usize) {
     const DEEPEST: usize = 4;
     const LARGEST: u64 = 1024 * 1024;
     let Ok(entries) = std::fs::read_dir(directory) else {
@@ -201,24 +202,45 @@ fn own_tag_in_files(settings: &Settings, directory: &Path, depth: usize) {
             continue;
         };
         if kind.is_dir() && depth < DEEPEST {
-            own_tag_in_files(settings, &path, depth + 1);
+            prepare_files(settings, label, &path, depth + 1);
         }
         let name = entry.file_name();
-        let generated = name == "Dockerfile.extended"
-            || name == "Dockerfile-with-features"
-            || path.extension().is_some_and(|extension| extension == "yml");
-        if !kind.is_file() || !generated || entry.metadata().is_ok_and(|file| file.len() > LARGEST)
-        {
+        let dockerfile = name == "Dockerfile.extended" || name == "Dockerfile-with-features";
+        let generated = dockerfile || path.extension().is_some_and(|kind| kind == "yml");
+        let readable = kind.is_file() && entry.metadata().is_ok_and(|file| file.len() <= LARGEST);
+        if !generated || !readable {
             continue;
         }
         if let Ok(text) = std::fs::read_to_string(&path) {
-            let own = own_tag(settings);
-            if text.contains(SHARED_TAG) && !text.contains(&own) {
+            let prepared = prepared_text(settings, label && dockerfile, &text);
+            if prepared != text {
                 // Should it fail, the build says that the shared tag is not there.
-                let _ = std::fs::write(&path, text.replace(SHARED_TAG, &own));
+                let _ = std::fs::write(&path, prepared);
             }
         }
     }
+}
+
+/// A second time it changes nothing.
+fn prepared_text(settings: &Settings, label: bool, text: &str) -> String {
+    let own = own_tag(settings);
+    let mut prepared = if text.contains(&own) {
+        text.to_owned()
+    } else {
+        text.replace(SHARED_TAG, &own)
+    };
+    for entry in settings.labels.iter().filter(|_| label) {
+        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        let value = value
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('$', "\\$");
+        let line = format!("\nLABEL \"{key}\"=\"{value}\"\n");
+        if !prepared.contains(&line) {
+            prepared.push_str(&line);
+        }
+    }
+    prepared
 }
 
 /// `BuildKit` where it is to be had: it sends only what changed and leaves no nameless images.
@@ -326,6 +348,21 @@ mod tests {
             let text = std::fs::read_to_string(&file).unwrap();
             assert_eq!(text, format!("FROM {SHARED_TAG}-a-b as x\n"));
         }
+    }
+
+    #[test]
+    fn an_image_that_compose_builds_is_labelled_once() {
+        let labels = vec![r#"hatchery.scope={"a":"$b"}"#.to_owned()];
+        let settings = Settings {
+            labels,
+            ..settings()
+        };
+        let once = prepared_text(&settings, true, "FROM x");
+        assert_eq!(
+            once,
+            "FROM x\nLABEL \"hatchery.scope\"=\"{\\\"a\\\":\\\"\\$b\\\"}\"\n"
+        );
+        assert_eq!(prepared_text(&settings, true, &once), once);
     }
 
     #[test]

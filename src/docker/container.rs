@@ -63,6 +63,14 @@ impl Container {
             .is_some_and(|state| state.running == Some(true))
     }
 
+    /// Whether it has run and does so no more.
+    pub fn ended(&self) -> bool {
+        use bollard::models::ContainerStateStatusEnum::{DEAD, EXITED};
+        self.state()
+            .and_then(|state| state.status)
+            .is_some_and(|status| matches!(status, EXITED | DEAD))
+    }
+
     /// Whether the kernel killed it for want of memory.
     pub fn out_of_memory(&self) -> bool {
         self.state()
