@@ -1,4 +1,15 @@
-//! Hatchery: devcontainers on one's own server.
+//! Hatchery: devcontainers on one's own server. The map of the house:
+//!
+//! - what things are: [`repo`] and [`drone`] (names, scope, labels), [`permission`], [`config`],
+//!   [`secret`], [`error`];
+//! - what a person meets: [`verbs`] (a file for each), [`ui`], [`voice`];
+//! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
+//!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
+//!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
+//! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
+//! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
+//!
+//! Data moves one way: verb, drone, edge.
 
 pub mod clone;
 pub mod config;
