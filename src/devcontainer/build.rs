@@ -42,7 +42,7 @@ impl Place<'_> {
                 if !gate.refuse(node, property, OUTSIDE) {
                     return None;
                 }
-                self.checkout.lexical(self.base, &text)
+                Checkout::lexical(self.base, &text)
             }
         };
         let text = found.to_str().map(str::to_owned);

@@ -57,8 +57,11 @@ pub struct Passed {
     pub workspace_folder: Option<String>,
 }
 
+/// Whether a value is of a kind, and the kind's name.
+type Kind = (fn(&Node) -> bool, &'static str);
+
 /// Properties that can do nothing beyond the drone, with what they must be.
-fn plain_kind(name: &str) -> Option<(fn(&Node) -> bool, &'static str)> {
+fn plain_kind(name: &str) -> Option<Kind> {
     Some(match name {
         "name" | "userEnvProbe" | "waitFor" | "shutdownAction" => {
             (|node| node.as_text().is_some(), "a text")
@@ -379,7 +382,7 @@ fn read_judged(
         };
         match judge(text) {
             Judgement::Drop(why) if !gate.trusted() => {
-                gate.leave_out(element.line, &format!("{name} {text:.80}"), why)
+                gate.leave_out(element.line, &format!("{name} {text:.80}"), why);
             }
             Judgement::Refuse(why) if !gate.refuse(element, name, why) => {}
             _ => out.push(json!(text)),

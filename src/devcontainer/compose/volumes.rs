@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::service::{Mounted, Reader};
+use crate::devcontainer::checkout::Checkout;
 use crate::devcontainer::document::{Data, Node};
 use crate::devcontainer::policy;
 use crate::devcontainer::verdict::Gate;
@@ -74,7 +75,7 @@ fn bind(
     gate: &mut Gate,
 ) -> Option<Value> {
     let checkout = reader.place.checkout;
-    let path = checkout.lexical(reader.place.base, &written.source);
+    let path = Checkout::lexical(reader.place.base, &written.source);
     if let Some(root) = Root::of(&path, checkout) {
         reader.mounted.push(Mounted {
             service: service.to_owned(),
@@ -156,7 +157,7 @@ fn long(node: &Node) -> Result<Written, &'static str> {
                     match key.as_str() {
                         "nocopy" => written.no_copy = value.data == Data::Bool(true),
                         "size" if value.as_scalar().is_some() => {
-                            written.size = Some(value.to_value())
+                            written.size = Some(value.to_value());
                         }
                         _ => return Err("hatchery does not know this option of a volume"),
                     }
