@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::base::Base;
 use super::compose::{Emission, Project, SSHD_PORT};
-use super::gate::Base;
 use super::{Repository, features, metadata};
 use crate::config::Config;
 use crate::drone::Identity;

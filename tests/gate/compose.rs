@@ -67,7 +67,7 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
         app["volumes"],
         json!([
             {"type": "volume", "source": "hatchery-workspace", "target": "/workspaces"},
-            {"type": "bind", "source": "/run/hatchery/acme-site", "target": "/run/hatchery", "read_only": true, "bind": {"create_host_path": false}},
+            {"type": "bind", "source": "/run/hatchery/acme-site", "target": "/run/hatchery", "read_only": true, "bind": {"propagation": "rprivate"}},
         ])
     );
     assert_eq!(app["network_mode"], "service:db");
@@ -123,6 +123,7 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // A table.
 fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
     for (key, named) in [
         ("privileged: true", "services.app.privileged true"),
@@ -302,6 +303,49 @@ fn a_workspace_may_be_the_checkout_itself() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn the_projects_own_volumes_and_networks_pass() {
+    let world = with("services:
+  app:
+    image: debian
+    volumes: ['v:/v:ro', '/anonymous', {type: volume, source: w, target: /w, volume: {nocopy: true}}, {type: tmpfs, target: /t, tmpfs: {size: 64m}}]
+    networks: {inner: {aliases: [a]}}
+    depends_on: [db]
+    cap_add: [SYS_PTRACE]
+    security_opt: ['seccomp:unconfined', 'no-new-privileges:true']
+  db: {image: postgres, networks: [inner], depends_on: {app: {condition: service_healthy, required: false}}, user: '999', restart: no}
+volumes: {v: {driver: local, name: shared}}
+networks: {inner: {driver: bridge, internal: true}}
+");
+    let file = world.composed();
+    let app = &file["services"]["app"];
+    assert_eq!(
+        app["volumes"].as_array().unwrap()[..4],
+        [
+            json!({"type": "volume", "source": "v", "target": "/v", "read_only": true}),
+            json!({"type": "volume", "target": "/anonymous"}),
+            json!({"type": "volume", "source": "w", "target": "/w", "volume": {"nocopy": true}}),
+            json!({"type": "tmpfs", "target": "/t", "tmpfs": {"size": 67_108_864}}),
+        ]
+    );
+    assert_eq!(app["networks"], json!({"inner": {"aliases": ["a"]}}));
+    assert_eq!(
+        app["depends_on"],
+        json!({"db": {"condition": "service_started"}})
+    );
+    assert_eq!(app["cap_add"], json!(["SYS_PTRACE"]));
+    assert_eq!(app["security_opt"], json!(["no-new-privileges:true"]));
+    let db = &file["services"]["db"];
+    assert_eq!(
+        db["depends_on"],
+        json!({"app": {"condition": "service_healthy"}})
+    );
+    assert_eq!((&db["user"], &db["restart"]), (&json!("999"), &json!("no")));
+    assert_eq!(file["networks"], json!({"inner": {"internal": true}}));
+    assert_eq!(file["volumes"]["v"], json!({}));
+    assert_eq!(file["volumes"]["w"], json!({}));
 }
 
 #[test]

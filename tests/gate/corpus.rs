@@ -17,6 +17,13 @@ fn published_configurations_are_taken() {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
+        // Templates have placeholders; what lies beside them is not here.
+        let text = text
+            .replace("${templateOption:", "")
+            .replace("Variant}", "");
+        if text.contains("\"dockerComposeFile\"") || text.contains("\"./local-features") {
+            continue;
+        }
         let world = World::new(&[
             (".devcontainer/devcontainer.json", text.as_str()),
             (".devcontainer/Dockerfile", "FROM debian"),
@@ -26,6 +33,9 @@ fn published_configurations_are_taken() {
         match world.read() {
             Ok(repository) => {
                 world.prepare(&repository, None);
+                for line in repository.left_out() {
+                    eprintln!("{}: {line}", path.file_name().unwrap().display());
+                }
                 passed += 1;
             }
             Err(error) => eprintln!(

@@ -559,7 +559,7 @@ fn what_is_not_a_configuration_is_told_with_its_line() {
         ),
         (
             "{\"build\": {\n\"dockerfile\": \"absent\"}}",
-            "devcontainer.json:2: build.dockerfile must be there",
+            "devcontainer.json:2: build.dockerfile: absent is not in the repository",
         ),
         (
             "{\"image\": \"x\",\n\"workspaceFolder\": \"relative\"}",

@@ -104,7 +104,8 @@ impl Project {
                         "source": sockets,
                         "target": SOCKETS_TARGET,
                         "read_only": true,
-                        "bind": {"create_host_path": false},
+                        // Compose 1.29 knows no create_host_path; any `bind` makes it a mount.
+                        "bind": {"propagation": "rprivate"},
                     }),
                 );
             }

@@ -2,6 +2,7 @@
 //! then written anew as one file.
 
 mod emit;
+mod forms;
 mod interpolate;
 mod merge;
 mod service;
