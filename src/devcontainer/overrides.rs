@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::base::Base;
-use super::compose::{Emission, Project, SSHD_PORT};
+use super::compose::{Emission, Project, SSHD_PORT, cpus};
 use super::{Repository, features, metadata};
 use crate::config::Config;
 use crate::drone::Identity;
@@ -198,7 +198,7 @@ impl Repository {
             format!("--network={}", seat.config.docker.network),
             "--restart=unless-stopped".to_owned(),
             format!("--memory={}", limits.memory.as_u64()),
-            format!("--cpus={}", limits.cpus),
+            format!("--cpus={}", cpus(limits)),
             format!("--pids-limit={}", limits.pids),
         ]);
         args.extend(

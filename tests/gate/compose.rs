@@ -50,7 +50,7 @@ services:
 fn a_project_is_written_anew_with_the_drone_in_its_service() {
     let mut world = with(TEMPLATE);
     world.config = config(&format!(
-        "{TAILNET}[docker]\nextra_hosts = [\"h:1.2.3.4\"]\n"
+        "{TAILNET}[limits]\ncpus = 0.5\n[docker]\nextra_hosts = [\"h:1.2.3.4\"]\n"
     ));
     let folder = world.checkout().join(".devcontainer");
     let file = world.composed();
@@ -86,7 +86,7 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
     assert_eq!(db["environment"], json!({"USER": "pg", "PRICE": "a$$b"}));
     for service in [app, db] {
         assert_eq!(service["mem_limit"], 8_589_934_592_u64);
-        assert_eq!(service["cpus"], 4.0);
+        assert_eq!(service["cpus"], 0.5);
         assert_eq!(service["pids_limit"], 4096);
     }
     assert_eq!(

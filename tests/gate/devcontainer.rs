@@ -241,7 +241,7 @@ fn the_container_is_seated_on_this_server() {
     let mut world =
         with(r#""containerEnv": {"A": "${localEnv:HOME}x", "F": "${localWorkspaceFolder}"}"#);
     world.config = config(&format!(
-        "{TAILNET}[limits]\nmemory = \"1GiB\"\ncpus = 2.5\npids = 99\n[docker]\nnetwork = \"nest\"\nextra_hosts = [\"h:1.2.3.4\"]\n"
+        "{TAILNET}[limits]\nmemory = \"1GiB\"\ncpus = 0.5\npids = 99\n[docker]\nnetwork = \"nest\"\nextra_hosts = [\"h:1.2.3.4\"]\n"
     ));
     let written = world.written();
     for arg in [
@@ -250,7 +250,7 @@ fn the_container_is_seated_on_this_server() {
         "--network=nest",
         "--restart=unless-stopped",
         "--memory=1073741824",
-        "--cpus=2.5",
+        "--cpus=0.5",
         "--pids-limit=99",
         "--add-host=h:1.2.3.4",
         "--device=/dev/net/tun",
@@ -280,6 +280,14 @@ fn the_container_is_seated_on_this_server() {
         written["features"],
         json!({"ghcr.io/devcontainers/features/sshd:1": {}})
     );
+}
+
+#[test]
+fn no_more_processors_are_asked_for_than_there_are() {
+    let mut world = with(r#""name": "x""#);
+    world.config = config("[limits]\ncpus = 100000.0\n");
+    let there = std::thread::available_parallelism().unwrap();
+    assert!(has_arg(&world.written(), &format!("--cpus={there}")));
 }
 
 #[test]
