@@ -31,18 +31,15 @@ impl Place<'_> {
         let found = match self.checkout.inside(self.base, &text) {
             Ok(found) => found,
             Err(BadPath::Missing) => {
-                gate.wrong(
-                    node,
-                    property,
-                    &format!("there: {text:.200} is not in the repository"),
-                );
+                let what = format!("{text:.200} is not in the repository");
+                gate.refuse_always(node, property, &what);
                 return None;
             }
             Err(BadPath::Outside) => {
                 if !gate.refuse(node, property, OUTSIDE) {
                     return None;
                 }
-                self.checkout.lexical(self.base, &text)
+                Checkout::lexical(self.base, &text)
             }
         };
         let text = found.to_str().map(str::to_owned);

@@ -43,7 +43,7 @@ impl Checkout {
             return Err(BadPath::Missing);
         }
         // What is not there may still lead outside.
-        let lexical = self.lexical(base, path);
+        let lexical = Self::lexical(base, path);
         match base.join(path).canonicalize() {
             Ok(found) if found.starts_with(&self.root) => Ok(found),
             Err(_) if lexical.starts_with(&self.root) => Err(BadPath::Missing),
@@ -52,7 +52,7 @@ impl Checkout {
     }
 
     /// `path`, seen from `base`, with `.` and `..` taken as written.
-    pub fn lexical(&self, base: &Path, path: &str) -> PathBuf {
+    pub fn lexical(base: &Path, path: &str) -> PathBuf {
         let mut out = PathBuf::new();
         for part in base.join(path).components() {
             match part {

@@ -1,11 +1,10 @@
 //! The allow list for devcontainer.json: a stranger's file, part of which would run on this
 //! server. What passes is kept in pieces, from which an own configuration is written.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value, json};
 
-use super::build::{self, Place};
+use super::base::{self, Base};
+use super::build::Place;
 use super::document::{Data, Node};
 use super::features::{self, Origin};
 use super::metadata::NO_VARIABLE;
@@ -15,22 +14,6 @@ use super::verdict::Gate;
 use super::workspace::{self, Root};
 use super::{local_feature, mounts};
 use crate::drone::DroneName;
-
-/// What a devcontainer is made from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Base {
-    /// An image by name.
-    Image(String),
-    /// A Dockerfile: the property `build`, its paths absolute.
-    Build(Map<String, Value>),
-    /// Compose files, absolute, and the service that is the drone.
-    Compose {
-        /// In the order in which they are merged.
-        files: Vec<PathBuf>,
-        /// The drone's service.
-        service: String,
-    },
-}
 
 /// What passed of a devcontainer.json.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +40,11 @@ pub struct Passed {
     pub workspace_folder: Option<String>,
 }
 
+/// Whether a value is of a kind, and the kind's name.
+type Kind = (fn(&Node) -> bool, &'static str);
+
 /// Properties that can do nothing beyond the drone, with what they must be.
-fn plain_kind(name: &str) -> Option<(fn(&Node) -> bool, &'static str)> {
+fn plain_kind(name: &str) -> Option<Kind> {
     Some(match name {
         "name" | "userEnvProbe" | "waitFor" | "shutdownAction" => {
             (|node| node.as_text().is_some(), "a text")
@@ -123,7 +109,7 @@ pub fn read(document: &Node, place: &Place<'_>, drone: &DroneName, gate: &mut Ga
         }
         read_property(name, node, &mut passed, place, drone, gate);
     }
-    read_base(document, &mut passed, place, gate);
+    passed.base = base::read(document, place, gate);
     passed
 }
 
@@ -136,7 +122,7 @@ fn read_property(
     gate: &mut Gate,
 ) {
     match name {
-        // Read by `read_base`; the container's user ID is the image's own.
+        // Read by `base`; the container's user ID is the image's own.
         "$schema"
         | "image"
         | "build"
@@ -188,86 +174,6 @@ fn read_property(
             if gate.refuse(node, name, why) {
                 passed.plain.insert(name.to_owned(), node.to_value());
             }
-        }
-    }
-}
-
-fn read_base(document: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut Gate) {
-    let legacy = document.get("dockerFile").map(|file| {
-        let mut parts = vec![("dockerfile".to_owned(), file.clone())];
-        if let Some(context) = document.get("context") {
-            parts.push(("context".to_owned(), context.clone()));
-        }
-        // Both may stand: the old file beside the new options.
-        for (key, value) in document
-            .get("build")
-            .map(Node::properties)
-            .unwrap_or_default()
-        {
-            if key != "dockerfile" && key != "context" {
-                parts.push((key.clone(), value.clone()));
-            }
-        }
-        Node {
-            line: file.line,
-            data: Data::Map(parts),
-        }
-    });
-    let build = legacy.as_ref().or_else(|| {
-        document
-            .get("build")
-            .filter(|build| build.get("dockerfile").is_some())
-    });
-    passed.base = if let Some(node) = build {
-        Some(Base::Build(build::read(node, "build", place, gate)))
-    } else if let Some(node) = document.get("image") {
-        match node.as_text() {
-            Some(text) if policy::is_image(text) => Some(Base::Image(text.to_owned())),
-            _ => {
-                gate.wrong(node, "image", "the name of an image");
-                None
-            }
-        }
-    } else if let Some(node) = document.get("dockerComposeFile") {
-        read_compose(node, document, place, gate)
-    } else {
-        gate.wrong(
-            document,
-            "the configuration",
-            "made from image, build or dockerComposeFile",
-        );
-        None
-    };
-}
-
-fn read_compose(node: &Node, document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base> {
-    let single = std::slice::from_ref(node);
-    let list = if node.is_list() {
-        node.elements()
-    } else {
-        single
-    };
-    let mut files = Vec::new();
-    for file in list {
-        files.push(PathBuf::from(place.path(
-            file,
-            "dockerComposeFile",
-            gate,
-        )?));
-    }
-    let service = document.get("service");
-    match service.and_then(Node::as_text) {
-        Some(service) if policy::is_name(service) && !files.is_empty() => Some(Base::Compose {
-            files,
-            service: service.to_owned(),
-        }),
-        _ => {
-            gate.wrong(
-                service.unwrap_or(node),
-                "service",
-                "the name of the service to work in",
-            );
-            None
         }
     }
 }
@@ -379,7 +285,7 @@ fn read_judged(
         };
         match judge(text) {
             Judgement::Drop(why) if !gate.trusted() => {
-                gate.leave_out(element.line, &format!("{name} {text:.80}"), why)
+                gate.leave_out(element.line, &format!("{name} {text:.80}"), why);
             }
             Judgement::Refuse(why) if !gate.refuse(element, name, why) => {}
             _ => out.push(json!(text)),

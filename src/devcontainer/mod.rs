@@ -5,6 +5,7 @@
 //! and [`Repository::prepare`] writes an own configuration from what passed. Nothing in these
 //! two speaks to Docker or the network.
 
+mod base;
 mod build;
 mod checkout;
 pub mod cli;

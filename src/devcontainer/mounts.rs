@@ -141,37 +141,27 @@ impl Mount {
         }
     }
 
-    /// The path in the drone.
-    pub fn target(&self) -> &str {
-        &self.target
-    }
-
     /// The text for `--mount`, its volume made the drone's own.
     ///
     /// A drone's name has no dot, so no other drone's volume can have this name.
     pub fn to_text(&self, drone: &DroneName) -> String {
-        let mut out = match &self.source {
+        let source = match &self.source {
             Source::Anonymous => "type=volume".to_owned(),
             Source::Volume(name) if self.is_scoped() => format!("type=volume,source={name}"),
             Source::Volume(name) => format!("type=volume,source={drone}.{name}"),
             Source::Memory { size, mode } => {
-                let mut out = "type=tmpfs".to_owned();
-                for (key, value) in [("tmpfs-size", size), ("tmpfs-mode", mode)] {
-                    if let Some(value) = value {
-                        out += &format!(",{key}={value}");
-                    }
-                }
-                out
+                let option = |key: &str, value: &Option<String>| {
+                    value
+                        .as_ref()
+                        .map_or_else(String::new, |value| format!(",{key}={value}"))
+                };
+                let (size, mode) = (option("tmpfs-size", size), option("tmpfs-mode", mode));
+                format!("type=tmpfs{size}{mode}")
             }
         };
-        out += &format!(",target={}", self.target);
-        if self.read_only {
-            out += ",readonly";
-        }
-        if self.no_copy {
-            out += ",volume-nocopy";
-        }
-        out
+        let read_only = if self.read_only { ",readonly" } else { "" };
+        let no_copy = if self.no_copy { ",volume-nocopy" } else { "" };
+        format!("{source},target={}{read_only}{no_copy}", self.target)
     }
 }
 

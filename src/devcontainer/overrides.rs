@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::compose::{Emission, Project, SSHD_PORT};
-use super::gate::Base;
+use super::base::Base;
+use super::compose::{Emission, Project, SSHD_PORT, cpus};
 use super::{Repository, features, metadata};
 use crate::config::Config;
 use crate::drone::Identity;
@@ -198,7 +198,7 @@ impl Repository {
             format!("--network={}", seat.config.docker.network),
             "--restart=unless-stopped".to_owned(),
             format!("--memory={}", limits.memory.as_u64()),
-            format!("--cpus={}", limits.cpus),
+            format!("--cpus={}", cpus(limits)),
             format!("--pids-limit={}", limits.pids),
         ]);
         args.extend(
@@ -249,19 +249,19 @@ fn write(path: &Path, value: &Value) -> Result<()> {
 
 /// YAML takes fewer characters unescaped than JSON does; outside texts there are none of them.
 fn printable(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
-                out += &format!("\\u{:04x}", u32::from(c));
-            }
-            _ => out.push(c),
-        }
-    }
-    out
+    let special = |c: char| {
+        matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+    };
+    json.chars()
+        .flat_map(|c| {
+            let escaped = special(c).then(|| format!("\\u{:04x}", u32::from(c)));
+            escaped
+                .unwrap_or_else(|| c.to_string())
+                .chars()
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }

@@ -135,11 +135,13 @@ pub fn is_reserved_target(target: &str) -> bool {
         .split('/')
         .filter(|part| !part.is_empty() && *part != ".")
         .collect();
-    match parts.as_slice() {
-        [] | ["run"] | ["var"] | ["var", "run"] => true,
-        ["run", "hatchery", ..] | ["var", "run", "hatchery", ..] => true,
-        _ => false,
-    }
+    matches!(
+        parts.as_slice(),
+        [] | ["run" | "var"]
+            | ["var", "run"]
+            | ["run", "hatchery", ..]
+            | ["var", "run", "hatchery", ..]
+    )
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::base::Base;
 use super::build::Place;
 use super::checkout::Checkout;
 use super::compose::{self, Project};
 use super::document::Node;
-use super::gate::{self, Base, Passed};
+use super::gate::{self, Passed};
 use super::verdict::Gate;
 use super::workspace::{self, Workspace};
 use super::{jsonc, locate, variables};

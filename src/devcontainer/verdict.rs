@@ -120,11 +120,11 @@ impl Gate {
 }
 
 fn told(list: &[String]) -> String {
-    let mut text = list[..list.len().min(MAX_TOLD)].join("; ");
-    if list.len() > MAX_TOLD {
-        text += &format!("; and {} more", list.len() - MAX_TOLD);
+    let told = list[..list.len().min(MAX_TOLD)].join("; ");
+    match list.len().saturating_sub(MAX_TOLD) {
+        0 => told,
+        more => format!("{told}; and {more} more"),
     }
-    text
 }
 
 /// Enough of a value to be recognised.

@@ -115,17 +115,17 @@ pub fn read_mount(node: &Node, gate: &mut Gate, checkout: &Checkout) -> Option<(
     if text.trim().is_empty() {
         return None;
     }
-    let (mut kind, mut source, mut target) = ("volume", String::new(), String::new());
+    let (mut kind, mut source, mut target) = ("volume", "", "");
     for part in text.split(',') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match key.trim().to_ascii_lowercase().as_str() {
             "type" => kind = value.trim(),
-            "source" | "src" => source = value.trim().to_owned(),
-            "target" | "dst" | "destination" => target = value.trim().to_owned(),
+            "source" | "src" => source = value.trim(),
+            "target" | "dst" | "destination" => target = value.trim(),
             _ => {}
         }
     }
-    if !is_place(&target) {
+    if !is_place(target) {
         gate.wrong(node, "workspaceMount", "a mount at an absolute path");
         return None;
     }
@@ -134,22 +134,21 @@ pub fn read_mount(node: &Node, gate: &mut Gate, checkout: &Checkout) -> Option<(
             "${localWorkspaceFolder}",
             &checkout.root().display().to_string(),
         );
-        let path = checkout.lexical(checkout.root(), &source);
-        match Root::of(&path, checkout) {
-            Some(root) => root,
-            None => {
-                gate.refuse(
-                    node,
-                    "workspaceMount",
-                    "it would mount this server's files into the drone",
-                );
-                Root::Checkout
-            }
+        let path = Checkout::lexical(checkout.root(), &source);
+        if let Some(root) = Root::of(&path, checkout) {
+            root
+        } else {
+            gate.refuse(
+                node,
+                "workspaceMount",
+                "it would mount this server's files into the drone",
+            );
+            Root::Checkout
         }
     } else {
         Root::Volume
     };
-    Some((root, target))
+    Some((root, target.to_owned()))
 }
 
 #[cfg(test)]
@@ -157,6 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::too_many_lines)] // A table.
     fn the_clone_is_where_the_repository_expects_it() {
         use Root::{Checkout, Parent, Volume};
         for (mount, folder, target, clone_at, opened) in [

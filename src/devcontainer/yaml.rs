@@ -184,16 +184,14 @@ mod tests {
 
     #[test]
     fn a_billion_laughs_are_not_laughed() {
-        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+        let mut lines = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x]".to_owned()];
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
-            text += &format!(
-                "a{level}: &a{level} [{}]\n",
-                [before.as_str(); 9].join(", ")
-            );
+            let list = [before.as_str(); 9].join(", ");
+            lines.push(format!("a{level}: &a{level} [{list}]"));
         }
         assert_eq!(
-            parse(&text, "c.yml").unwrap_err().code(),
+            parse(&lines.join("\n"), "c.yml").unwrap_err().code(),
             Code::DevcontainerInvalid
         );
         assert!(parse(&"[".repeat(100_000), "c.yml").is_err());

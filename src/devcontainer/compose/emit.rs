@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Project, WORKSPACE};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::devcontainer::metadata::SOCKETS_TARGET;
 use crate::drone::DroneName;
 
@@ -104,7 +104,8 @@ impl Project {
                         "source": sockets,
                         "target": SOCKETS_TARGET,
                         "read_only": true,
-                        "bind": {"create_host_path": false},
+                        // Compose 1.29 knows no create_host_path; any `bind` makes it a mount.
+                        "bind": {"propagation": "rprivate"},
                     }),
                 );
             }
@@ -141,10 +142,18 @@ impl Project {
     }
 }
 
+/// The limit, or all processors where there are fewer: Docker refuses to give more.
+pub(crate) fn cpus(limits: &Limits) -> f64 {
+    std::thread::available_parallelism()
+        .ok()
+        .and_then(|there| u32::try_from(there.get()).ok())
+        .map_or(limits.cpus, |there| limits.cpus.min(f64::from(there)))
+}
+
 fn limit(service: &mut Map<String, Value>, config: &Config) {
     let limits = &config.limits;
     service.insert("mem_limit".into(), json!(limits.memory.as_u64()));
-    service.insert("cpus".into(), json!(limits.cpus));
+    service.insert("cpus".into(), json!(cpus(limits)));
     service.insert("pids_limit".into(), json!(limits.pids));
 }
 

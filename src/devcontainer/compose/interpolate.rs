@@ -108,22 +108,19 @@ pub fn read_env(text: &str, variables: &mut Variables) {
         if name.is_empty() || name_length(name) != name.len() {
             continue;
         }
-        let value = match value.chars().next() {
-            Some(quote @ ('\'' | '"')) => {
-                let inner = &value[1..];
-                let inner = &inner[..inner.find(quote).unwrap_or(inner.len())];
-                if quote == '\'' {
-                    inner.to_owned()
-                } else {
-                    interpolate(inner, variables).unwrap_or_else(|_| inner.to_owned())
-                }
-            }
-            _ => {
-                let bare = value.find(" #").map_or(value, |at| value[..at].trim_end());
-                interpolate(bare, variables).unwrap_or_else(|_| bare.to_owned())
-            }
-        };
-        variables.insert(name.to_owned(), value);
+        variables.insert(name.to_owned(), env_value(value, variables));
+    }
+}
+
+/// A value with its quotes and variables resolved; within single quotes there are none.
+fn env_value(text: &str, variables: &Variables) -> String {
+    let resolved = |text: &str| interpolate(text, variables).unwrap_or_else(|_| text.to_owned());
+    if let Some(inner) = text.strip_prefix('\'') {
+        inner.split('\'').next().unwrap_or(inner).to_owned()
+    } else if let Some(inner) = text.strip_prefix('"') {
+        resolved(inner.split('"').next().unwrap_or(inner))
+    } else {
+        resolved(text.find(" #").map_or(text, |at| text[..at].trim_end()))
     }
 }
 

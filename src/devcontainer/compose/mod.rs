@@ -2,6 +2,7 @@
 //! then written anew as one file.
 
 mod emit;
+mod forms;
 mod interpolate;
 mod merge;
 mod service;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::emit::{Emission, SSHD_PORT};
+pub(crate) use self::emit::{Emission, SSHD_PORT, cpus};
 use self::interpolate::Variables;
 use self::service::{Mounted, Reader};
 pub use self::volumes::WORKSPACE;

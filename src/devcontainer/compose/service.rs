@@ -5,11 +5,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::forms::{
+    depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs,
+};
 use super::interpolate::Variables;
 use super::volumes;
 use crate::devcontainer::build::{self, Place};
 use crate::devcontainer::document::{Data, Node};
-use crate::devcontainer::policy::{self, Judgement};
+use crate::devcontainer::policy;
 use crate::devcontainer::verdict::Gate;
 use crate::devcontainer::workspace::Root;
 
@@ -69,11 +72,10 @@ impl Reader<'_> {
         gate: &mut Gate,
     ) -> Option<Value> {
         match key {
-            "command" | "entrypoint" | "healthcheck" | "working_dir" | "stop_grace_period"
-            | "stop_signal" | "shm_size" | "init" | "platform" | "stdin_open" | "tty"
-            | "domainname" | "hostname" | "ulimits" | "group_add" | "cap_drop" => {
-                Some(healthcheck_known(key, node.to_value()))
-            }
+            "command" | "entrypoint" | "working_dir" | "stop_grace_period" | "stop_signal"
+            | "shm_size" | "init" | "platform" | "stdin_open" | "tty" | "domainname"
+            | "hostname" | "ulimits" | "group_add" | "cap_drop" => Some(node.to_value()),
+            "healthcheck" => Some(healthcheck(node)),
             "expose" | "profiles" | "links" | "dns" | "dns_search" | "tmpfs" => Some(listed(node)),
             "extra_hosts" => Some(hosts(node)),
             "image" => match node.as_text() {
@@ -268,157 +270,4 @@ fn other(key: &str, node: &Node, property: &str, gate: &mut Gate) -> Option<Valu
     };
     gate.leave_out(node.line, property, left_out);
     None
-}
-
-/// Compose 1.29 takes no other key of a health check.
-fn healthcheck_known(key: &str, mut value: Value) -> Value {
-    if key == "healthcheck"
-        && let Some(map) = value.as_object_mut()
-    {
-        map.retain(|key, _| {
-            matches!(
-                key.as_str(),
-                "test" | "interval" | "timeout" | "retries" | "start_period" | "disable"
-            )
-        });
-    }
-    value
-}
-
-fn listed(node: &Node) -> Value {
-    let single = std::slice::from_ref(node);
-    let list = if node.is_list() {
-        node.elements()
-    } else {
-        single
-    };
-    Value::Array(
-        list.iter()
-            .filter_map(Node::as_scalar)
-            .map(Value::String)
-            .collect(),
-    )
-}
-
-/// `NAME=value` in a list, or an object; a name without a value has `None`.
-fn pairs(node: &Node) -> Vec<(String, Option<String>)> {
-    let listed = node
-        .elements()
-        .iter()
-        .filter_map(Node::as_scalar)
-        .map(|text| match text.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (text, None),
-        });
-    let mapped = node
-        .properties()
-        .iter()
-        .map(|(name, value)| (name.clone(), value.as_scalar()));
-    listed.chain(mapped).collect()
-}
-
-fn hosts(node: &Node) -> Value {
-    let list = pairs(node).into_iter().map(|(name, value)| match value {
-        Some(address) => format!("{name}:{address}"),
-        None => name,
-    });
-    Value::Array(list.map(Value::String).collect())
-}
-
-fn labels(node: &Node, property: &str, gate: &mut Gate) -> Value {
-    let mut out = Map::new();
-    for (name, value) in pairs(node) {
-        if policy::is_reserved_label(&name) {
-            gate.refuse_text(
-                node.line,
-                property,
-                &format!("{name:?}"),
-                "this label says which drone it is",
-            );
-        } else {
-            out.insert(name, json!(value.unwrap_or_default()));
-        }
-    }
-    Value::Object(out)
-}
-
-fn depends_on(node: &Node) -> Value {
-    let mut out = Map::new();
-    for name in node.elements().iter().filter_map(Node::as_text) {
-        out.insert(name.to_owned(), json!({"condition": "service_started"}));
-    }
-    for (name, how) in node.properties() {
-        let condition = how.get("condition").and_then(Node::as_text);
-        out.insert(
-            name.clone(),
-            json!({"condition": condition.unwrap_or("service_started")}),
-        );
-    }
-    Value::Object(out)
-}
-
-fn networks(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
-    let mut out = Map::new();
-    for name in node.elements().iter().filter_map(Node::as_text) {
-        out.insert(name.to_owned(), Value::Null);
-    }
-    for (name, settings) in node.properties() {
-        let mut kept = Map::new();
-        for (key, value) in settings.properties() {
-            match key.as_str() {
-                "aliases" => drop(kept.insert(key.clone(), listed(value))),
-                "priority" => {}
-                _ => {
-                    if gate.refuse(
-                        value,
-                        &format!("{property}.{name:.80}.{key:.80}"),
-                        "addresses are Docker's to give",
-                    ) {
-                        kept.insert(key.clone(), value.to_value());
-                    }
-                }
-            }
-        }
-        out.insert(
-            name.clone(),
-            if kept.is_empty() {
-                Value::Null
-            } else {
-                kept.into()
-            },
-        );
-    }
-    (!out.is_empty()).then_some(Value::Object(out))
-}
-
-fn network_mode(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
-    let text = node.as_text().unwrap_or_default();
-    let fits = text == "none" || text.strip_prefix("service:").is_some_and(policy::is_name);
-    (fits
-        || gate.refuse(
-            node,
-            property,
-            "only a service of the same project can share its network",
-        ))
-    .then(|| node.to_value())
-}
-
-fn judged(
-    node: &Node,
-    property: &str,
-    gate: &mut Gate,
-    judge: fn(&str) -> Judgement,
-) -> Option<Value> {
-    let mut out = Vec::new();
-    for element in node.elements() {
-        match element
-            .as_text()
-            .map_or(Judgement::Refuse("this is not a text"), judge)
-        {
-            Judgement::Drop(why) if !gate.trusted() => gate.leave_out(element.line, property, why),
-            Judgement::Refuse(why) if !gate.refuse(element, property, why) => {}
-            _ => out.push(element.to_value()),
-        }
-    }
-    (!out.is_empty()).then_some(Value::Array(out))
 }

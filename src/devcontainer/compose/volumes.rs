@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::service::{Mounted, Reader};
+use crate::devcontainer::checkout::Checkout;
 use crate::devcontainer::document::{Data, Node};
 use crate::devcontainer::policy;
 use crate::devcontainer::verdict::Gate;
@@ -21,7 +22,7 @@ struct Written {
     target: String,
     read_only: bool,
     no_copy: bool,
-    size: Option<Value>,
+    size: Option<u64>,
 }
 
 /// Reads one mount of a service into compose's long form.
@@ -74,7 +75,7 @@ fn bind(
     gate: &mut Gate,
 ) -> Option<Value> {
     let checkout = reader.place.checkout;
-    let path = checkout.lexical(reader.place.base, &written.source);
+    let path = Checkout::lexical(reader.place.base, &written.source);
     if let Some(root) = Root::of(&path, checkout) {
         reader.mounted.push(Mounted {
             service: service.to_owned(),
@@ -155,8 +156,8 @@ fn long(node: &Node) -> Result<Written, &'static str> {
                 for (key, value) in value.properties() {
                     match key.as_str() {
                         "nocopy" => written.no_copy = value.data == Data::Bool(true),
-                        "size" if value.as_scalar().is_some() => {
-                            written.size = Some(value.to_value())
+                        "size" => {
+                            written.size = Some(bytes(&value.as_scalar().unwrap_or_default())?);
                         }
                         _ => return Err("hatchery does not know this option of a volume"),
                     }
@@ -172,4 +173,18 @@ fn long(node: &Node) -> Result<Written, &'static str> {
         return Err("tmpfs has no source");
     }
     Ok(written)
+}
+
+/// A size as compose writes it, in bytes: compose 1.29 takes nothing else.
+fn bytes(text: &str) -> Result<u64, &'static str> {
+    let lower = text.to_ascii_lowercase();
+    let plain = lower.strip_suffix('b').unwrap_or(&lower);
+    let (digits, factor) = match plain.chars().last() {
+        Some('k') => (&plain[..plain.len() - 1], 1 << 10),
+        Some('m') => (&plain[..plain.len() - 1], 1 << 20),
+        Some('g') => (&plain[..plain.len() - 1], 1 << 30),
+        _ => (plain, 1),
+    };
+    let number: u64 = digits.parse().map_err(|_| "this is not a size")?;
+    number.checked_mul(factor).ok_or("this is not a size")
 }

@@ -1,0 +1,172 @@
+//! The keys of a service that can be written in several forms, in one form each.
+
+use serde_json::{Map, Value, json};
+
+use crate::devcontainer::document::Node;
+use crate::devcontainer::policy::{self, Judgement};
+use crate::devcontainer::verdict::Gate;
+
+/// Compose 1.29 takes no other key of a health check.
+pub fn healthcheck(node: &Node) -> Value {
+    let known = [
+        "test",
+        "interval",
+        "timeout",
+        "retries",
+        "start_period",
+        "disable",
+    ];
+    let kept = node
+        .properties()
+        .iter()
+        .filter(|(key, _)| known.contains(&key.as_str()));
+    Value::Object(
+        kept.map(|(key, value)| (key.clone(), value.to_value()))
+            .collect(),
+    )
+}
+
+/// One text or a list of them, as a list.
+pub fn listed(node: &Node) -> Value {
+    let single = std::slice::from_ref(node);
+    let list = if node.is_list() {
+        node.elements()
+    } else {
+        single
+    };
+    Value::Array(
+        list.iter()
+            .filter_map(Node::as_scalar)
+            .map(Value::String)
+            .collect(),
+    )
+}
+
+/// `NAME=value` in a list, or an object; a name without a value has `None`.
+pub fn pairs(node: &Node) -> Vec<(String, Option<String>)> {
+    let listed = node
+        .elements()
+        .iter()
+        .filter_map(Node::as_scalar)
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text, None),
+        });
+    let mapped = node
+        .properties()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_scalar()));
+    listed.chain(mapped).collect()
+}
+
+/// `NAME:ADDRESS`, as a list.
+pub fn hosts(node: &Node) -> Value {
+    let list = pairs(node).into_iter().map(|(name, value)| match value {
+        Some(address) => format!("{name}:{address}"),
+        None => name,
+    });
+    Value::Array(list.map(Value::String).collect())
+}
+
+/// Labels as an object, without those that say which drone it is.
+pub fn labels(node: &Node, property: &str, gate: &mut Gate) -> Value {
+    let mut out = Map::new();
+    for (name, value) in pairs(node) {
+        if policy::is_reserved_label(&name) {
+            gate.refuse_text(
+                node.line,
+                property,
+                &format!("{name:?}"),
+                "this label says which drone it is",
+            );
+        } else {
+            out.insert(name, json!(value.unwrap_or_default()));
+        }
+    }
+    Value::Object(out)
+}
+
+/// The services to wait for and what for.
+pub fn depends_on(node: &Node) -> Value {
+    let mut out = Map::new();
+    for name in node.elements().iter().filter_map(Node::as_text) {
+        out.insert(name.to_owned(), json!({"condition": "service_started"}));
+    }
+    for (name, how) in node.properties() {
+        let condition = how.get("condition").and_then(Node::as_text);
+        out.insert(
+            name.clone(),
+            json!({"condition": condition.unwrap_or("service_started")}),
+        );
+    }
+    Value::Object(out)
+}
+
+/// A service's networks, without addresses.
+pub fn networks(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    let mut out = Map::new();
+    for name in node.elements().iter().filter_map(Node::as_text) {
+        out.insert(name.to_owned(), Value::Null);
+    }
+    for (name, settings) in node.properties() {
+        let mut kept = Map::new();
+        for (key, value) in settings.properties() {
+            match key.as_str() {
+                "aliases" => drop(kept.insert(key.clone(), listed(value))),
+                "priority" => {}
+                _ => {
+                    if gate.refuse(
+                        value,
+                        &format!("{property}.{name:.80}.{key:.80}"),
+                        "addresses are Docker's to give",
+                    ) {
+                        kept.insert(key.clone(), value.to_value());
+                    }
+                }
+            }
+        }
+        out.insert(
+            name.clone(),
+            if kept.is_empty() {
+                Value::Null
+            } else {
+                kept.into()
+            },
+        );
+    }
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
+/// The network of another service, or none.
+pub fn network_mode(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    let text = node.as_text().unwrap_or_default();
+    let fits = text == "none" || text.strip_prefix("service:").is_some_and(policy::is_name);
+    (fits
+        || gate.refuse(
+            node,
+            property,
+            "only a service of the same project can share its network",
+        ))
+    .then(|| node.to_value())
+}
+
+/// A list of texts, each judged.
+pub fn judged(
+    node: &Node,
+    property: &str,
+    gate: &mut Gate,
+    judge: fn(&str) -> Judgement,
+) -> Option<Value> {
+    let mut out = Vec::new();
+    for element in node.elements() {
+        match element
+            .as_text()
+            .map_or(Judgement::Refuse("this is not a text"), judge)
+        {
+            Judgement::Drop(why) if !gate.trusted() => gate.leave_out(element.line, property, why),
+            Judgement::Refuse(why) if !gate.refuse(element, property, why) => {}
+            _ => out.push(element.to_value()),
+        }
+    }
+    (!out.is_empty()).then_some(Value::Array(out))
+}

@@ -1,0 +1,430 @@
+//! Compose projects.
+
+use std::process::Command;
+
+use hatchery::error::Code;
+use serde_json::{Value, json};
+
+use crate::common::{TAILNET, World, config};
+
+fn with(compose: &str) -> World {
+    World::new(&[
+        (
+            ".devcontainer/devcontainer.json",
+            r#"{"dockerComposeFile": "docker-compose.yml", "service": "app", "workspaceFolder": "/workspaces/${localWorkspaceFolderBasename}"}"#,
+        ),
+        (".devcontainer/docker-compose.yml", compose),
+        (".devcontainer/Dockerfile", "FROM debian"),
+        (".devcontainer/.env", "POSTGRES_USER=pg\nIMAGE=postgres\n"),
+    ])
+}
+
+/// What the templates for databases look like.
+const TEMPLATE: &str = "version: '3.8'
+volumes:
+  postgres-data:
+services:
+  app:
+    build:
+      context: .
+      dockerfile: Dockerfile
+    env_file:
+      - .env
+    volumes:
+      - ../..:/workspaces:cached
+    command: sleep infinity
+    network_mode: service:db
+  db:
+    image: ${IMAGE}:${VERSION:-16}
+    container_name: mine
+    restart: always
+    volumes:
+      - postgres-data:/var/lib/postgresql/data
+    environment:
+      USER: $POSTGRES_USER
+      PRICE: a$$b
+    ports: ['5432:5432']
+";
+
+#[test]
+fn a_project_is_written_anew_with_the_drone_in_its_service() {
+    let mut world = with(TEMPLATE);
+    world.config = config(&format!(
+        "{TAILNET}[limits]\ncpus = 0.5\n[docker]\nextra_hosts = [\"h:1.2.3.4\"]\n"
+    ));
+    let folder = world.checkout().join(".devcontainer");
+    let file = world.composed();
+    let (app, db) = (&file["services"]["app"], &file["services"]["db"]);
+    assert_eq!(
+        app["build"],
+        json!({"context": folder, "dockerfile": folder.join("Dockerfile")})
+    );
+    assert_eq!(app["env_file"], json!([folder.join(".env")]));
+    assert_eq!(app["container_name"], "acme-site");
+    assert_eq!(app["user"], "root");
+    assert_eq!(app["devices"], json!(["/dev/net/tun:/dev/net/tun"]));
+    assert_eq!(
+        app["volumes"],
+        json!([
+            {"type": "volume", "source": "hatchery-workspace", "target": "/workspaces"},
+            {"type": "bind", "source": "/run/hatchery/acme-site", "target": "/run/hatchery", "read_only": true, "bind": {"propagation": "rprivate"}},
+        ])
+    );
+    assert_eq!(app["network_mode"], "service:db");
+    for beside_a_foreign_network in ["hostname", "extra_hosts", "ports"] {
+        assert_eq!(
+            app[beside_a_foreign_network],
+            Value::Null,
+            "{beside_a_foreign_network}"
+        );
+    }
+    assert_eq!(db["hostname"], "acme-site");
+    assert_eq!(db["extra_hosts"], json!(["h:1.2.3.4"]));
+    assert_eq!(db["ports"], json!(["127.0.0.1:4022:2222"]));
+    assert_eq!(db["image"], "postgres:16");
+    assert_eq!(db["container_name"], Value::Null);
+    assert_eq!(db["environment"], json!({"USER": "pg", "PRICE": "a$$b"}));
+    for service in [app, db] {
+        assert_eq!(service["mem_limit"], 8_589_934_592_u64);
+        assert_eq!(service["cpus"], 0.5);
+        assert_eq!(service["pids_limit"], 4096);
+    }
+    assert_eq!(
+        (&app["restart"], &db["restart"]),
+        (&json!("unless-stopped"), &json!("always"))
+    );
+    assert_eq!(
+        file["volumes"],
+        json!({"postgres-data": {}, "hatchery-workspace": {"external": true, "name": "acme-site"}})
+    );
+    let repository = world.read().unwrap();
+    let prepared = world.prepare(&repository, None);
+    assert!(repository.is_compose());
+    assert_eq!(
+        (prepared.volume_target.as_str(), prepared.clone_at.as_str()),
+        ("/workspaces", "/workspaces/site")
+    );
+    let project = prepared.compose.unwrap();
+    assert_eq!(
+        (project.project.as_str(), project.service.as_str()),
+        ("acme-site", "app")
+    );
+    assert_eq!(
+        repository.left_out().len(),
+        2,
+        "{:?}",
+        repository.left_out()
+    );
+    let written = world.written();
+    assert_eq!(written["containerUser"], "root");
+    for not_for_compose in ["runArgs", "workspaceMount", "mounts"] {
+        assert_eq!(written[not_for_compose], Value::Null, "{not_for_compose}");
+    }
+}
+
+#[test]
+#[allow(clippy::too_many_lines)] // A table.
+fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
+    for (key, named) in [
+        ("privileged: true", "services.app.privileged true"),
+        ("pid: host", "services.app.pid \"host\""),
+        ("ipc: host", "services.app.ipc"),
+        ("network_mode: host", "services.app.network_mode \"host\""),
+        ("network_mode: container:other", "services.app.network_mode"),
+        ("userns_mode: host", "services.app.userns_mode"),
+        ("cap_add: [SYS_ADMIN]", "services.app.cap_add \"SYS_ADMIN\""),
+        (
+            "security_opt: ['apparmor:unconfined']",
+            "services.app.security_opt",
+        ),
+        ("devices: ['/dev/sda:/dev/sda']", "services.app.devices"),
+        (
+            "volumes: ['/var/run/docker.sock:/x']",
+            "services.app.volumes \"/var/run/docker.sock:/x\"",
+        ),
+        ("volumes: ['~/.ssh:/x']", "services.app.volumes"),
+        ("volumes: ['./x:/x']", "services.app.volumes"),
+        ("volumes: ['../../..:/x']", "services.app.volumes"),
+        (
+            "volumes: [{type: bind, source: /, target: /x}]",
+            "services.app.volumes",
+        ),
+        (
+            "volumes: ['${HOST:-/etc}:/x']",
+            "services.app.volumes \"/etc:/x\"",
+        ),
+        (
+            "volumes_from: ['container:other']",
+            "services.app.volumes_from",
+        ),
+        ("deploy: {resources: {}}", "services.app.deploy"),
+        ("logging: {driver: syslog}", "services.app.logging"),
+        ("sysctls: {a: 1}", "services.app.sysctls"),
+        ("labels: {hatchery.drone: other}", "services.app.labels"),
+        (
+            "labels: ['com.docker.compose.project=x']",
+            "services.app.labels",
+        ),
+        (
+            "env_file: /etc/shadow",
+            "services.app.env_file \"/etc/shadow\"",
+        ),
+        ("build: {context: ../..}", "services.app.build.context"),
+        (
+            "build: {context: ., dockerfile: /etc/passwd}",
+            "services.app.build.dockerfile",
+        ),
+        (
+            "build: {context: ., network: host}",
+            "services.app.build.network",
+        ),
+        (
+            "build: {context: ., secrets: [x]}",
+            "services.app.build.secrets",
+        ),
+        (
+            "networks: {default: {ipv4_address: 100.64.0.1}}",
+            "services.app.networks.default.ipv4_address",
+        ),
+        ("something_new: 1", "services.app.something_new 1"),
+    ] {
+        let world = with(&format!(
+            "services:\n  app:\n    image: debian\n    {key}\n"
+        ));
+        let message = world.refused().message();
+        assert!(
+            message.contains(&format!(".devcontainer/docker-compose.yml:4: {named}")),
+            "{key}: {message}"
+        );
+    }
+    for (key, named) in [
+        ("volumes: {x: {external: true}}", "volumes.x.external true"),
+        (
+            "volumes: {x: {driver_opts: {device: /}}}",
+            "volumes.x.driver_opts",
+        ),
+        ("volumes: {x: {driver: nfs}}", "volumes.x.driver"),
+        (
+            "networks: {x: {external: {name: other}}}",
+            "networks.x.external",
+        ),
+        ("networks: {x: {driver: host}}", "networks.x.driver"),
+        (
+            "networks: {x: {ipam: {config: [{subnet: 100.64.0.0/10}]}}}",
+            "networks.x.ipam",
+        ),
+        (
+            "networks: {x: {driver_opts: {a: b}}}",
+            "networks.x.driver_opts",
+        ),
+        ("something_new: 1", "something_new 1"),
+    ] {
+        let message = with(&format!("services: {{app: {{image: debian}}}}\n{key}\n"))
+            .refused()
+            .message();
+        assert!(
+            message.contains(&format!(".devcontainer/docker-compose.yml:2: {named}")),
+            "{key}: {message}"
+        );
+    }
+}
+
+#[test]
+fn what_hatchery_does_not_follow_is_said() {
+    for (text, named) in [
+        (
+            "services: {app: {image: x, extends: {file: /etc/x}}}",
+            "services.app.extends",
+        ),
+        ("services: {app: {image: x}}\ninclude: [/etc/x]", "include"),
+        (
+            "services: {app: {image: x}}\nsecrets: {x: {file: /etc/shadow}}",
+            "secrets",
+        ),
+        (
+            "services: {app: {image: x}}\nconfigs: {x: {file: /etc/shadow}}",
+            "configs",
+        ),
+        ("services: {other: {image: x}}", "service must be"),
+        (
+            "services: {app: {command: x}}",
+            "services.app must be made from",
+        ),
+        ("services: {app: {image: x, command: '${'}}", "${"),
+        (
+            "services: {app: {image: x, network_mode: 'service:app'}}",
+            "network_mode",
+        ),
+        (
+            "services: {app: {image: x, volumes: ['..:/a']}, b: {image: x, volumes: ['../..:/b']}}",
+            "services.b.volumes",
+        ),
+        ("services: [", "docker-compose.yml:1"),
+    ] {
+        let error = with(text).read().unwrap_err();
+        assert_eq!(
+            error.code(),
+            Code::DevcontainerInvalid,
+            "{text}: {}",
+            error.message()
+        );
+        assert!(
+            error.message().contains(named),
+            "{text}: {}",
+            error.message()
+        );
+    }
+}
+
+#[test]
+fn a_workspace_may_be_the_checkout_itself() {
+    for (text, target, clone_at) in [
+        (
+            "services: {app: {image: x, volumes: ['..:/app']}}",
+            "/app",
+            "/app",
+        ),
+        (
+            "services: {app: {image: x}}",
+            "/workspaces",
+            "/workspaces/site",
+        ),
+        (
+            "services: {app: {image: x}, web: {image: x, volumes: ['..:/srv']}}",
+            "/workspace",
+            "/workspace",
+        ),
+    ] {
+        let world = with(text);
+        let prepared = world.prepare(&world.read().unwrap(), None);
+        assert_eq!(
+            (prepared.volume_target.as_str(), prepared.clone_at.as_str()),
+            (target, clone_at),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_projects_own_volumes_and_networks_pass() {
+    let world = with("services:
+  app:
+    image: debian
+    volumes: ['v:/v:ro', '/anonymous', {type: volume, source: w, target: /w, volume: {nocopy: true}}, {type: tmpfs, target: /t, tmpfs: {size: 64m}}]
+    networks: {inner: {aliases: [a]}}
+    depends_on: [db]
+    cap_add: [SYS_PTRACE]
+    security_opt: ['seccomp:unconfined', 'no-new-privileges:true']
+  db: {image: postgres, networks: [inner], depends_on: {app: {condition: service_healthy, required: false}}, user: '999', restart: no}
+volumes: {v: {driver: local, name: shared}}
+networks: {inner: {driver: bridge, internal: true}}
+");
+    let file = world.composed();
+    let app = &file["services"]["app"];
+    assert_eq!(
+        app["volumes"].as_array().unwrap()[..4],
+        [
+            json!({"type": "volume", "source": "v", "target": "/v", "read_only": true}),
+            json!({"type": "volume", "target": "/anonymous"}),
+            json!({"type": "volume", "source": "w", "target": "/w", "volume": {"nocopy": true}}),
+            json!({"type": "tmpfs", "target": "/t", "tmpfs": {"size": 67_108_864}}),
+        ]
+    );
+    assert_eq!(app["networks"], json!({"inner": {"aliases": ["a"]}}));
+    assert_eq!(
+        app["depends_on"],
+        json!({"db": {"condition": "service_started"}})
+    );
+    assert_eq!(app["cap_add"], json!(["SYS_PTRACE"]));
+    assert_eq!(app["security_opt"], json!(["no-new-privileges:true"]));
+    let db = &file["services"]["db"];
+    assert_eq!(
+        db["depends_on"],
+        json!({"app": {"condition": "service_healthy"}})
+    );
+    assert_eq!((&db["user"], &db["restart"]), (&json!("999"), &json!("no")));
+    assert_eq!(file["networks"], json!({"inner": {"internal": true}}));
+    assert_eq!(file["volumes"]["v"], json!({}));
+    assert_eq!(file["volumes"]["w"], json!({}));
+}
+
+#[test]
+fn several_files_are_merged() {
+    let world = World::new(&[
+        (
+            ".devcontainer/devcontainer.json",
+            r#"{"dockerComposeFile": ["../docker-compose.yml", "extend.yml"], "service": "app", "remoteUser": "node"}"#,
+        ),
+        (
+            "docker-compose.yml",
+            "services:\n  app:\n    build: .\n    user: app\n    environment: [A=1, B=1, C]\n    privileged: false\n",
+        ),
+        (
+            ".devcontainer/extend.yml",
+            "services:\n  app:\n    command: sleep infinity\n    environment:\n      B: 2\n    volumes: ['.:/app:cached']\n",
+        ),
+    ]);
+    let file = world.composed();
+    let app = &file["services"]["app"];
+    // Relative paths of every file are seen from the first one's directory.
+    assert_eq!(app["build"], json!({"context": world.checkout()}));
+    assert_eq!(app["environment"], json!({"A": "1", "B": "2"}));
+    assert_eq!(app["command"], "sleep infinity");
+    assert_eq!(
+        app["volumes"][0],
+        json!({"type": "volume", "source": "hatchery-workspace", "target": "/app"})
+    );
+    assert_eq!(app["hostname"], "acme-site");
+    assert_eq!(world.written()["remoteUser"], "node");
+}
+
+#[test]
+fn an_env_file_that_is_this_servers_is_not_read() {
+    let world = with("services: {app: {image: x}}");
+    std::fs::remove_file(world.checkout().join(".devcontainer/.env")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", world.checkout().join(".devcontainer/.env"))
+        .unwrap();
+    assert_eq!(world.read().unwrap_err().code(), Code::DevcontainerInvalid);
+}
+
+#[test]
+fn compose_itself_takes_what_is_written() {
+    let compose = ["docker-compose", "docker"].into_iter().find(|program| {
+        let mut command = Command::new(program);
+        if *program == "docker" {
+            command.arg("compose");
+        }
+        command
+            .arg("version")
+            .output()
+            .is_ok_and(|output| output.status.success())
+    });
+    let Some(program) = compose else {
+        eprintln!("skipped: neither docker-compose nor docker compose is installed");
+        return;
+    };
+    let world = with(TEMPLATE);
+    let override_config = world.written();
+    let mut command = Command::new(program);
+    if program == "docker" {
+        command.arg("compose");
+    }
+    let output = command
+        .args([
+            "-f",
+            override_config["dockerComposeFile"][0].as_str().unwrap(),
+            "config",
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        shown.contains("a$$b") && shown.contains("acme-site"),
+        "{shown}"
+    );
+}
