@@ -532,8 +532,8 @@ mod tests {
 
         #[test]
         fn what_is_printed_is_read_back(drones in 0usize..1000, mib in 64u64..100_000, cpus in 0.1f64..64.0, owner in "[a-z]{1,8}") {
-            let mut config = Config::default();
-            config.limits = Limits { drones, memory: ByteSize::mib(mib), cpus, pids: 100 };
+            let limits = Limits { drones, memory: ByteSize::mib(mib), cpus, pids: 100 };
+            let mut config = Config { limits, ..Config::default() };
             config.drones.insert(format!("{owner}/x").parse().unwrap(), DroneSettings::default());
             let text = toml::to_string(&config).unwrap();
             let again = Config::parse(&text, Path::new("c.toml")).unwrap();

@@ -42,7 +42,7 @@ pub fn emptied(command: &mut Command) {
 #[derive(Debug)]
 pub struct Group {
     child: Child,
-    group: Option<Pid>,
+    id: Option<Pid>,
     program: String,
 }
 
@@ -58,13 +58,13 @@ impl Group {
                 Error::new(Code::HostFailed, format!("{program} cannot be started")).because(error)
             }
         })?;
-        let group = child
+        let id = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         Ok(Self {
             child,
-            group,
+            id,
             program: program.to_owned(),
         })
     }
@@ -88,7 +88,7 @@ impl Group {
     }
 
     fn kill(&mut self) {
-        if let Some(group) = self.group.take() {
+        if let Some(group) = self.id.take() {
             // An error means that nobody is left in it.
             let _ = kill_process_group(group, Signal::KILL);
         }

@@ -91,10 +91,10 @@ pub fn devcontainer_id(identity: &Identity) -> String {
     let hash = Sha256::digest(serde_json::json!(labels).to_string());
     let bit = |index: usize| (hash[index / 8] >> (7 - index % 8)) & 1;
     // 52 digits of 5 bits hold 260; the number has 256, so that it begins with four zeros.
-    (0..52)
+    (0..52_usize)
         .map(|digit| {
-            let value = (0..5).fold(0, |value, offset| {
-                let index = (digit * 5 + offset) as usize;
+            let value = (0..5).fold(0, |value, offset: usize| {
+                let index = digit * 5 + offset;
                 value << 1 | index.checked_sub(4).map_or(0, bit)
             });
             char::from_digit(u32::from(value), 32).unwrap_or('0')

@@ -41,12 +41,12 @@ pub async fn check(docker: &Docker, drone: &Drone) -> Result<()> {
         ))
     };
     let Some(id) = &drone.container else {
-        return match docker.volume_is_empty(name.as_str()).await? {
-            true => Ok(()),
-            false => Err(refuse(
-                "has no container any more, but its volume holds something",
-            )),
-        };
+        if docker.volume_is_empty(name.as_str()).await? {
+            return Ok(());
+        }
+        return Err(refuse(
+            "has no container any more, but its volume holds something",
+        ));
     };
     if drone.life == Life::Egg {
         // Its container never ran: nobody has worked in it.

@@ -1,6 +1,5 @@
 //! The command on the server. Called as `docker` by the devcontainer CLI it is that, too.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
 
 /// clap's own words, or JSON where that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
-    let json = std::env::args_os().any(|arg| arg == OsString::from("--json"));
+    let json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && json {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();

@@ -165,9 +165,8 @@ fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
     prepare_files(settings, false, &settings.temporary, 0);
     let own_tag = own_tag(settings);
     let mut out: Vec<OsString> = Vec::with_capacity(args.len() + 2 * settings.labels.len());
-    let mut args = args.into_iter().peekable();
     let mut labelled = false;
-    while let Some(arg) = args.next() {
+    for arg in args {
         let is_build = !labelled && arg == "build";
         out.push(match arg.into_string() {
             Ok(text) => text.replace(SHARED_TAG, &own_tag).into(),

@@ -32,7 +32,8 @@ impl Burrow {
         let container = match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Stopped) => container,
             (_, Life::Burrowed) => {
-                return done(context, &repo, name.as_str(), "is burrowed already");
+                done(context, &repo, name.as_str(), "is burrowed already");
+                return Ok(());
             }
             _ => {
                 return Err(Error::new(
@@ -72,11 +73,12 @@ impl Burrow {
             &repo,
             name.as_str(),
             "is burrowed; its work stays in its volume",
-        )
+        );
+        Ok(())
     }
 }
 
-fn done(context: &Context<'_>, repo: &crate::repo::RepoId, name: &str, what: &str) -> Result<()> {
+fn done(context: &Context<'_>, repo: &crate::repo::RepoId, name: &str, what: &str) {
     if context.ui.json() {
         context.ui.json_result(&serde_json::json!({
             "name": name, "repository": repo, "state": Life::Burrowed,
@@ -86,5 +88,4 @@ fn done(context: &Context<'_>, repo: &crate::repo::RepoId, name: &str, what: &st
             "{name} {what}. `hatchery unburrow {repo}` wakes it."
         ));
     }
-    Ok(())
 }

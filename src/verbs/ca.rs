@@ -12,7 +12,7 @@ use crate::ssh::identity::ServerSecret;
 pub struct Ca {}
 
 impl Ca {
-    pub fn run(self, context: &Context<'_>) -> Result<()> {
+    pub fn run(context: &Context<'_>) -> Result<()> {
         let domain = context
             .config
             .tailnet

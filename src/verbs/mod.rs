@@ -80,7 +80,7 @@ impl Cli {
             Verb::Burrow(verb) => verb.run(&context).await,
             Verb::Unburrow(verb) => verb.run(&context).await,
             Verb::Slay(verb) => verb.run(&context).await,
-            Verb::Ca(verb) => verb.run(&context),
+            Verb::Ca(_) => ca::Ca::run(&context),
             Verb::Config(verb) => verb.run(&context),
             Verb::Completions(_) => Ok(()),
         }

@@ -18,7 +18,7 @@ use crate::{teardown, voice, work};
 /// Prints the ssh command that reaches it.
 #[derive(Debug, Args)]
 pub struct Spawn {
-    /// org/repo, https://github.com/org/repo or git@github.com:org/repo.git
+    /// org/repo, or its https or git@ URL
     repo: String,
 
     /// Which of the repository's .devcontainer/NAME/devcontainer.json

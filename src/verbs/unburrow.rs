@@ -29,7 +29,7 @@ impl Unburrow {
             (Some(container), Life::Burrowed | Life::Stopped) => {
                 let waking = wake(context, &docker, &drone, container);
                 tokio::select! {
-                    done = waking => done?,
+                    woken = waking => woken?,
                     error = interrupted() => return Err(error.hint(format!(
                         "`hatchery unburrow {repo}` goes on, `hatchery burrow {repo}` puts it back to sleep"
                     ))),
