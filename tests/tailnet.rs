@@ -123,7 +123,9 @@ log: {{ level: warn }}
     }
 
     fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.place.path().join(name);
+        // Each in a file of its own: several are in use at once.
+        let directory = tempfile::tempdir_in(self.place.path()).unwrap().keep();
+        let path = directory.join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
@@ -316,6 +318,21 @@ async fn a_bad_key_is_told_apart_and_never_shown() {
     .await;
     refused(&world.tailnet(Some("nonsense"), None), "does not know").await;
     refused(&world.tailnet(None, Some("hskey-api-nonsense")), "api-key").await;
+}
+
+#[tokio::test]
+async fn a_control_server_that_is_away_is_told_at_once() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let mut away = world.reusable();
+    away.login_server = "http://127.0.0.1:9".parse().unwrap();
+    let start = Instant::now();
+    let error = tailnet::join(&away, &name(), &world.state("x"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::TailnetAway);
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
