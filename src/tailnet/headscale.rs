@@ -180,13 +180,11 @@ impl Headscale {
         }
     }
 
-    /// Expires the node's key, so that it must register anew; whether it was there.
-    pub async fn expire(&self, id: u64) -> Result<bool> {
+    /// Expires the node's key, so that it must register anew.
+    pub async fn expire(&self, id: u64) -> Result<()> {
         let path = format!("node/{id}/expire");
-        match self.send(Method::POST, &path, &[], None).await? {
-            (StatusCode::NOT_FOUND, _) => Ok(false),
-            (status, body) => self.accepted(status, &body).map(|()| true),
-        }
+        let (status, body) = self.send(Method::POST, &path, &[], None).await?;
+        self.accepted(status, &body)
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(

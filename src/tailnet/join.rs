@@ -51,12 +51,16 @@ pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<J
 }
 
 async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+    // First, so that it starts while the key is fetched.
+    let mut outside = Outside::start(state, tailnet).await?;
     let api = Headscale::new(tailnet)?;
-    let (key, mut outside) = tokio::try_join!(
-        auth_key(tailnet, api.as_ref(), name),
-        Outside::start(state, tailnet)
-    )?;
-    let mut own = outside.up(tailnet, name, &key).await?;
+    let mut own = if let Some(api) = &api {
+        let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
+        outside.up(tailnet, name, &key).await?
+    } else {
+        let key = reusable_key(tailnet)?;
+        tokio::try_join!(outside.up(tailnet, name, &key), answers(tailnet))?.0
+    };
     if !own.is_called(name) {
         match claim(&mut outside, api.as_ref(), name, &own).await {
             Ok(renamed) => own = renamed,
@@ -76,27 +80,24 @@ async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<J
     })
 }
 
-/// A key to join with: one of its own through the API, or the reusable one.
-async fn auth_key(tailnet: &Tailnet, api: Option<&Headscale>, name: &DroneName) -> Result<Secret> {
-    if let Some(api) = api {
-        let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
-        return Ok(key);
-    }
+fn reusable_key(tailnet: &Tailnet) -> Result<Secret> {
     let file = tailnet.auth_key_file.as_ref().ok_or_else(|| {
         Error::new(
             Code::ConfigInvalid,
             "neither tailnet.auth_key_file nor tailnet.api_key_file is set",
         )
     })?;
-    let key = Secret::read(file, "tailnet.auth_key_file")?;
-    // tailscaled tries for ever; whether anybody answers is known sooner.
-    let server = http::client(ANSWER, reqwest::redirect::Policy::none())?;
-    server
+    Secret::read(file, "tailnet.auth_key_file")
+}
+
+/// Whether the control server answers at all: tailscaled would try for ever and not say.
+async fn answers(tailnet: &Tailnet) -> Result<()> {
+    http::client(ANSWER, reqwest::redirect::Policy::none())?
         .get(tailnet.login_server.clone())
         .send()
         .await
-        .map_err(|error| away(&tailnet.login_server, error.without_url()))?;
-    Ok(key)
+        .map(drop)
+        .map_err(|error| away(&tailnet.login_server, error.without_url()))
 }
 
 /// Another node has the name, and this one has it with a suffix: frees the name and waits until
@@ -216,9 +217,8 @@ mod tests {
         // The discard port: nobody listens there.
         let mut away = tailnet("http://127.0.0.1:9", &key);
         let name = DroneName::of(&"acme/site".parse().unwrap());
-        let error = auth_key(&away, None, &name).await.unwrap_err();
+        let error = answers(&away).await.unwrap_err();
         assert_eq!(error.code(), Code::TailnetAway);
-        assert!(!format!("{error:?}").contains("SECRET"));
         away.api_key_file = away.auth_key_file.take();
         let error = forget(&away, &name, None).await.unwrap_err();
         assert_eq!(error.code(), Code::TailnetAway);

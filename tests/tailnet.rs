@@ -1,0 +1,425 @@
+//! Joining a real Headscale with real tailscaled, on loopback.
+//!
+//! Needs `headscale`, `tailscale` and `tailscaled` on the PATH; says so and passes without them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hatchery::config::Tailnet;
+use hatchery::drone::DroneName;
+use hatchery::error::Code;
+use hatchery::tailnet::{self, Headscale, policy};
+
+/// A control server of its own; gone with the value.
+struct World {
+    place: tempfile::TempDir,
+    server: Child,
+    port: u16,
+    drones: String,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn on_path(name: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|directory| directory.join(name).is_file())
+}
+
+fn name() -> DroneName {
+    DroneName::of(&"acme/site".parse().unwrap())
+}
+
+impl World {
+    async fn new() -> Option<Self> {
+        for program in ["headscale", "tailscale", "tailscaled"] {
+            if !on_path(program) {
+                println!("skipped: there is no {program} on the PATH");
+                return None;
+            }
+        }
+        let place = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let at = place.path().display();
+        let config = format!(
+            r#"
+server_url: http://127.0.0.1:{port}
+listen_addr: 127.0.0.1:{port}
+metrics_listen_addr: 127.0.0.1:{}
+grpc_listen_addr: 127.0.0.1:{}
+noise: {{ private_key_path: {at}/noise.key }}
+prefixes: {{ v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential }}
+derp:
+  server: {{ enabled: true, region_id: 999, region_code: x, region_name: x, stun_listen_addr: "127.0.0.1:{}", private_key_path: {at}/derp.key, automatically_add_embedded_derp_region: true, ipv4: 127.0.0.1 }}
+  urls: []
+  auto_update_enabled: false
+disable_check_updates: true
+node: {{ ephemeral: {{ inactivity_timeout: 120s }} }}
+database: {{ type: sqlite, sqlite: {{ path: {at}/db.sqlite }} }}
+dns: {{ magic_dns: true, base_domain: tail.example.test, override_local_dns: false, nameservers: {{ global: [] }} }}
+unix_socket: {at}/headscale.sock
+log: {{ level: warn }}
+"#,
+            free_port(),
+            free_port(),
+            free_port()
+        );
+        std::fs::write(place.path().join("config.yaml"), config).unwrap();
+        let server = Command::new("headscale")
+            .arg("-c")
+            .arg(place.path().join("config.yaml"))
+            .arg("serve")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut world = Self {
+            place,
+            server,
+            port,
+            drones: String::new(),
+        };
+        let start = Instant::now();
+        while !world.place.path().join("headscale.sock").exists() {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "headscale is not up"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.headscale(&["users", "create", "levin"]);
+        let made = world.headscale(&["users", "create", "devcontainer", "-o", "json"]);
+        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+        world.drones = made["id"].to_string();
+        Some(world)
+    }
+
+    /// Runs the `headscale` command; what it prints.
+    fn headscale(&self, arguments: &[&str]) -> String {
+        let output = Command::new("headscale")
+            .arg("-c")
+            .arg(self.place.path().join("config.yaml"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        // Each in a file of its own: several are in use at once.
+        let directory = tempfile::tempdir_in(self.place.path()).unwrap().keep();
+        let path = directory.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn tailnet(&self, auth_key: Option<&str>, api_key: Option<&str>) -> Tailnet {
+        Tailnet {
+            login_server: format!("http://127.0.0.1:{}", self.port).parse().unwrap(),
+            domain: "tail.example.test".into(),
+            user: "devcontainer".into(),
+            auth_key_file: auth_key.map(|key| self.file("auth-key", key)),
+            api_key_file: api_key.map(|key| self.file("api-key", key)),
+        }
+    }
+
+    fn reusable(&self) -> Tailnet {
+        self.with_key(&["--reusable", "--ephemeral", "--expiration", "1h"])
+    }
+
+    fn with_key(&self, options: &[&str]) -> Tailnet {
+        let mut arguments = vec!["preauthkeys", "create", "--user", &self.drones];
+        arguments.extend(options);
+        let made = self.headscale(&arguments);
+        self.tailnet(made.lines().last(), None)
+    }
+
+    fn api(&self) -> Tailnet {
+        let made = self.headscale(&["apikeys", "create"]);
+        self.tailnet(None, made.lines().last())
+    }
+
+    fn state(&self, which: &str) -> PathBuf {
+        self.place.path().join(which)
+    }
+
+    /// The names of the nodes, without the API client that is under test.
+    fn nodes(&self) -> Vec<String> {
+        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let mut names: Vec<_> = listed
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|node| node["given_name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// The tailscaled that a drone starts on the state that was put into it; its status.
+fn wake_up(state: &Path) -> (Child, serde_json::Value) {
+    let socket = state.with_extension("sock");
+    let daemon = Command::new("tailscaled")
+        .arg("--tun=userspace-networking")
+        .arg(format!("--statedir={}", state.display()))
+        .arg(format!("--socket={}", socket.display()))
+        .env("TS_DEBUG_USE_DERP_HTTP", "true")
+        .env("TS_NO_LOGS_NO_SUPPORT", "true")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..200 {
+        let output = Command::new("tailscale")
+            .arg(format!("--socket={}", socket.display()))
+            .args(["status", "--json"])
+            .output()
+            .unwrap();
+        if let Ok(status) = serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            && status["BackendState"] == "Running"
+        {
+            return (daemon, status);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("the node does not come up on its state");
+}
+
+#[tokio::test]
+async fn a_drone_wakes_up_as_the_node_that_was_registered_and_leaves_no_key() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    for (which, tailnet) in [("reusable", world.reusable()), ("api", world.api())] {
+        let state = world.state(which);
+        let joined = tailnet::join(&tailnet, &name(), &state).await.unwrap();
+        assert_eq!(joined.dns_name, "acme-site.tail.example.test", "{which}");
+        assert_eq!(joined.addresses.len(), 2);
+        for file in std::fs::read_dir(&state).unwrap().flatten() {
+            let content = std::fs::read(file.path()).unwrap_or_default();
+            let content = String::from_utf8_lossy(&content).into_owned();
+            assert!(!content.contains("hskey-"), "{which}: {:?}", file.path());
+        }
+        let (mut daemon, status) = wake_up(&state);
+        let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).collect();
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+        assert_eq!(status["Self"]["DNSName"], "acme-site.tail.example.test.");
+        assert_eq!(status["Self"]["TailscaleIPs"], serde_json::json!(addresses));
+        tailnet::forget(&tailnet, &name(), Some(&state))
+            .await
+            .unwrap();
+        assert_eq!(world.nodes(), [""; 0], "{which}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_node_that_holds_the_name_is_removed_or_explained() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let reusable = world.reusable();
+    tailnet::join(&reusable, &name(), &world.state("dead"))
+        .await
+        .unwrap();
+
+    let error = tailnet::join(&reusable, &name(), &world.state("second"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::TailnetRefused);
+    assert!(
+        error
+            .what_next()
+            .unwrap()
+            .contains("headscale nodes delete")
+    );
+    assert_eq!(
+        world.nodes(),
+        ["acme-site"],
+        "the one with the suffix has left"
+    );
+
+    let joined = tailnet::join(&world.api(), &name(), &world.state("third"))
+        .await
+        .unwrap();
+    assert_eq!(joined.dns_name, "acme-site.tail.example.test");
+    assert_eq!(world.nodes(), ["acme-site"]);
+}
+
+#[tokio::test]
+async fn another_users_node_keeps_its_name() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let made = world.headscale(&["preauthkeys", "create", "--user", "1", "--expiration", "1h"]);
+    let theirs = world.tailnet(made.lines().last(), None);
+    tailnet::join(&theirs, &name(), &world.state("theirs"))
+        .await
+        .unwrap();
+    let error = tailnet::join(&world.api(), &name(), &world.state("ours"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::TailnetRefused);
+    assert!(error.message().contains("levin"), "{error}");
+    assert_eq!(world.nodes(), ["acme-site"]);
+}
+
+#[tokio::test]
+async fn a_bad_key_is_told_apart_and_never_shown() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let refused = async |tailnet: &Tailnet, told: &str| {
+        let start = Instant::now();
+        let error = tailnet::join(tailnet, &name(), &world.state("x"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::TailnetRefused, "{error:?}");
+        assert!(error.message().contains(told), "{told}: {error:?}");
+        assert!(!format!("{error:?}").contains("hskey"), "{error:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{told}: too late"
+        );
+    };
+    let mut nobody = world.api();
+    nobody.user = "nobody".into();
+    refused(&nobody, "no user nobody").await;
+    let used = world.with_key(&["--ephemeral", "--expiration", "1h"]);
+    tailnet::join(&used, &name(), &world.state("first"))
+        .await
+        .unwrap();
+    refused(&used, "has been used").await;
+    let expired = world.with_key(&["--expiration", "1s"]);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    refused(&expired, "has expired").await;
+    refused(
+        &world.tailnet(Some("hskey-auth-nonsense"), None),
+        "does not know",
+    )
+    .await;
+    refused(&world.tailnet(Some("nonsense"), None), "does not know").await;
+    refused(&world.tailnet(None, Some("hskey-api-nonsense")), "api-key").await;
+}
+
+#[tokio::test]
+async fn a_control_server_that_is_away_is_told_at_once() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let mut away = world.reusable();
+    away.login_server = "http://127.0.0.1:9".parse().unwrap();
+    let start = Instant::now();
+    let error = tailnet::join(&away, &name(), &world.state("x"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::TailnetAway);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_node_is_deleted_or_expired_by_its_number() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.api();
+    let api = Headscale::new(&tailnet).unwrap().unwrap();
+    tailnet::join(&tailnet, &name(), &world.state("x"))
+        .await
+        .unwrap();
+    let node = api.holder(&name()).await.unwrap().unwrap();
+    assert_eq!(node.owner(), "devcontainer");
+    api.expire(node.id).await.unwrap();
+    assert!(api.delete(node.id).await.unwrap());
+    assert!(!api.delete(node.id).await.unwrap(), "it was gone already");
+    assert!(!api.remove(&name()).await.unwrap());
+    assert!(api.nodes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_join_that_is_given_up_leaves_no_process() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.reusable();
+    let state = world.state("given-up");
+    // Before the socket, while it joins, at the end.
+    for wait in [5, 60, 400] {
+        let name = name();
+        let join = tailnet::join(&tailnet, &name, &state);
+        let _ = tokio::time::timeout(Duration::from_millis(wait), join).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let running: Vec<_> = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(state.to_str().unwrap()))
+            .collect();
+        assert_eq!(running, [""; 0], "after {wait} ms");
+    }
+}
+
+#[tokio::test]
+async fn headscale_takes_the_policy_and_its_tests_hold() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.reusable();
+    let people = ["levin".to_owned()];
+    let check = |document: &serde_json::Value| {
+        let file = world.file("policy.json", &document.to_string());
+        Command::new("headscale")
+            .arg("-c")
+            .arg(world.state("config.yaml"))
+            .args(["policy", "check", "-f"])
+            .arg(file)
+            .output()
+            .unwrap()
+    };
+    let document = policy::document(&tailnet, &people).unwrap();
+    assert!(check(&document).status.success(), "without any node");
+
+    tailnet::join(&tailnet, &name(), &world.state("drone"))
+        .await
+        .unwrap();
+    let made = world.headscale(&["preauthkeys", "create", "--user", "1", "--expiration", "1h"]);
+    let theirs = world.tailnet(made.lines().last(), None);
+    let laptop = DroneName::of(&"levin/laptop".parse().unwrap());
+    tailnet::join(&theirs, &laptop, &world.state("laptop"))
+        .await
+        .unwrap();
+    let mut tested = policy::document_with_tests(&tailnet, &people).unwrap();
+    let output = check(&tested);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // With a rule that an owner might write the tests say no.
+    tested["acls"]
+        .as_array_mut()
+        .unwrap()
+        .push(serde_json::json!(
+            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:member:*"]}
+        ));
+    assert!(!check(&tested).status.success(), "drones reach everybody");
+}
