@@ -46,6 +46,8 @@ def ensure() -> Images:
         tailscaled = pool.submit(binaries.build, binaries.TAILSCALED)
         headscale = pool.submit(binaries.build, binaries.HEADSCALE)
         node = pool.submit(tools.node_runtime)
+        # Needed last, so built when the others no longer want the processors.
+        gh = pool.submit(lambda: (tailscaled.result(), headscale.result(), binaries.build(binaries.GH)))
         repositories_built = pool.submit(_repositories)
         base = _build("base", debian.image(), {"certificates": _certificates()})
         drone = pool.submit(_build, "drone", base)
@@ -55,6 +57,7 @@ def ensure() -> Images:
         tailnet = pool.submit(lambda: _tailnet(machine, headscale.result()))
         server = pool.submit(lambda: _server(machine, node.result()))
         laptop = pool.submit(_build, "laptop", machine)
+        gh.result()
         return Images(
             internet.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
         )
