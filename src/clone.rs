@@ -65,7 +65,7 @@ pub async fn clone(
     }
     command.args(["clone", "--progress", "--template="]);
     if submodules {
-        command.args(["--recurse-submodules", "--also-filter-submodules=false"]);
+        command.arg("--recurse-submodules");
     }
     command.args(["--", &url]).arg(into);
     command
