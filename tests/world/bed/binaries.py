@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from bed import tools
-from bed.process import run, say
+from bed.process import DIES_WITH_US, run, say
 from bed.settings import CACHE, GH_VERSION, HEADSCALE_VERSION, TAILSCALE_VERSION
 
 
@@ -68,7 +68,7 @@ def build(program: Program) -> Path:
         tags = ["-tags", program.tags] if program.tags else []
         linker = f"-s -w {program.linker}".strip()
         run(
-            tools.go(), "build", "-trimpath", *tags, "-ldflags", linker, "-o", workspace / "out", program.package,
+            *DIES_WITH_US, tools.go(), "build", "-trimpath", *tags, "-ldflags", linker, "-o", workspace / "out", program.package,
             cwd=workspace, env=go_environment,
         )  # fmt: skip
         (workspace / "out").replace(binary)

@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from bed import docker
 from bed.content import digest_of_text
 from bed.errors import WorldError
-from bed.process import run, say
+from bed.process import DIES_WITH_US, run, say
 from bed.settings import CACHE, PREFIX
 
 # Nothing reads manuals in a machine, and nothing there must survive a power cut of the builder.
@@ -78,7 +78,7 @@ def _bootstrap(reference: str, source: Source, lines: str) -> None:
     root = Path(mkdtemp(prefix="debian-", dir=scratch))
     try:
         run(
-            "debootstrap", "--variant=minbase", "--include=ca-certificates",
+            *DIES_WITH_US, "debootstrap", "--variant=minbase", "--include=ca-certificates",
             f"--components={','.join(source.components)}", source.suite, root, source.url,
         )  # fmt: skip
         (root / "etc/apt/sources.list").write_text(lines)

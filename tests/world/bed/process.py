@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bed.errors import WorldError
 
+# Put in front of a program that must not go on writing after this one was killed.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
 _started = time.monotonic()
 _print_lock = threading.Lock()
 
