@@ -344,12 +344,7 @@ impl<'a> Hatching<'a> {
     async fn created_container(&self, created: &Created) -> Result<Container> {
         let id = match &created.container {
             Some(id) => Some(id.clone()),
-            None => self
-                .docker
-                .containers_of(&self.identity.name, false)
-                .await?
-                .into_iter()
-                .next(),
+            None => self.docker.container_of(&self.identity.name).await?,
         };
         let container = match id {
             Some(id) => self.docker.container(&id).await?,

@@ -46,15 +46,18 @@ async fn containers(
     note: &mut impl FnMut(Result<()>),
 ) -> Vec<String> {
     let mut all = Vec::new();
-    for siblings in [false, true] {
-        match docker.containers_of(&identity.name, siblings).await {
-            Ok(ids) => all.extend(
-                ids.into_iter()
-                    .filter(|id| !all.contains(id))
-                    .collect::<Vec<_>>(),
-            ),
-            Err(error) => note(Err(error)),
-        }
+    match docker.container_of(&identity.name).await {
+        Ok(own) => all.extend(own),
+        Err(error) => note(Err(error)),
+    }
+    match docker.project_containers(&identity.name).await {
+        Ok(project) => all.extend(
+            project
+                .into_iter()
+                .filter(|id| !all.contains(id))
+                .collect::<Vec<_>>(),
+        ),
+        Err(error) => note(Err(error)),
     }
     all
 }

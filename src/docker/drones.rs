@@ -94,7 +94,7 @@ impl Docker {
             }
         }
         let read = containers.into_iter().map(|container| self.read(container));
-        for drone in try_join_all(read).await? {
+        for drone in try_join_all(read).await?.into_iter().flatten() {
             match drone {
                 Ok(drone) => {
                     drones.insert(drone.identity.name.clone(), drone);
@@ -105,16 +105,24 @@ impl Docker {
         Ok((drones.into_values().collect(), warnings))
     }
 
-    async fn read(&self, container: ContainerSummary) -> Result<Result<Drone, String>> {
+    async fn read(&self, container: ContainerSummary) -> Result<Option<Result<Drone, String>>> {
         let id = container.id.unwrap_or_default();
+        let names = container.names.unwrap_or_default();
         let labels: HashMap<_, _> = container.labels.unwrap_or_default();
         let identity = match Identity::from_labels(&labels) {
             Ok(identity) => identity,
             Err(error) => {
                 let short = id.get(..12).unwrap_or(&id);
-                return Ok(Err(format!("container {short}: {error}")));
+                return Ok(Some(Err(format!("container {short}: {error}"))));
             }
         };
+        // A container made by hand of a drone's image has the image's labels.
+        if !names
+            .iter()
+            .any(|name| name.trim_start_matches('/') == identity.name.as_str())
+        {
+            return Ok(None);
+        }
         let state = container.state.map(|state| state.to_string());
         let life = match state.as_deref() {
             Some("running" | "paused" | "restarting") => Life::Running,
@@ -128,14 +136,14 @@ impl Docker {
             .iter()
             .find(|port| port.private_port == crate::ssh::PORT)
             .and_then(|port| port.public_port);
-        Ok(Ok(Drone {
+        Ok(Some(Ok(Drone {
             identity,
             life,
             container: Some(id),
             ssh_port,
             created: container.created,
             docker_status: container.status.unwrap_or_default(),
-        }))
+        })))
     }
 
     /// Whether the restart policy says that this container is to run.

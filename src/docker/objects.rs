@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ImageInspect, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{ContainerSummary, ImageInspect, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -91,22 +91,37 @@ impl Docker {
         Ok(names.into_iter().map(|volume| volume.name).collect())
     }
 
-    /// All containers of this drone: its own, and its compose siblings with `siblings`.
-    pub async fn containers_of(&self, drone: &DroneName, siblings: bool) -> Result<Vec<String>> {
-        let label = if siblings { LABEL_PROJECT } else { LABEL_DRONE };
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters("label", format!("{label}={drone}")))
-            .build();
-        let containers = self
-            .api
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| failed("list the containers", error))?;
+    /// The drone's own container. Others that carry its labels were made by hand of its image.
+    pub async fn container_of(&self, drone: &DroneName) -> Result<Option<String>> {
+        let containers = self.labelled(&format!("{LABEL_DRONE}={drone}")).await?;
+        let own = |container: &ContainerSummary| {
+            let mut names = container.names.iter().flatten();
+            names.any(|name| name.trim_start_matches('/') == drone.as_str())
+        };
+        Ok(containers
+            .into_iter()
+            .find(own)
+            .and_then(|container| container.id))
+    }
+
+    /// All containers of the drone's compose project: its own among them, and its siblings.
+    pub async fn project_containers(&self, project: &DroneName) -> Result<Vec<String>> {
+        let containers = self.labelled(&format!("{LABEL_PROJECT}={project}")).await?;
         Ok(containers
             .into_iter()
             .filter_map(|container| container.id)
             .collect())
+    }
+
+    async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>> {
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters("label", label.to_owned()))
+            .build();
+        self.api
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| failed("list the containers", error))
     }
 
     /// Removes the networks that compose made for this drone's project.

@@ -60,7 +60,7 @@ impl Burrow {
                 ));
             }
         }
-        let siblings = docker.containers_of(name, true).await?;
+        let siblings = docker.project_containers(name).await?;
         let mut all = vec![container.clone()];
         for sibling in siblings.into_iter().filter(|sibling| sibling != container) {
             docker.set_wanted(&sibling, false).await?;

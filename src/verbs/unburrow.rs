@@ -103,7 +103,7 @@ async fn join(
 
 async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()> {
     let mut all = vec![container.to_owned()];
-    let siblings = docker.containers_of(&drone.identity.name, true).await?;
+    let siblings = docker.project_containers(&drone.identity.name).await?;
     all.extend(siblings.into_iter().filter(|sibling| sibling != container));
     for id in &all {
         docker.set_wanted(id, true).await?;

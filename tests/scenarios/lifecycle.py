@@ -1,0 +1,256 @@
+"""A drone's life, from spawn to slay, and that nothing is left of it afterwards."""
+
+import base64
+import json
+from collections.abc import Sequence
+
+IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+FEATURES: dict[str, dict[str, str]] = {
+    "ghcr.io/devcontainers/features/sshd:1": {},
+    "ghcr.io/tailscale/codespace/tailscale": {},
+}
+SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
+
+# All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
+# ssh secret, its locks' directory and the directories in which the drones have theirs.
+INVENTORY = r"""
+export LC_ALL=C
+{
+  docker ps --all --format 'container {{.Names}}'
+  docker images --all --format 'image {{.ID}} {{.Repository}}:{{.Tag}}'
+  docker network ls --format 'network {{.Name}}'
+  docker volume ls --format 'volume {{.Name}}'
+  systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
+    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
+  find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
+    grep -vx -e 'file /run/hatchery\(/.locks\(/.network\)\?\)\?' -e 'file /var/cache/hatchery' \
+      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
+  find /etc -type f -printf 'file %p %s %T@\n'
+  ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
+  ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
+} | sort
+"""
+
+
+NODES = "headscale nodes list --output json | jq -r '.[].given_name' | LC_ALL=C sort"
+
+
+def hatchery(arguments: str, status: int = 0) -> str:
+    """All that it says; it must end with this status."""
+    ended, said = server.execute(f"hatchery {arguments} 2>&1")
+    assert ended == status, f"hatchery {arguments}: status {ended}, not {status}: {said}"
+    return said
+
+
+def drones() -> dict[str, str]:
+    """Repository -> state, as `list` has it."""
+    listed = json.loads(server.succeed("hatchery list --json"))
+    return {drone["repository"]: drone["state"] for drone in listed}
+
+
+def nodes(name: str) -> list[str]:
+    """The nodes of that name, with and without a suffix."""
+    listed = json.loads(tailnet.succeed("headscale nodes list --output json")) or []
+    return [node["given_name"] for node in listed if node["given_name"].startswith(name)]
+
+
+def in_drone(name: str, command: str, within: int = 20) -> str:
+    """What a person on the laptop gets by ssh."""
+    return laptop.wait_until_succeeds(f"{SSH} vscode@{name}.tail.example.test {command!r}", timeout=within)
+
+
+def contains(said: str, *parts: str) -> None:
+    for part in parts:
+        assert part in said, f"{part!r} is not in: {said}"
+
+
+def publish(repository: str, files: dict[str, str]) -> None:
+    """A repository of one commit at github.com."""
+    write = [
+        f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {base64.b64encode(text.encode()).decode()}"
+        for path, text in files.items()
+    ]
+    bare = f"/srv/github/git/{repository}.git"
+    internet.succeed(
+        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
+        + "; ".join(write)
+        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
+        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
+    )
+
+
+def take_inventory() -> None:
+    server.succeed("bash /root/inventory > /root/before")
+    tailnet.succeed(f"{NODES} > /root/before")
+
+
+def nothing_new() -> None:
+    """Docker's own tidying may take a moment; Headscale is told and does it at once."""
+    server.wait_until_succeeds("! bash /root/inventory | LC_ALL=C comm -13 /root/before - | grep .", timeout=10)
+    tailnet.succeed(f"! {NODES} | LC_ALL=C comm -13 /root/before - | grep .")
+
+
+def both(*commands: str) -> None:
+    """At once; each must succeed."""
+    start = " ".join(f"{command} & all+=($!);" for command in commands)
+    server.succeed(f"all=(); {start} for one in ${{all[@]}}; do wait $one; done")
+
+
+start_all()
+server.wait_for_unit("docker.service")
+tailnet.wait_for_unit("headscale.service")
+laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+authority = server.succeed("hatchery ca")
+laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
+server.succeed(f"cat > /root/inventory <<'END'\n{INVENTORY}END")
+server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+take_inventory()
+
+with subtest("an image and a compose repository become drones"):
+    server.succeed("hatchery spawn acme/site", "hatchery spawn acme/stack")
+    assert drones() == {"acme/site": "running", "acme/stack": "running"}
+    added = server.succeed("bash /root/inventory | LC_ALL=C comm -13 /root/before -")
+    contains(added, "container acme-site\n", "volume acme-site\n", "volume acme-stack_data\n", "network hatchery\n")
+    contains(added, "image ", "unit docker-", "device hatchery0:\n", "process ")
+
+with subtest("work is done in them"):
+    in_drone("acme-site", "cd /workspaces/site && echo draft > draft && echo more >> README.md")
+    in_drone("acme-stack", "echo kept > /workspaces/stack/kept")
+    server.succeed(
+        "docker exec $(docker ps -q --filter label=com.docker.compose.service=db) sh -c 'echo kept > /var/lib/data/kept'"
+    )
+
+with subtest("burrowed: it stops, its name in the tailnet is free, its work stays"):
+    said = hatchery("burrow acme/site")
+    contains(said, "acme-site is burrowed; its work stays in its volume.", "`hatchery unburrow acme/site` wakes it.")
+    assert nodes("acme-site") == [], nodes("acme-site")
+    assert drones() == {"acme/site": "burrowed", "acme/stack": "running"}
+    contains(hatchery("status acme/site"), "burrowed")
+    contains(" ".join(hatchery("list").split()), "acme-site burrowed acme/site", "hatchery unburrow acme/site")
+    assert server.succeed("docker inspect acme-site --format '{{.State.Running}}'").strip() == "false"
+    laptop.fail(f"{SSH} vscode@acme-site.tail.example.test true")
+
+with subtest("burrowed twice is burrowed once"):
+    contains(hatchery("burrow acme/site"), "acme-site is burrowed already.")
+    assert json.loads(server.succeed("hatchery burrow acme/site --json"))["state"] == "burrowed"
+
+with subtest("a compose drone takes its siblings along"):
+    hatchery("burrow acme/stack")
+    running = server.succeed("docker ps --format '{{.Names}}'").split()
+    assert running == [], f"still running: {running}"
+    server.succeed("systemctl restart docker")
+    assert drones() == {"acme/site": "burrowed", "acme/stack": "burrowed"}, "Docker's restart woke one"
+
+with subtest("unburrowed at once: the same name, ssh, the work"):
+    contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
+    assert in_drone("acme-site", "cat /workspaces/site/draft; tail -n 1 /workspaces/site/README.md") == "draft\nmore\n"
+    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+    assert drones() == {"acme/site": "running", "acme/stack": "burrowed"}
+
+with subtest("unburrowed twice is unburrowed once"):
+    contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
+    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+
+with subtest("a drone that crashes is back by itself"):
+    booted = in_drone("acme-site", "stat -c %Y /proc/1")
+    server.succeed("kill -9 $(docker inspect acme-site --format '{{.State.Pid}}')")
+    server.wait_until_succeeds("docker inspect acme-site --format '{{.RestartCount}}' | grep -qx 1", timeout=20)
+    assert in_drone("acme-site", "stat -c %Y /proc/1", within=30) != booted
+    assert in_drone("acme-site", "cat /workspaces/site/draft") == "draft\n"
+    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+
+with subtest("one that was stopped by hand for longer than Headscale remembers it comes back under its name"):
+    server.succeed("docker stop acme-site")
+    assert drones() == {"acme/site": "stopped", "acme/stack": "burrowed"}
+    gone = "headscale nodes list --output json | jq -e 'map(select(.given_name == \"acme-site\")) == []'"
+    tailnet.wait_until_succeeds(gone, timeout=180)
+    both("hatchery unburrow acme/site", "hatchery unburrow acme/stack")
+    assert drones() == {"acme/site": "running", "acme/stack": "running"}
+    for name, file in (("acme-site", "/workspaces/site/draft"), ("acme-stack", "/workspaces/stack/kept")):
+        assert in_drone(name, f"cat {file}").strip() in ("draft", "kept")
+        assert nodes(name) == [name], nodes(name)
+    kept = "docker exec $(docker ps -q --filter label=com.docker.compose.service=db) cat /var/lib/data/kept"
+    assert server.succeed(kept) == "kept\n"
+
+with subtest("slay refuses while work would be lost, and lists it"):
+    said = hatchery("slay acme/site", status=1)
+    contains(said, "acme-site holds work that exists nowhere else [work-would-be-lost]")
+    contains(said, "not committed: ?? draft", "not committed:  M README.md", "hatchery slay --force acme/site")
+    git = "git -C /workspaces/site -c user.name=Levin -c user.email=levin@example.test"
+    in_drone("acme-site", f"{git} add draft && {git} commit -q -m Drafted && {git} stash -q")
+    for state in ("running", "burrowed"):
+        assert drones()["acme/site"] == state
+        said = hatchery("slay acme/site", status=1)
+        contains(said, "not pushed: ", " Drafted", "stashed: stash@{0}: ")
+        assert "not committed" not in said, said
+        error = json.loads(server.execute("hatchery slay acme/site --json")[1])["error"]
+        assert error["code"] == "work-would-be-lost" and len(error["details"]) == 2, error
+        hatchery("burrow acme/site")
+    in_drone_again = hatchery("unburrow acme/site")
+    contains(in_drone_again, "acme-site is awake.")
+    assert in_drone("acme-site", f"{git} stash pop -q && tail -n 1 /workspaces/site/README.md") == "more\n"
+
+with subtest("a drone whose container was removed by hand keeps its work"):
+    server.succeed("docker rm -f acme-site")
+    assert drones()["acme/site"] == "egg"
+    look = f"docker run --rm -v acme-site:/w {IMAGE} cat /w/site/draft"
+    for verb in ("spawn", "slay"):
+        contains(hatchery(f"{verb} acme/site", status=1), "[work-would-be-lost]", "hatchery slay --force acme/site")
+        assert server.succeed(look) == "draft\n", f"{verb} took the work"
+
+with subtest("forced, it is gone; one without work needs no force"):
+    contains(hatchery("slay --force acme/site"), "acme-site is gone")
+    in_drone("acme-stack", "rm /workspaces/stack/kept")
+    contains(hatchery("slay acme/stack"), "acme-stack is gone")
+    assert drones() == {}
+    nothing_new()
+
+with subtest("what is gone is not found"):
+    for verb in ("status", "burrow", "unburrow", "slay"):
+        contains(
+            hatchery(f"{verb} acme/site", status=3),
+            "Your warriors have engaged the enemy. ...just kidding. Drone not found.",
+        )
+
+# What holds a spawn at a step, how to know that it is there, and what lets it go on.
+SLOW = {"image": IMAGE, "features": FEATURES, "postCreateCommand": "test -e /tmp/go || exec sleep 4321"}
+SLOW_BUILD = {"build": {"dockerfile": "Dockerfile"}, "features": FEATURES}
+publish("acme/slow", {"README.md": "slow\n", ".devcontainer/devcontainer.json": json.dumps(SLOW)})
+publish(
+    "acme/slow-build",
+    {
+        ".devcontainer/devcontainer.json": json.dumps(SLOW_BUILD),
+        ".devcontainer/Dockerfile": f"FROM {IMAGE}\nRUN sleep 4321\n",
+    },
+)
+HELD: Sequence[tuple[str, str, Machine, str, str, str]] = (
+    ("clone", "acme/site", internet, "github", "pgrep -f 'git.* clone .*acme/site'", ""),
+    ("build", "acme/slow-build", internet, "", "pgrep -fx 'sleep 4321'", "egg"),
+    ("create", "acme/plain", tailnet, "headscale", "docker ps -a --filter status=created | grep acme-plain", "egg"),
+    ("lifecycle command", "acme/slow", tailnet, "", "pgrep -fx 'sleep 4321'", "egg"),
+)
+take_inventory()
+
+for step, repository, machine, unit, there, state in HELD:
+    with subtest(f"killed during {step}: at worst an egg"):
+        if unit:
+            machine.succeed(f"systemctl kill --signal=STOP {unit}")
+        server.succeed(f"hatchery spawn {repository} > /root/said.{step.split()[0]} 2>&1 &")
+        server.wait_until_succeeds(there, timeout=60)
+        server.succeed(f"pkill -KILL -fx 'hatchery spawn {repository}'")
+        if unit:
+            machine.succeed(f"systemctl kill --signal=CONT {unit}")
+        server.wait_until_fails("pgrep -fa 'git.* clone|devcontainer|docker.* build|tailscaled --'", timeout=20)
+        assert drones() == ({repository: state} if state else {}), drones()
+        if state:
+            contains(hatchery("list"), "egg", f"hatchery spawn {repository}")
+            for verb in ("burrow", "unburrow"):
+                contains(hatchery(f"{verb} {repository}", status=3), "is an egg: its spawn did not finish")
+        if repository in ("acme/plain", "acme/site"):
+            said = hatchery(f"spawn {repository}")
+            contains(said, "Spawning drone... Hatchery ready.", f"ssh -p 2222 vscode@{repository.replace('/', '-')}.")
+            assert ("Clearing the egg" in said) == bool(state), said
+            assert in_drone(repository.replace("/", "-"), "id -un") == "vscode\n"
+        if drones():
+            contains(hatchery(f"slay {repository}"), "is gone")
+        nothing_new()
