@@ -105,7 +105,8 @@ pub async fn leave(drone: &impl Inside) -> Result<()> {
 }
 
 /// Registers a node anew that lost its registration while its drone runs, with a single-use key
-/// by standard input. The reusable key is never given to a drone.
+/// by standard input. The reusable key is never given to a drone. A node that has its registration
+/// keeps it.
 pub async fn rejoin(drone: &impl Inside, tailnet: &Tailnet, name: &DroneName) -> Result<Status> {
     let Some(api) = Headscale::new(tailnet)? else {
         return Err(Error::new(
@@ -117,6 +118,11 @@ pub async fn rejoin(drone: &impl Inside, tailnet: &Tailnet, name: &DroneName) ->
              tailnet.api_key_file hatchery can do it while the drone runs",
         ));
     };
+    // To remove the node of a drone that is in the tailnet would put it out.
+    let before = status(drone).await?;
+    if !before.needs_login() {
+        return called(before, name);
+    }
     let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
     let arguments = up_arguments(tailnet, name);
     let mut argv = vec!["tailscale"];
@@ -127,19 +133,22 @@ pub async fn rejoin(drone: &impl Inside, tailnet: &Tailnet, name: &DroneName) ->
     if output.status != 0 {
         return Err(refusal(&String::from_utf8_lossy(&output.stderr)));
     }
-    let status = status(drone).await?;
+    called(status(drone).await?, name)
+}
+
+/// The status, if the node has its drone's name.
+fn called(status: Status, name: &DroneName) -> Result<Status> {
     if status.own.is_called(name) {
-        Ok(status)
-    } else {
-        Err(Error::new(
-            Code::TailnetRefused,
-            format!(
-                "the drone is {} in the tailnet, not {name}",
-                status.own.label()
-            ),
-        )
-        .hint("another node holds the name: `headscale nodes list` shows it"))
+        return Ok(status);
     }
+    Err(Error::new(
+        Code::TailnetRefused,
+        format!(
+            "the drone is {:?} in the tailnet, not {name}",
+            status.own.label()
+        ),
+    )
+    .hint("another node holds the name: `headscale nodes list` shows it"))
 }
 
 fn unhealthy(what: &str) -> Error {
@@ -271,16 +280,38 @@ mod tests {
         assert!(leave(&Drone::saying(&[(1, ""), (1, "")])).await.is_err());
     }
 
-    #[tokio::test]
-    async fn a_drone_never_gets_the_reusable_key() {
-        let drone = Drone::saying(&[]);
-        let tailnet = Tailnet {
+    /// A control server that is away: whoever asks it fails.
+    fn away(api_key_file: Option<&std::path::Path>) -> Tailnet {
+        Tailnet {
             login_server: "http://127.0.0.1:9".parse().unwrap(),
             domain: "t.x".into(),
             user: "devcontainer".into(),
             auth_key_file: Some("/dev/null".into()),
-            api_key_file: None,
-        };
+            api_key_file: api_key_file.map(Into::into),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_registered_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let key = place.path().join("key");
+        std::fs::write(&key, "k").unwrap();
+        let tailnet = away(Some(&key));
+        let name = |repo: &str| DroneName::of(&repo.parse().unwrap());
+        let drone = Drone::saying(&[(0, RUNNING)]);
+        assert!(rejoin(&drone, &tailnet, &name("a/b")).await.is_ok());
+        let drone = Drone::saying(&[(0, RUNNING)]);
+        let error = rejoin(&drone, &tailnet, &name("a/c")).await.unwrap_err();
+        assert_eq!(error.code(), Code::TailnetRefused);
+        let drone = Drone::saying(&[(0, LOGGED_OUT)]);
+        let error = rejoin(&drone, &tailnet, &name("a/b")).await.unwrap_err();
+        assert_eq!(error.code(), Code::TailnetAway, "this one would be joined");
+    }
+
+    #[tokio::test]
+    async fn a_drone_never_gets_the_reusable_key() {
+        let drone = Drone::saying(&[]);
+        let tailnet = away(None);
         let name = DroneName::of(&"a/b".parse().unwrap());
         let error = rejoin(&drone, &tailnet, &name).await.unwrap_err();
         assert_eq!(error.code(), Code::TailnetRefused);

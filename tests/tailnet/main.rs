@@ -2,8 +2,9 @@
 //!
 //! Needs `headscale`, `tailscale` and `tailscaled` on the PATH; says so and passes without them.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+mod world;
+
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,174 +12,14 @@ use hatchery::config::Tailnet;
 use hatchery::drone::DroneName;
 use hatchery::error::Code;
 use hatchery::tailnet::{self, Headscale, policy};
+use serde_json::json;
 
-/// A control server of its own; gone with the value.
-struct World {
-    place: tempfile::TempDir,
-    server: Child,
-    port: u16,
-    drones: String,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn on_path(name: &str) -> bool {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|directory| directory.join(name).is_file())
-}
-
-fn name() -> DroneName {
-    DroneName::of(&"acme/site".parse().unwrap())
-}
-
-impl World {
-    async fn new() -> Option<Self> {
-        for program in ["headscale", "tailscale", "tailscaled"] {
-            if !on_path(program) {
-                println!("skipped: there is no {program} on the PATH");
-                return None;
-            }
-        }
-        let place = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let at = place.path().display();
-        let config = format!(
-            r#"
-server_url: http://127.0.0.1:{port}
-listen_addr: 127.0.0.1:{port}
-metrics_listen_addr: 127.0.0.1:{}
-grpc_listen_addr: 127.0.0.1:{}
-noise: {{ private_key_path: {at}/noise.key }}
-prefixes: {{ v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential }}
-derp:
-  server: {{ enabled: true, region_id: 999, region_code: x, region_name: x, stun_listen_addr: "127.0.0.1:{}", private_key_path: {at}/derp.key, automatically_add_embedded_derp_region: true, ipv4: 127.0.0.1 }}
-  urls: []
-  auto_update_enabled: false
-disable_check_updates: true
-node: {{ ephemeral: {{ inactivity_timeout: 120s }} }}
-database: {{ type: sqlite, sqlite: {{ path: {at}/db.sqlite }} }}
-dns: {{ magic_dns: true, base_domain: tail.example.test, override_local_dns: false, nameservers: {{ global: [] }} }}
-unix_socket: {at}/headscale.sock
-log: {{ level: warn }}
-"#,
-            free_port(),
-            free_port(),
-            free_port()
-        );
-        std::fs::write(place.path().join("config.yaml"), config).unwrap();
-        let server = Command::new("headscale")
-            .arg("-c")
-            .arg(place.path().join("config.yaml"))
-            .arg("serve")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut world = Self {
-            place,
-            server,
-            port,
-            drones: String::new(),
-        };
-        let start = Instant::now();
-        while !world.place.path().join("headscale.sock").exists() {
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "headscale is not up"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        world.headscale(&["users", "create", "levin"]);
-        let made = world.headscale(&["users", "create", "devcontainer", "-o", "json"]);
-        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
-        world.drones = made["id"].to_string();
-        Some(world)
-    }
-
-    /// Runs the `headscale` command; what it prints.
-    fn headscale(&self, arguments: &[&str]) -> String {
-        let output = Command::new("headscale")
-            .arg("-c")
-            .arg(self.place.path().join("config.yaml"))
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text
-    }
-
-    fn file(&self, name: &str, content: &str) -> PathBuf {
-        // Each in a file of its own: several are in use at once.
-        let directory = tempfile::tempdir_in(self.place.path()).unwrap().keep();
-        let path = directory.join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn tailnet(&self, auth_key: Option<&str>, api_key: Option<&str>) -> Tailnet {
-        Tailnet {
-            login_server: format!("http://127.0.0.1:{}", self.port).parse().unwrap(),
-            domain: "tail.example.test".into(),
-            user: "devcontainer".into(),
-            auth_key_file: auth_key.map(|key| self.file("auth-key", key)),
-            api_key_file: api_key.map(|key| self.file("api-key", key)),
-        }
-    }
-
-    fn reusable(&self) -> Tailnet {
-        self.with_key(&["--reusable", "--ephemeral", "--expiration", "1h"])
-    }
-
-    fn with_key(&self, options: &[&str]) -> Tailnet {
-        let mut arguments = vec!["preauthkeys", "create", "--user", &self.drones];
-        arguments.extend(options);
-        let made = self.headscale(&arguments);
-        self.tailnet(made.lines().last(), None)
-    }
-
-    fn api(&self) -> Tailnet {
-        let made = self.headscale(&["apikeys", "create"]);
-        self.tailnet(None, made.lines().last())
-    }
-
-    fn state(&self, which: &str) -> PathBuf {
-        self.place.path().join(which)
-    }
-
-    /// The names of the nodes, without the API client that is under test.
-    fn nodes(&self) -> Vec<String> {
-        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
-        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-        let mut names: Vec<_> = listed
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|node| node["given_name"].as_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        names
-    }
-}
+use world::{World, name};
 
 /// The tailscaled that a drone starts on the state that was put into it; its status.
 fn wake_up(state: &Path) -> (Child, serde_json::Value) {
     let socket = state.with_extension("sock");
-    let daemon = Command::new("tailscaled")
+    let mut daemon = Command::new("tailscaled")
         .arg("--tun=userspace-networking")
         .arg(format!("--statedir={}", state.display()))
         .arg(format!("--socket={}", socket.display()))
@@ -200,6 +41,8 @@ fn wake_up(state: &Path) -> (Child, serde_json::Value) {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+    let _ = daemon.kill();
+    let _ = daemon.wait();
     panic!("the node does not come up on its state");
 }
 
@@ -223,7 +66,7 @@ async fn a_drone_wakes_up_as_the_node_that_was_registered_and_leaves_no_key() {
         let _ = daemon.kill();
         let _ = daemon.wait();
         assert_eq!(status["Self"]["DNSName"], "acme-site.tail.example.test.");
-        assert_eq!(status["Self"]["TailscaleIPs"], serde_json::json!(addresses));
+        assert_eq!(status["Self"]["TailscaleIPs"], json!(addresses));
         tailnet::forget(&tailnet, &name(), Some(&state))
             .await
             .unwrap();
@@ -415,11 +258,8 @@ async fn headscale_takes_the_policy_and_its_tests_hold() {
         String::from_utf8_lossy(&output.stderr)
     );
     // With a rule that an owner might write the tests say no.
-    tested["acls"]
-        .as_array_mut()
-        .unwrap()
-        .push(serde_json::json!(
-            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:member:*"]}
-        ));
+    tested["acls"].as_array_mut().unwrap().push(json!(
+        {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:member:*"]}
+    ));
     assert!(!check(&tested).status.success(), "drones reach everybody");
 }
