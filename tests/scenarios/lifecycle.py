@@ -212,6 +212,9 @@ with subtest("what is gone is not found"):
             "Your warriors have engaged the enemy. ...just kidding. Drone not found.",
         )
 
+# The programs that a spawn has work for it on the server.
+WORKERS = r"^[^ ]*(git|node|docker|docker-compose) |^[^ ]*tailscaled .*userspace"
+
 # What holds a spawn at a step, how to know that it is there, and what lets it go on.
 SLOW = {"image": IMAGE, "features": FEATURES, "postCreateCommand": "test -e /tmp/go || exec sleep 4321"}
 SLOW_BUILD = {"build": {"dockerfile": "Dockerfile"}, "features": FEATURES}
@@ -224,7 +227,7 @@ publish(
     },
 )
 HELD: Sequence[tuple[str, str, Machine, str, str, str]] = (
-    ("clone", "acme/site", internet, "github", "pgrep -f 'git.* clone .*acme/site'", ""),
+    ("clone", "acme/site", internet, "github", "pgrep -x git", ""),
     ("build", "acme/slow-build", internet, "", "pgrep -fx 'sleep 4321'", "egg"),
     ("create", "acme/plain", tailnet, "headscale", "docker ps -a --filter status=created | grep acme-plain", "egg"),
     ("lifecycle command", "acme/slow", tailnet, "", "pgrep -fx 'sleep 4321'", "egg"),
@@ -240,7 +243,7 @@ for step, repository, machine, unit, there, state in HELD:
         server.succeed(f"pkill -KILL -fx 'hatchery spawn {repository}'")
         if unit:
             machine.succeed(f"systemctl kill --signal=CONT {unit}")
-        server.wait_until_fails("pgrep -fa 'git.* clone|devcontainer|docker.* build|tailscaled --'", timeout=20)
+        server.wait_until_fails(f"ps -eo args= | grep -E '{WORKERS}'", timeout=20)
         assert drones() == ({repository: state} if state else {}), drones()
         if state:
             contains(hatchery("list"), "egg", f"hatchery spawn {repository}")
