@@ -32,7 +32,7 @@ from bed.settings import (
 class Images:
     """References of what the machines are started from, and of what goes into the registry."""
 
-    internet: str
+    registry: str
     tailnet: str
     server: str
     laptop: str
@@ -48,26 +48,22 @@ def ensure() -> Images:
         node = pool.submit(tools.node_runtime)
         # Needed last, so built when the others no longer want the processors.
         gh = pool.submit(lambda: (tailscaled.result(), headscale.result(), binaries.build(binaries.GH)))
-        repositories_built = pool.submit(_repositories)
         base = _build("base", debian.image(), {"certificates": _certificates()})
         drone = pool.submit(_build, "drone", base)
         nosudo = pool.submit(lambda: _build("nosudo", drone.result()))
         machine = _build("machine", base, {"tailscaled": tailscaled.result()}, {"RESOLVER": INTERNET.address})
-        internet = pool.submit(lambda: _internet(machine, repositories_built.result()))
+        registry = pool.submit(lambda: _build("registry", machine, {"tls": _tls()}))
         tailnet = pool.submit(lambda: _tailnet(machine, headscale.result()))
         server = pool.submit(lambda: _server(machine, node.result()))
         laptop = pool.submit(_build, "laptop", machine)
         gh.result()
         return Images(
-            internet.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
+            registry.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
         )
 
 
-def _internet(machine: str, git: Path) -> str:
-    tls = CACHE / "authority" / "tls"
-    tls.mkdir(exist_ok=True)
-    for name in ("tls.crt", "tls.key"):
-        shutil.copy2(authority.AUTHORITY / name, tls / name)
+def internet(filled_registry: str) -> str:
+    """The last image: GitHub, on top of the registry that has been filled."""
     arguments = {
         "INTERNET": INTERNET.address,
         "TAILNET": TAILNET.address,
@@ -75,7 +71,7 @@ def _internet(machine: str, git: Path) -> str:
         "LAPTOP": LAPTOP.address,
         "LOGIN_HOST": LOGIN_HOST,
     }
-    return _build("internet", machine, {"tls": tls, "github": WORLD / "github", "git": git}, arguments)
+    return _build("internet", filled_registry, {"github": WORLD / "github", "git": _repositories()}, arguments)
 
 
 def _tailnet(machine: str, headscale: Path) -> str:
@@ -90,6 +86,14 @@ def _tailnet(machine: str, headscale: Path) -> str:
 
 def _server(machine: str, node: Path) -> str:
     return _build("server", machine, {"node": node / "bin" / "node", "devcontainer-cli": tools.devcontainer_cli()})
+
+
+def _tls() -> Path:
+    directory = CACHE / "authority" / "tls"
+    directory.mkdir(exist_ok=True)
+    for name in ("tls.crt", "tls.key"):
+        shutil.copy2(authority.AUTHORITY / name, directory / name)
+    return directory
 
 
 def _certificates() -> Path:

@@ -1,7 +1,7 @@
-"""The internet image with a filled registry: images pushed, features published by the real CLI.
+"""The filled registry: images pushed, features published by the real CLI.
 
-The registry runs from the image of *internet*; what it then holds is committed as an image of its
-own, so that it is done once for each content.
+The registry runs from its image; what it then holds is committed as an image of its own, so that it
+is done once for each content. *internet* is built on top of it.
 """
 
 import json
@@ -29,7 +29,7 @@ _PREBUILT: dict[str, dict[str, str]] = {"ghcr.io/devcontainers/features/sshd:1":
 def ensure(images: Images) -> str:
     """The reference of the filled image."""
     digest = digest_of_text(
-        images.internet,
+        images.registry,
         images.drone,
         images.nosudo,
         images.server,
@@ -38,7 +38,7 @@ def ensure(images: Images) -> str:
         binaries.TAILSCALED.version,
         binaries.GH.version,
     )
-    reference = f"{PREFIX}/internet-filled:{digest[:16]}"
+    reference = f"{PREFIX}/registry-filled:{digest[:16]}"
     if not docker.image_exists(reference):
         _fill(images, reference)
     return reference
@@ -49,7 +49,7 @@ def _fill(images: Images, reference: str) -> None:
     docker.remove_container(_CONTAINER)
     run(
         "docker", "run", "--detach", "--name", _CONTAINER, "--publish", "127.0.0.1::5000",
-        images.internet, "sh", "-c", _SERVE,
+        images.registry, "sh", "-c", _SERVE,
     )  # fmt: skip
     try:
         published = run("docker", "port", _CONTAINER, "5000/tcp").splitlines()[0]

@@ -57,7 +57,12 @@ def require_up() -> None:
 
 def _wanted() -> dict[MachineSpec, str]:
     built = images.ensure()
-    return {INTERNET: registry.ensure(built), TAILNET: built.tailnet, SERVER: built.server, LAPTOP: built.laptop}
+    return {
+        INTERNET: images.internet(registry.ensure(built)),
+        TAILNET: built.tailnet,
+        SERVER: built.server,
+        LAPTOP: built.laptop,
+    }
 
 
 def _fingerprint(wanted: dict[MachineSpec, str]) -> str:
