@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
 use url::Url;
 
 use crate::config;
@@ -45,8 +44,7 @@ pub async fn clone(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
     let url = url_of(github, repo);
-    let mut command = Command::new("git");
-    process::emptied(&mut command);
+    let mut command = process::supervised("git")?;
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -68,10 +66,7 @@ pub async fn clone(
         command.arg("--recurse-submodules");
     }
     command.args(["--", &url]).arg(into);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut group = Group::spawn(&mut command, "git")?;
     let said = match group.child().stderr.take() {
         Some(stderr) => last_words(stderr, progress).await,

@@ -56,7 +56,24 @@ impl Places {
         self.runtime.join(format!("{drone}.sock"))
     }
 
-    /// Removes the drone's socket directory and link.
+    /// Removes the workshops of spawns that were killed: those whose lock nobody holds.
+    pub fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.cache) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(drone) = name.to_str().and_then(DroneName::from_label) else {
+                continue;
+            };
+            if let Ok(_lock) = self.lock(&drone) {
+                // What cannot be removed now is tried again by the next one.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Removes the drone's workshop, socket directory and link.
     pub fn forget(&self, drone: &DroneName) -> Result<()> {
         let link = self.socket_link(drone);
         match std::fs::remove_file(&link) {
@@ -65,6 +82,7 @@ impl Places {
             }
             _ => {}
         }
+        remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))
     }
 

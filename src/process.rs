@@ -1,9 +1,9 @@
 //! Programs that hatchery runs: without the host's environment, and never left behind.
 
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::error::{Code, Error, Result};
 
@@ -38,26 +38,45 @@ pub fn emptied(command: &mut Command) {
     }
 }
 
-/// A program with all that it starts: killed as a whole when this is dropped.
+/// Runs "$@", and kills the whole process group as soon as standard input ends: that is when
+/// hatchery is gone, however it ended.
+const LIFELINE: &str = r#"exec 3<&0; "$@" 3<&- </dev/null & child=$!
+{ read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec 3<&-; wait $child"#;
+
+/// A command for [`Group::spawn`]: this program, with an emptied environment.
+pub fn supervised(program: &str) -> Result<Command> {
+    let path = find(program).ok_or_else(|| {
+        Error::new(Code::ProgramMissing, format!("{program} is not installed"))
+            .hint(format!("install {program} so that it is on the PATH"))
+    })?;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", LIFELINE, "sh"]).arg(path);
+    emptied(&mut command);
+    Ok(command)
+}
+
+/// A program with all that it starts: killed as a whole when this is dropped, and when hatchery
+/// itself is killed.
 #[derive(Debug)]
 pub struct Group {
     child: Child,
     id: Option<Pid>,
     program: String,
+    /// Its end is what the lifeline waits for.
+    _lifeline: Option<ChildStdin>,
 }
 
 impl Group {
-    /// Starts a command as the leader of a process group of its own.
+    /// Starts a [`supervised`] command as the leader of a process group of its own.
     pub fn spawn(command: &mut Command, program: &str) -> Result<Self> {
-        command.process_group(0).kill_on_drop(true);
-        let child = command.spawn().map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                Error::new(Code::ProgramMissing, format!("{program} is not installed"))
-                    .hint(format!("install {program} so that it is on the PATH"))
-            } else {
-                Error::new(Code::HostFailed, format!("{program} cannot be started")).because(error)
-            }
+        command
+            .process_group(0)
+            .kill_on_drop(true)
+            .stdin(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            Error::new(Code::HostFailed, format!("{program} cannot be started")).because(error)
         })?;
+        let lifeline = child.stdin.take();
         let id = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
@@ -66,6 +85,7 @@ impl Group {
             child,
             id,
             program: program.to_owned(),
+            _lifeline: lifeline,
         })
     }
 

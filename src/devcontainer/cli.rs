@@ -130,8 +130,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let listener = UnixListener::bind(control(up.workshop))
         .map_err(|error| host_io("listen at", &control(up.workshop), error))?;
 
-    let mut command = Command::new(up.command);
-    process::emptied(&mut command);
+    let mut command = process::supervised(up.command)?;
     command
         .env("HOME", home)
         .env("TMPDIR", temporary)
@@ -156,10 +155,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     for (key, value) in up.identity.labels() {
         command.arg("--id-label").arg(format!("{key}={value}"));
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let group = Group::spawn(&mut command, up.command)?;
     let (sender, events) = mpsc::channel(64);
     let task = tokio::spawn(attend(group, listener, sender));

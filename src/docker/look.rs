@@ -31,6 +31,8 @@ impl Docker {
         let id = self.create(body).await?;
         let empty = self.is_empty_directory(&id, "/volume/").await;
         self.remove_container(&id).await?;
+        // It is made in no time, and nothing of hatchery's is to stay.
+        self.remove_image(EMPTY_IMAGE).await?;
         Ok(empty?.unwrap_or(true))
     }
 

@@ -173,10 +173,16 @@ impl Docker {
             ..NetworkCreateRequest::default()
         };
         match self.api.create_network(request).await {
-            // Another spawn was quicker.
-            Err(error) if status(&error) == Some(409) => Ok(()),
-            Err(error) => Err(failed(&doing, error)),
             Ok(_) => Ok(()),
+            Err(error) => {
+                // Another spawn may have been quicker; which status that gives depends on how
+                // far Docker had come with it.
+                let inspected = self.api.inspect_network(name, None).await;
+                match found(&doing, inspected)? {
+                    Some(_) => Ok(()),
+                    None => Err(failed(&doing, error)),
+                }
+            }
         }
     }
 
@@ -227,7 +233,7 @@ impl Docker {
         Ok(())
     }
 
-    async fn remove_image(&self, name: &str) -> Result<()> {
+    pub(super) async fn remove_image(&self, name: &str) -> Result<()> {
         let options = RemoveImageOptionsBuilder::new().build();
         match self.api.remove_image(name, Some(options), None).await {
             // 409: something that is not this drone's still stands on it.

@@ -44,10 +44,14 @@ impl Outside {
         tokio::fs::create_dir_all(state)
             .await
             .map_err(|error| host_io("make", state, error))?;
+        // Beside the state: whoever clears that away after a crash clears this away too. The name
+        // is short because a socket's path may have 107 bytes (unix(7)).
+        let beside = state.parent().unwrap_or(Path::new("/tmp"));
         let place = tempfile::Builder::new()
-            .prefix("hatchery-join-")
-            .tempdir()
-            .map_err(|error| host_io("write to", &std::env::temp_dir(), error))?;
+            .prefix("o")
+            .rand_bytes(4)
+            .tempdir_in(beside)
+            .map_err(|error| host_io("write to", beside, error))?;
         let socket = place.path().join("sock");
         let plain_http = tailnet.login_server.scheme() == "http";
         let daemon = program("tailscaled")?;

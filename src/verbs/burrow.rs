@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Context, repository};
 use crate::docker::Life;
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::tailnet;
 
@@ -26,9 +27,9 @@ impl Burrow {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let repo = repository(&self.repo)?;
         let docker = context.docker().await?;
+        let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
         let name = &drone.identity.name;
-        let _lock = context.places.lock(name)?;
         let container = match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Stopped) => container,
             (_, Life::Burrowed) => {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Context, repository};
 use crate::docker::Life;
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::{tailnet, teardown, work};
 
@@ -29,15 +30,16 @@ impl Slay {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let repo = repository(&self.repo)?;
         let docker = context.docker().await?;
+        let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
         let name = &drone.identity.name;
-        let _lock = context.places.lock(name)?;
         if !self.force {
             context.ui.step(&format!(
                 "Looking for work in {name} that exists nowhere else"
             ));
             work::check(&docker, &drone).await?;
         }
+        context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));
         let mut failures = Vec::new();
         if let Some(tailnet) = &context.config.tailnet {

@@ -41,6 +41,7 @@ impl Spawn {
         let repo = repository(&self.repo)?;
         let identity = Identity::new(scope(&context.config, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
+        context.places.sweep();
         let docker = context.docker().await?;
         make_room(context, &docker, &identity).await?;
         let wishes = Wishes {

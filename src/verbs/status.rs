@@ -85,14 +85,37 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
                     None => None,
                 }
             };
-            let (usage, sshd, tailnet) =
-                tokio::join!(docker.usage(id), readiness::sshd_answers(&container), node,);
+            let (killed, usage, sshd, tailnet) = tokio::join!(
+                killed_for_memory(docker, id),
+                docker.usage(id),
+                readiness::sshd_answers(&container),
+                node,
+            );
+            report.out_of_memory |= killed;
             report.usage = usage?;
             report.sshd = Some(sshd);
             report.tailnet = tailnet;
         }
     }
     Ok(report)
+}
+
+/// Whether the kernel has killed something in the drone: its control group counts that
+/// (`memory.events`, or `memory.oom_control` of version 1). Docker only tells of the first process.
+async fn killed_for_memory(docker: &Docker, id: &str) -> bool {
+    const COUNTERS: [&str; 3] = [
+        "cat",
+        "/sys/fs/cgroup/memory.events",
+        "/sys/fs/cgroup/memory/memory.oom_control",
+    ];
+    let counters = docker.inside(id).run_as("0:0", &COUNTERS, &[]).await;
+    counters.is_ok_and(|output| {
+        let mut counts = output
+            .stdout
+            .lines()
+            .filter_map(|line| line.strip_prefix("oom_kill "));
+        counts.any(|count| count.trim() != "0")
+    })
 }
 
 async fn node(docker: &Docker, id: &str) -> String {

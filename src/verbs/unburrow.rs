@@ -5,6 +5,7 @@ use clap::Args;
 use super::burrow::STOP_WITHIN;
 use super::{Context, interrupted, repository, ssh_command};
 use crate::docker::{Docker, Drone, Life, Owner, Tree};
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
 use crate::{furnish, readiness, tailnet};
@@ -22,8 +23,8 @@ impl Unburrow {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let repo = repository(&self.repo)?;
         let docker = context.docker().await?;
+        let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
-        let _lock = context.places.lock(&drone.identity.name)?;
         match (&drone.container, drone.life) {
             (Some(_), Life::Running) => {}
             (Some(container), Life::Burrowed | Life::Stopped) => {
