@@ -7,7 +7,7 @@ use super::base::{self, Base};
 use super::build::Place;
 use super::document::{Data, Node};
 use super::features::{self, Origin};
-use super::metadata::NO_VARIABLE;
+use super::metadata::{NO_TARBALL, NO_VARIABLE};
 use super::policy::{self, Judgement};
 use super::run_args::{self, RunArgs};
 use super::verdict::Gate;
@@ -202,11 +202,7 @@ fn read_features(node: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut
                 }
             }
             Origin::Elsewhere => {
-                if gate.refuse(
-                    options,
-                    &format!("features.{id:.120}"),
-                    "only a registry's features and the repository's own are installed",
-                ) {
+                if gate.refuse(options, &format!("features.{id:.120}"), NO_TARBALL) {
                     passed.features.insert(id.clone(), value);
                 }
             }

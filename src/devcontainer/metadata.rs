@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::Node;
+use super::features::{self, Origin};
 use super::mounts;
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
@@ -39,7 +40,6 @@ const HARMLESS: &[&str] = &[
     "waitFor",
     // Of a feature.
     "$schema",
-    "dependsOn",
     "deprecated",
     "description",
     "documentationURL",
@@ -142,6 +142,13 @@ pub(super) fn check_entry(entry: &Node, gate: &mut Gate, own: Option<&Own<'_>>) 
                     gate.refuse(node, name, "this is not a user");
                 }
             }
+            "dependsOn" => {
+                for (id, options) in node.properties() {
+                    if features::origin(id) == Origin::Elsewhere {
+                        gate.refuse(options, &format!("{name}.{id:.120}"), NO_TARBALL);
+                    }
+                }
+            }
             "privileged" => {}
             name if HARMLESS.contains(&name) => {}
             _ => {
@@ -151,6 +158,8 @@ pub(super) fn check_entry(entry: &Node, gate: &mut Gate, own: Option<&Own<'_>>) 
     }
 }
 
+pub(super) const NO_TARBALL: &str =
+    "only a registry's features and the repository's own are installed";
 pub(super) const NO_VARIABLE: &str = "this is not the name of a variable";
 
 /// The devcontainer CLI writes it into a compose file's quoted text as it is.
@@ -262,6 +271,10 @@ mod tests {
             (
                 json!({"mounts": ["type=volume,source=acme-other.x,target=/x"]}),
                 "another drone",
+            ),
+            (
+                json!({"dependsOn": {"https://x.example/devcontainer-feature-x.tgz": {}}}),
+                "dependsOn.https://",
             ),
             (
                 json!({"initializeCommand": "id"}),

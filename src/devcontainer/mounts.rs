@@ -1,6 +1,9 @@
 //! Mounts: a volume of the drone's own or memory; never the host's files or another drone's.
 
-use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::policy;
 use crate::drone::DroneName;
@@ -27,6 +30,7 @@ enum Source {
 /// Variables that a mount may hold; the devcontainer CLI replaces them by plain names and paths.
 const ID: &str = "${devcontainerId}";
 const FOLDER: &str = "${containerWorkspaceFolder}";
+const FOLDER_NAME: &str = "${containerWorkspaceFolderBasename}";
 
 /// Reads a `--mount` text or the object form of it, and says why it cannot be had.
 pub fn judge(value: &Value) -> Result<Mount, &'static str> {
@@ -101,9 +105,7 @@ fn from_fields(fields: &[(String, String)]) -> Result<Mount, &'static str> {
 const NO_BIND: &str = "it would mount this server's files into the drone";
 
 fn check_target(target: &str) -> Result<(), &'static str> {
-    let plain = target
-        .replace(ID, "id")
-        .replace("${containerWorkspaceFolderBasename}", "folder");
+    let plain = target.replace(ID, "id").replace(FOLDER_NAME, "folder");
     let plain = plain
         .strip_prefix(FOLDER)
         .map_or_else(|| plain.clone(), |rest| format!("/workspace{rest}"));
@@ -165,6 +167,33 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// The same in compose's long form. Compose's volumes are the project's own already, and
+    /// compose knows no variables of devcontainer.json; `folder` is the workspace's.
+    pub fn to_compose(&self, drone: &DroneName, folder: &str) -> Value {
+        let name = Path::new(folder).file_name().and_then(OsStr::to_str);
+        let resolved = |text: &str| {
+            text.replace(ID, drone.as_str())
+                .replace(FOLDER, folder)
+                .replace(FOLDER_NAME, name.unwrap_or_default())
+        };
+        let mut out = json!({"type": "volume", "target": resolved(&self.target)});
+        match &self.source {
+            Source::Anonymous => {}
+            Source::Volume(name) => out["source"] = json!(resolved(name)),
+            // Its size and mode cannot be had in compose 1.29's long form.
+            Source::Memory { .. } => out["type"] = json!("tmpfs"),
+        }
+        if self.read_only {
+            out["read_only"] = json!(true);
+        }
+        if self.no_copy {
+            out["volume"] = json!({"nocopy": true});
+        }
+        out
+    }
+}
+
 /// Reads the value of `-v`: `/target`, `name:/target[:ro]`.
 pub fn judge_volume_flag(text: &str) -> Result<Mount, &'static str> {
     let text = text.replace(ID, "\u{1}").replace(FOLDER, "\u{2}");
@@ -196,7 +225,6 @@ pub fn judge_volume_flag(text: &str) -> Result<Mount, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn drone() -> DroneName {
         DroneName::of(&"acme/site".parse().unwrap())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::base::Base;
 use super::compose::{Emission, Project, SSHD_PORT, cpus};
-use super::{Repository, features, metadata};
+use super::{Repository, features, metadata, mounts};
 use crate::config::Config;
 use crate::drone::Identity;
 use crate::error::{Result, host_io};
@@ -152,9 +152,13 @@ impl Repository {
             config.insert("remoteUser".into(), json!(user));
         }
         let mut mounts = passed.mounts.clone();
-        mounts.extend(passed.run_args.mounts.iter().map(|mount| json!(mount)));
-        if let (Some(sockets), None) = (seat.sockets, &self.project) {
-            mounts.push(json!(metadata::sockets_mount(sockets)));
+        if self.is_compose() {
+            // What the CLI would make of them loses tmpfs and readonly; see `emission`.
+            mounts.retain(|mount| mounts::judge(mount).is_err());
+        } else {
+            mounts.extend(passed.run_args.mounts.iter().map(|mount| json!(mount)));
+            let sockets = seat.sockets.map(metadata::sockets_mount);
+            mounts.extend(sockets.map(Value::String));
         }
         if !mounts.is_empty() {
             config.insert("mounts".into(), Value::Array(mounts));
@@ -230,6 +234,13 @@ impl Repository {
             target: &self.workspace.target,
             ssh_port: seat.ssh_port,
             sockets: seat.sockets,
+            mounts: self
+                .passed
+                .mounts
+                .iter()
+                .filter_map(|mount| mounts::judge(mount).ok())
+                .map(|mount| mount.to_compose(&seat.identity.name, &self.workspace.folder))
+                .collect(),
         }
     }
 }

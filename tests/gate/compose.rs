@@ -33,6 +33,8 @@ services:
     volumes:
       - ../..:/workspaces:cached
     command: sleep infinity
+    hostname: mine
+    expose: [3000]
     network_mode: service:db
   db:
     image: ${IMAGE}:${VERSION:-16}
@@ -53,6 +55,11 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
         "{TAILNET}[limits]\ncpus = 0.5\n[docker]\nextra_hosts = [\"h:1.2.3.4\"]\n"
     ));
     let folder = world.checkout().join(".devcontainer");
+    world.write(
+        ".devcontainer/devcontainer.json",
+        r#"{"dockerComposeFile": "docker-compose.yml", "service": "app", "mounts": [
+            "type=volume,source=c-${devcontainerId},target=${containerWorkspaceFolder}/c,readonly", "type=tmpfs,target=/scratch"]}"#,
+    );
     let file = world.composed();
     let (app, db) = (&file["services"]["app"], &file["services"]["db"]);
     assert_eq!(
@@ -66,12 +73,14 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
     assert_eq!(
         app["volumes"],
         json!([
+            {"type": "volume", "source": "c-acme-site", "target": "/workspaces/site/c", "read_only": true},
+            {"type": "tmpfs", "target": "/scratch"},
             {"type": "volume", "source": "hatchery-workspace", "target": "/workspaces"},
             {"type": "bind", "source": "/run/hatchery/acme-site", "target": "/run/hatchery", "read_only": true, "bind": {"propagation": "rprivate"}},
         ])
     );
     assert_eq!(app["network_mode"], "service:db");
-    for beside_a_foreign_network in ["hostname", "extra_hosts", "ports"] {
+    for beside_a_foreign_network in ["hostname", "extra_hosts", "ports", "expose"] {
         assert_eq!(
             app[beside_a_foreign_network],
             Value::Null,
@@ -95,7 +104,7 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
     );
     assert_eq!(
         file["volumes"],
-        json!({"postgres-data": {}, "hatchery-workspace": {"external": true, "name": "acme-site"}})
+        json!({"postgres-data": {}, "c-acme-site": {}, "hatchery-workspace": {"external": true, "name": "acme-site"}})
     );
     let repository = world.read().unwrap();
     let prepared = world.prepare(&repository, None);

@@ -16,7 +16,10 @@ fn with(property: &str) -> World {
 #[test]
 fn what_would_reach_the_host_is_refused_with_property_value_and_line() {
     for (property, named) in [
-        (r#""initializeCommand": "id""#, "initializeCommand \"id\""),
+        (
+            r#""initializeCommand": "id""#,
+            "initializeCommand \"id\": it would run on this server",
+        ),
         (r#""privileged": true"#, "privileged true"),
         (r#""capAdd": ["SYS_ADMIN"]"#, "capAdd \"SYS_ADMIN\""),
         (
@@ -513,7 +516,7 @@ fn the_volume_is_where_the_repository_wants_its_workspace() {
 fn a_trusted_repository_keeps_all_but_what_hatchery_owns() {
     let world = with(
         r#""initializeCommand": "id", "privileged": true, "capAdd": ["ALL"], "mounts": ["source=/srv,target=/srv,type=bind"], "somethingNew": 1,
-  "runArgs": ["--pid=host", "--net=host", "--name=x", "--gpus", "all", "--security-opt", "seccomp=unconfined"]"#,
+  "runArgs": ["--pid=host", "--net=host", "--name=x", "--gpus", "all", "--new-flag", "7", "--security-opt", "seccomp=unconfined"]"#,
     );
     let written = world.written_from(&world.trusted().unwrap());
     assert_eq!(written["initializeCommand"], "id");
@@ -524,6 +527,8 @@ fn a_trusted_repository_keeps_all_but_what_hatchery_owns() {
     for arg in [
         "--pid=host",
         "--gpus=all",
+        "--new-flag",
+        "7",
         "--security-opt=seccomp=unconfined",
         "--name=acme-site",
         "--network=hatchery",

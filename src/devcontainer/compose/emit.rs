@@ -24,6 +24,8 @@ pub struct Emission<'a> {
     pub ssh_port: Option<u16>,
     /// The directory of the drone's sockets.
     pub sockets: Option<&'a Path>,
+    /// The mounts of devcontainer.json, in compose's long form.
+    pub mounts: Vec<Value>,
 }
 
 /// sshd's port in a drone.
@@ -93,6 +95,9 @@ impl Project {
             drone.insert("user".into(), json!("root"));
             if with.config.tailnet.is_some() {
                 append(drone, "devices", json!("/dev/net/tun:/dev/net/tun"));
+            }
+            for mount in &with.mounts {
+                put_mount(drone, mount.clone());
             }
             let workspace = json!({"type": "volume", "source": WORKSPACE, "target": with.target});
             put_mount(drone, workspace);
