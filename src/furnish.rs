@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
+use crate::config::Config;
 use crate::devcontainer::{METADATA_LABEL, parse_metadata};
 use crate::docker::{Container, Docker, Owner, Tree};
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::ssh;
+use crate::ssh::ca::Authority;
+use crate::ssh::files::DroneFile;
+use crate::ssh::identity::ServerSecret;
 
 /// Where the tailscale feature keeps its state.
 pub const TAILSCALE_STATE: &str = "/var/lib/tailscale";
@@ -90,11 +95,23 @@ pub fn clone(tree: Tree, from: &Path, at: &str, owner: Owner) -> Tree {
     tree.copy(at, from, owner)
 }
 
+/// The files that say who may log in and which host this is, with what was left out of them.
+pub async fn ssh_files(config: &Config, name: &DroneName) -> Result<(Vec<DroneFile>, Vec<String>)> {
+    let keys = ssh::authorized::authorized_keys(&config.ssh).await?;
+    let secret = ServerSecret::load_or_create(&ServerSecret::directory()?)?;
+    let domain = config
+        .tailnet
+        .as_ref()
+        .map(|tailnet| tailnet.domain.as_str());
+    let files = ssh::files::drone_files(&Authority::new(&secret), name, domain, &keys.text())?;
+    Ok((files, keys.warnings))
+}
+
 /// ssh's files, and an sshd configuration that reads them where the image's does not.
 pub async fn ssh(
     docker: &Docker,
     container: &str,
-    files: Vec<ssh::files::DroneFile>,
+    files: Vec<DroneFile>,
     mut tree: Tree,
 ) -> Result<Tree> {
     tree = tree

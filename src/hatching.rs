@@ -18,8 +18,9 @@ use crate::docker::{Container, Docker, Owner, Tree};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::host::{Places, Workshop};
+use crate::ssh::files::DroneFile;
 use crate::ui::Ui;
-use crate::{clone, furnish, inspection, readiness, ssh, tailnet, teardown};
+use crate::{clone, furnish, inspection, readiness, tailnet, teardown};
 
 /// What the person asked for.
 #[derive(Debug)]
@@ -96,13 +97,12 @@ impl<'a> Hatching<'a> {
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
-        let keys = ssh::authorized::authorized_keys(&self.config.ssh);
-        let (mut node, keys, ()) = tokio::try_join!(
+        let (mut node, (ssh_files, warnings), ()) = tokio::try_join!(
             self.clone(),
-            keys,
+            furnish::ssh_files(self.config, &self.identity.name),
             cli::check(&self.config.devcontainer.command)
         )?;
-        for warning in &keys.warnings {
+        for warning in &warnings {
             self.ui.warn(warning);
         }
         let repository = Repository::read(
@@ -120,7 +120,6 @@ impl<'a> Hatching<'a> {
             .await?;
         self.docker.create_volume(self.identity).await?;
 
-        let ssh_files = self.ssh_files(&keys.text())?;
         let mut remote_user = None;
         loop {
             let seat = Seat {
@@ -227,24 +226,11 @@ impl<'a> Hatching<'a> {
         }))
     }
 
-    fn ssh_files(&self, authorized_keys: &str) -> Result<Vec<ssh::files::DroneFile>> {
-        let secret = ssh::identity::ServerSecret::load_or_create(
-            &ssh::identity::ServerSecret::directory()?,
-        )?;
-        let domain = self
-            .config
-            .tailnet
-            .as_ref()
-            .map(|tailnet| tailnet.domain.as_str());
-        let authority = ssh::ca::Authority::new(&secret);
-        ssh::files::drone_files(&authority, &self.identity.name, domain, authorized_keys)
-    }
-
     /// Runs the devcontainer CLI once. The inner error is the remote user to try again with.
     async fn up(
         &self,
         prepared: &Prepared,
-        ssh_files: &[ssh::files::DroneFile],
+        ssh_files: &[DroneFile],
         node: &mut Joining,
         again: bool,
     ) -> Result<std::result::Result<Hatched, String>> {
@@ -293,7 +279,7 @@ impl<'a> Hatching<'a> {
         &self,
         created: Created,
         prepared: &Prepared,
-        ssh_files: &[ssh::files::DroneFile],
+        ssh_files: &[DroneFile],
         node: &mut Joining,
         again: bool,
     ) -> Result<Furnished> {

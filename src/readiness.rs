@@ -29,7 +29,7 @@ pub async fn sshd(docker: &Docker, container: &str, name: &DroneName) -> Result<
             if state.ended() {
                 return Err(ended(docker, container, name).await);
             }
-            if sshd_answers(&state).await {
+            if sshd_answers(docker, &state).await {
                 return Ok(());
             }
             sleep(PAUSE).await;
@@ -48,8 +48,8 @@ pub async fn sshd(docker: &Docker, container: &str, name: &DroneName) -> Result<
 }
 
 /// Whether an sshd answers at one of the container's addresses.
-pub async fn sshd_answers(container: &Container) -> bool {
-    for address in container.addresses() {
+pub async fn sshd_answers(docker: &Docker, container: &Container) -> bool {
+    for address in docker.addresses(container).await.unwrap_or_default() {
         if answers(address).await {
             return true;
         }

@@ -95,7 +95,7 @@ impl Container {
     }
 
     /// Its addresses on Docker's networks.
-    pub fn addresses(&self) -> Vec<IpAddr> {
+    fn addresses(&self) -> Vec<IpAddr> {
         let networks = self
             .0
             .network_settings
@@ -106,6 +106,14 @@ impl Container {
             .flat_map(HashMap::values)
             .filter_map(|endpoint| endpoint.ip_address.as_deref()?.parse().ok())
             .collect()
+    }
+
+    /// The container whose network this one shares, if it does.
+    fn network_of(&self) -> Option<&str> {
+        self.host()?
+            .network_mode
+            .as_deref()?
+            .strip_prefix("container:")
     }
 
     /// Names of the volumes mounted into it, with where.
@@ -136,6 +144,18 @@ impl Docker {
     pub async fn container(&self, id: &str) -> Result<Option<Container>> {
         let container = self.api.inspect_container(id, None).await;
         Ok(found(&format!("look at the container {id}"), container)?.map(Container))
+    }
+
+    /// The addresses at which what runs in it is reached from this server.
+    pub async fn addresses(&self, container: &Container) -> Result<Vec<IpAddr>> {
+        match container.network_of() {
+            Some(other) => Ok(self
+                .container(other)
+                .await?
+                .map(|other| other.addresses())
+                .unwrap_or_default()),
+            None => Ok(container.addresses()),
+        }
     }
 
     /// Starts it; one that runs already stays as it is.

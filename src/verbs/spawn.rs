@@ -221,7 +221,13 @@ async fn take_back(
     context.ui.step("Taking back what was made");
     let mut failures = Vec::new();
     failures.extend(hatching.leave_tailnet().await.err());
-    failures.extend(teardown::remove(docker, &context.config, &context.places, identity).await);
+    // Docker may still be creating what it was asked for before the devcontainer CLI was killed.
+    for _ in 0..3 {
+        failures.extend(teardown::remove(docker, &context.config, &context.places, identity).await);
+        if !failures.is_empty() || matches!(docker.drone(&identity.name).await, Ok(None)) {
+            break;
+        }
+    }
     context.ui.finish();
     if failures.is_empty() {
         context

@@ -88,7 +88,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
             let (killed, usage, sshd, tailnet) = tokio::join!(
                 killed_for_memory(docker, id),
                 docker.usage(id),
-                readiness::sshd_answers(&container),
+                readiness::sshd_answers(docker, &container),
                 node,
             );
             report.out_of_memory |= killed;

@@ -60,9 +60,13 @@ async fn wake(
     let name = &drone.identity.name;
     context.ui.step(&format!("Waking {name}"));
     let registered = drone.life == Life::Stopped;
-    if !registered {
-        join(context, docker, drone, container).await?;
-    }
+    let joining = async {
+        if registered {
+            return Ok(());
+        }
+        join(context, docker, drone, container).await
+    };
+    tokio::try_join!(joining, refurnish(context, docker, drone, container))?;
     start(docker, drone, container).await?;
     if context.config.tailnet.is_none() {
         return readiness::sshd(docker, container, name).await;
@@ -81,6 +85,21 @@ async fn wake(
         }
         ready => ready.map(|_| ()),
     }
+}
+
+/// What the configuration says of ssh may have changed while the drone slept.
+async fn refurnish(
+    context: &Context<'_>,
+    docker: &Docker,
+    drone: &Drone,
+    container: &str,
+) -> Result<()> {
+    let (files, warnings) = furnish::ssh_files(&context.config, &drone.identity.name).await?;
+    for warning in &warnings {
+        context.ui.warn(warning);
+    }
+    let tree = furnish::ssh(docker, container, files, Tree::default()).await?;
+    docker.put(container, tree).await
 }
 
 /// Registers the drone's node from outside and puts it into the sleeping container.

@@ -1,0 +1,199 @@
+//! The command line as a script meets it: exit statuses, messages, JSON. Nothing here needs Docker.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn config(&self, text: &str) -> PathBuf {
+        let path = self.0.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn hatchery(&self, config: &str, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_hatchery"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.0.path())
+            .env("XDG_RUNTIME_DIR", self.0.path())
+            .env("HATCHERY_CONFIG", self.config(config))
+            .args(args)
+            .output()
+            .unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+const AWAY: &str = "[docker]\nhost = \"unix:///nonexistent/docker.sock\"\n";
+
+#[test]
+fn every_verb_says_when_docker_is_away() {
+    let place = Place::new();
+    for args in [
+        &["list"][..],
+        &["status", "acme/site"],
+        &["spawn", "acme/site"],
+        &["burrow", "acme/site"],
+        &["unburrow", "acme/site"],
+        &["slay", "acme/site"],
+    ] {
+        let output = place.hatchery(AWAY, args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("no Docker daemon answers at unix:///nonexistent/docker.sock"),
+            "{said}"
+        );
+        assert!(
+            said.contains("[docker-away]") && said.contains("  -> "),
+            "{said}"
+        );
+        assert!(output.stdout.is_empty(), "errors are no result");
+    }
+}
+
+#[test]
+fn what_is_no_repository_is_a_usage_error() {
+    let place = Place::new();
+    for verb in ["spawn", "status", "burrow", "unburrow", "slay"] {
+        for repo in [
+            "acme",
+            "acme/site/tree",
+            "../..",
+            "http://github.com/acme/site",
+        ] {
+            let output = place.hatchery(AWAY, &[verb, repo]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{verb} {repo}: {said}");
+            assert!(said.contains("[repository-malformed]"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn errors_are_json_where_that_was_asked_for() {
+    let place = Place::new();
+    for (args, code, status) in [
+        (&["list", "--json"][..], "docker-away", 1),
+        (&["--json", "spawn", "acme"], "repository-malformed", 2),
+        (&["--json", "hatch"], "usage", 2),
+        (&["spawn", "--json"], "usage", 2),
+    ] {
+        let output = place.hatchery(AWAY, args);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["error"]["code"], code, "{args:?}");
+        assert!(
+            value["error"]["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        assert!(
+            value["error"]["hint"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        assert_eq!(output.status.code(), Some(status), "{args:?}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_named_with_its_line() {
+    let place = Place::new();
+    let output = place.hatchery("[limits]\ndrones = 3\nmemry = \"1GiB\"\n", &["list"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("config.toml:3: ") && said.contains("memry"),
+        "{said}"
+    );
+
+    let output = Command::new(env!("CARGO_BIN_EXE_hatchery"))
+        .args(["--config", "/nonexistent.toml", "list"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nonexistent.toml"));
+}
+
+#[test]
+fn what_is_in_force_can_be_read_back_and_holds_no_secret() {
+    let place = Place::new();
+    let secret = place.0.path().join("key");
+    std::fs::write(&secret, "hskey-0123456789").unwrap();
+    let config = format!(
+        "[tailnet]\nlogin_server = \"https://h.example\"\ndomain = \"t.example\"\nauth_key_file = {secret:?}\n"
+    );
+    let output = place.hatchery(&config, &["config"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success());
+    assert!(printed.contains("domain = \"t.example\"") && !printed.contains("hskey"));
+    let again = place.hatchery(&printed, &["config"]);
+    assert_eq!(text(&again.stdout), printed);
+    assert!(
+        place
+            .hatchery(&config, &["config", "--check", "--secrets"])
+            .status
+            .success()
+    );
+
+    std::fs::remove_file(&secret).unwrap();
+    let output = place.hatchery(&config, &["config", "--check", "--secrets"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.contains("[secret-unreadable]") && said.contains("tailnet.auth_key_file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn help_names_every_verb_and_completions_know_them() {
+    let place = Place::new();
+    let help = text(&place.hatchery("", &["--help"]).stdout);
+    let completions = text(&place.hatchery("", &["completions", "bash"]).stdout);
+    for verb in [
+        "spawn",
+        "list",
+        "status",
+        "burrow",
+        "unburrow",
+        "slay",
+        "ca",
+        "config",
+        "completions",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {verb} ")),
+            "{verb} is not in:\n{help}"
+        );
+        assert!(completions.contains(verb));
+    }
+    assert!(help.contains("Exit status"));
+}
+
+#[test]
+fn an_empty_line_for_the_authority_is_never_printed() {
+    let place = Place::new();
+    let output = place.hatchery("", &["ca", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let line = value["known_hosts"].as_str().unwrap();
+    assert!(
+        line.starts_with("@cert-authority ") && line.contains(" ssh-ed25519 "),
+        "{line}"
+    );
+    let again = place.hatchery("", &["ca"]);
+    assert_eq!(
+        text(&again.stdout).trim_end(),
+        line,
+        "the authority must not change"
+    );
+}
