@@ -21,11 +21,16 @@ _PROGRAMS = {
 }
 
 
-def ensure() -> None:
+def require() -> None:
+    """What nothing can be done about here."""
     if sys.version_info < (3, 11):  # noqa: UP036
         raise WorldError(f"Python 3.11 or newer is needed, this is {platform.python_version()}")
     if os.geteuid() != 0:
         raise WorldError("the world needs root (debootstrap, dockerd, network devices): run it with sudo")
+
+
+def install() -> None:
+    """Install the programs that are missing."""
     missing = sorted({package for program, package in _PROGRAMS.items() if not shutil.which(program)})
     if not succeeds(sys.executable, "-c", "import venv, ensurepip"):
         missing.append("python3-venv")

@@ -1,7 +1,6 @@
 """Up, down, and what stands between."""
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,20 +10,24 @@ from pathlib import Path
 from bed import authority, daemon, debian, docker, images, install, machines, prerequisites, provision, registry
 from bed.errors import WorldError
 from bed.process import run, say, succeeds
-from bed.settings import CACHE, INTERNET, LAPTOP, MACHINES, PREFIX, SERVER, STATE, TAILNET, MachineSpec
+from bed.settings import CACHE, INTERNET, LAPTOP, MACHINES, NAME, PREFIX, SERVER, STATE, TAILNET, MachineSpec
 
+# What all worlds of a machine have in common: images, the cache, the dockerd.
+_SHARED = "hatchery-world-shared"
 _READY = STATE / "ready"  # which images the machines that stand were completed from
 
 
 def up(fresh: bool = False) -> None:
     """Bring up all four machines: those that stand are kept, half-made ones are made anew."""
-    with _alone():
-        STATE.mkdir(parents=True, exist_ok=True)
-        prerequisites.ensure()
-        daemon.ensure()
-        authority.ensure()
-        _clear_scratch()
-        wanted = _wanted()
+    prerequisites.require()
+    with _alone(NAME):
+        with _alone(_SHARED):
+            STATE.mkdir(parents=True, exist_ok=True)
+            prerequisites.install()
+            daemon.ensure()
+            authority.ensure()
+            _clear_scratch()
+            wanted = _wanted()
         if fresh or not _stands(wanted):
             _make(wanted)
         else:
@@ -35,7 +38,8 @@ def up(fresh: bool = False) -> None:
 
 def down(purge: bool = False) -> None:
     """Remove the machines; with `purge` also images and the cache."""
-    with _alone():
+    prerequisites.require()
+    with _alone(NAME), _alone(_SHARED):
         if _READY.exists() or docker.answers():
             daemon.ensure()
             _READY.unlink(missing_ok=True)
@@ -104,11 +108,9 @@ def _clear_scratch() -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(what: str) -> Iterator[None]:
     """One at a time: the lock goes with the process, however that ends."""
-    lock_path = Path("/run/hatchery-world.lock") if os.geteuid() == 0 else CACHE / "lock"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with lock_path.open("w") as lock:
+    with Path(f"/run/{what}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
