@@ -51,4 +51,6 @@ def _install(packages: list[str]) -> None:
     say(f"installing {wanted}")
     noninteractive = {"DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "update", "-q", env=noninteractive)
+    if "docker.io" in packages and "docker-cli" in run("apt-cache", "pkgnames", "docker-cli").split():
+        packages = [*packages, "docker-cli"]  # newer releases have the command in a package of its own
     run("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages, env=noninteractive)
