@@ -14,11 +14,12 @@ use crate::devcontainer::cli::{self, Created, Event, Outcome};
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
 };
-use crate::docker::{Container, Docker, Owner, Tree};
+use crate::docker::{Container, Docker, Owner, Tree, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::host::{Places, Workshop};
 use crate::ssh::files::DroneFile;
+use crate::ssh::identity::ServerSecret;
 use crate::ui::Ui;
 use crate::{clone, furnish, inspection, readiness, tailnet, teardown};
 
@@ -56,6 +57,9 @@ pub struct Hatching<'a> {
     identity: &'a Identity,
     wishes: &'a Wishes,
     workshop: &'a Workshop,
+    /// Where the repository is cloned to on the host. The devcontainer CLI names the image after
+    /// this path: another repository's Dockerfile must not be able to build on it.
+    checkout: PathBuf,
     /// Whether a node may have been registered, which must then be taken back.
     joining: Cell<bool>,
 }
@@ -81,8 +85,12 @@ impl<'a> Hatching<'a> {
         identity: &'a Identity,
         wishes: &'a Wishes,
         workshop: &'a Workshop,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let secret = ServerSecret::load_or_create(&ServerSecret::directory()?)?;
+        let checkout = workshop
+            .directory(&secret.token(&identity.name))?
+            .join(identity.repo.name());
+        Ok(Self {
             docker,
             config,
             places,
@@ -90,8 +98,9 @@ impl<'a> Hatching<'a> {
             identity,
             wishes,
             workshop,
+            checkout,
             joining: Cell::new(false),
-        }
+        })
     }
 
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
@@ -106,12 +115,15 @@ impl<'a> Hatching<'a> {
             self.ui.warn(warning);
         }
         let repository = Repository::read(
-            &self.checkout(),
+            &self.checkout,
             &self.identity.repo,
             self.wishes.variant.as_deref(),
             self.config,
             self.wishes.trusted,
         )?;
+        for line in repository.left_out() {
+            self.ui.warn(line);
+        }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
         let _network = self.places.network_lock(false)?;
@@ -154,10 +166,6 @@ impl<'a> Hatching<'a> {
         }
     }
 
-    fn checkout(&self) -> PathBuf {
-        self.workshop.path().join(self.identity.repo.name())
-    }
-
     fn node_state(&self) -> PathBuf {
         self.workshop.path().join("node.state")
     }
@@ -172,11 +180,10 @@ impl<'a> Hatching<'a> {
                 sending.notify_one();
             }
         };
-        let checkout = self.checkout();
         let mut cloning = std::pin::pin!(clone::clone(
             &self.config.github,
             &self.identity.repo,
-            &checkout,
+            &self.checkout,
             self.wishes.submodules,
             &progress,
         ));
@@ -241,6 +248,7 @@ impl<'a> Hatching<'a> {
             identity: self.identity,
             workshop: self.workshop,
             docker_host: self.docker.host(),
+            trusted: self.wishes.trusted,
             ca_file: self.config.github.ca_file.as_deref(),
         })?;
         let mut ready = JoinSet::new();
@@ -304,7 +312,7 @@ impl<'a> Hatching<'a> {
         };
         let id = container.id().to_owned();
         let owner = furnish::owner(self.docker, &id, &user).await?;
-        let tree = furnish::clone(Tree::default(), &self.checkout(), &prepared.clone_at, owner);
+        let tree = furnish::clone(Tree::default(), &self.checkout, &prepared.clone_at, owner);
         let filling = async {
             let tree = furnish::ssh(self.docker, &id, ssh_files.to_vec(), tree).await?;
             self.docker.put(&id, tree).await
@@ -319,6 +327,8 @@ impl<'a> Hatching<'a> {
             Ok(())
         };
         tokio::try_join!(filling, joining)?;
+        // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
+        self.docker.set_wanted(&id, Wanted::Undecided).await?;
         if prepared.compose.is_none() {
             self.docker.start(&id).await?;
         }
@@ -410,6 +420,7 @@ impl<'a> Hatching<'a> {
                 )
             }
         };
+        self.docker.set_wanted(&container, Wanted::Running).await?;
         Ok(Hatched {
             user: furnish::remote_user_of(self.docker, &container).await?,
             workspace: prepared.clone_at.clone(),

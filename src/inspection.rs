@@ -133,7 +133,7 @@ fn security(host: &HostConfig) -> Option<String> {
     let odd = options.find(|option| {
         !matches!(
             option.replace(':', "=").as_str(),
-            "seccomp=unconfined" | "no-new-privileges" | "no-new-privileges=true"
+            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges=false"
         )
     });
     odd.map(|option| format!("the security option {option:?}"))

@@ -48,20 +48,20 @@ pub async fn check(docker: &Docker, drone: &Drone) -> Result<()> {
             "has no container any more, but its volume holds something",
         ));
     };
-    if drone.life == Life::Egg {
-        // Its container never ran: nobody has worked in it.
-        return Ok(());
-    }
     let Some(container) = docker.container(id).await? else {
         return Ok(());
     };
+    if drone.life == Life::Egg && !container.has_run() {
+        // Nobody has worked in it.
+        return Ok(());
+    }
     let at = container
         .volumes()
         .find(|(volume, _)| *volume == name.as_str())
         .map(|(_, at)| at.to_owned());
     let Some(at) = at else { return Ok(()) };
     let argv = ["/bin/sh", "-c", SCRIPT, "sh", &at, repo.name()];
-    let output = if drone.life == Life::Running {
+    let output = if container.runs() {
         docker.inside(id).run_as("0:0", &argv, &[]).await?
     } else {
         let image = container.image().unwrap_or_default();

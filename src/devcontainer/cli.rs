@@ -40,6 +40,8 @@ pub struct Up<'a> {
     pub workshop: &'a Workshop,
     /// The Docker daemon, as in `DOCKER_HOST`.
     pub docker_host: &'a str,
+    /// Whether the repository is trusted with this server.
+    pub trusted: bool,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
 }
@@ -234,6 +236,7 @@ fn shim(up: &Up<'_>) -> Result<PathBuf> {
             .map(|(key, value)| format!("{key}={value}"))
             .into(),
         drone: up.identity.name.to_string(),
+        trusted: up.trusted,
     };
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();

@@ -39,6 +39,8 @@ pub struct Settings {
     pub labels: Vec<String>,
     /// The drone's name, which makes shared tags its own.
     pub drone: String,
+    /// Whether the repository is trusted with this server.
+    pub trusted: bool,
     /// Whether this docker builds with `BuildKit` when asked by its environment.
     pub buildkit: bool,
 }
@@ -103,10 +105,7 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
 /// `docker run` in two halves.
 fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
     let mut create = Command::new(&settings.docker);
-    create.arg("create").args(
-        args.iter()
-            .filter(|arg| !arg.to_string_lossy().starts_with("--sig-proxy")),
-    );
+    create.arg("create").args(created(settings, args));
     let output = match create
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -129,6 +128,19 @@ fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
             .arg(id)
             .stdout(Stdio::null()),
     )
+}
+
+/// The arguments of `docker run` as those of `docker create`.
+fn created(settings: &Settings, args: &[OsString]) -> Vec<OsString> {
+    let attached = |arg: &&OsString| !arg.to_string_lossy().starts_with("--sig-proxy");
+    let confined = |arg: &OsString| {
+        if !settings.trusted && arg == UNCONFINED {
+            CONFINED.into()
+        } else {
+            arg.clone()
+        }
+    };
+    args.iter().filter(attached).map(confined).collect()
 }
 
 /// Compose's `up -d` as `up --no-start`, if that is what these arguments are.
@@ -187,6 +199,11 @@ fn own_tag(settings: &Settings) -> String {
     format!("{SHARED_TAG}-{}", settings.drone)
 }
 
+/// Images and features for debuggers ask for `seccomp=unconfined`. A drone keeps Docker's filter,
+/// under which `ptrace` works as well; this stands in its place and changes nothing.
+const UNCONFINED: &str = "seccomp=unconfined";
+const CONFINED: &str = "no-new-privileges=false";
+
 /// Changes the files that the CLI generated to build from (`Dockerfile.extended`,
 /// `Dockerfile-with-features`, `docker-compose/*.yml`): without buildx the shared tag stands in
 /// them, and compose takes no labels for an image by argument.
@@ -228,6 +245,10 @@ fn prepared_text(settings: &Settings, label: bool, text: &str) -> String {
     } else {
         text.replace(SHARED_TAG, &own)
     };
+    if !settings.trusted {
+        let (asked, given) = (format!("- {UNCONFINED}\n"), format!("- {CONFINED}\n"));
+        prepared = prepared.replace(&asked, &given);
+    }
     for entry in settings.labels.iter().filter(|_| label) {
         let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
         let value = value
@@ -294,6 +315,7 @@ mod tests {
             temporary: "/nowhere".into(),
             labels: vec!["hatchery.drone=a-b".into()],
             drone: "a-b".into(),
+            trusted: false,
             buildkit: false,
         }
     }
@@ -390,6 +412,21 @@ mod tests {
             ]))
         );
         assert_eq!(composed(&os(&["-f", "x", "build"])), None);
+    }
+
+    #[test]
+    fn a_drone_keeps_dockers_filter_unless_it_is_trusted() {
+        let args = os(&["--sig-proxy=false", "--security-opt", UNCONFINED, "image"]);
+        let kept = os(&["--security-opt", CONFINED, "image"]);
+        assert_eq!(created(&settings(), &args), kept);
+        let text = "security_opt:\n      - seccomp=unconfined\n";
+        assert!(!prepared_text(&settings(), false, text).contains(UNCONFINED));
+        let trusted = Settings {
+            trusted: true,
+            ..settings()
+        };
+        assert_eq!(created(&trusted, &args), args[1..]);
+        assert_eq!(prepared_text(&trusted, false, text), text);
     }
 
     #[test]

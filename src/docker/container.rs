@@ -18,6 +18,18 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct Container(ContainerInspectResponse);
 
+/// What is wanted of a drone's container. Labels cannot be changed; the restart policy can, and
+/// so it says this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// To run, across reboots (`unless-stopped`).
+    Running,
+    /// To sleep until it is woken (`no`).
+    Asleep,
+    /// Its spawn has not come to an end (`on-failure`).
+    Undecided,
+}
+
 /// What a container uses at this moment.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct Usage {
@@ -44,23 +56,28 @@ impl Container {
             .unwrap_or_default()
     }
 
-    /// Whether the restart policy keeps it running.
-    pub fn restarts(&self) -> bool {
-        self.host()
-            .and_then(|host| host.restart_policy.as_ref())
-            .and_then(|policy| policy.name)
-            .is_some_and(|name| {
-                !matches!(
-                    name,
-                    RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY
-                )
-            })
+    /// What the restart policy says is wanted of it.
+    pub fn wanted(&self) -> Wanted {
+        let policy = self.host().and_then(|host| host.restart_policy.as_ref());
+        match policy.and_then(|policy| policy.name) {
+            Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS) => {
+                Wanted::Running
+            }
+            Some(RestartPolicyNameEnum::ON_FAILURE) => Wanted::Undecided,
+            _ => Wanted::Asleep,
+        }
     }
 
     /// Whether it runs.
     pub fn runs(&self) -> bool {
         self.state()
             .is_some_and(|state| state.running == Some(true))
+    }
+
+    /// Whether it was ever started.
+    pub fn has_run(&self) -> bool {
+        use bollard::models::ContainerStateStatusEnum::CREATED;
+        self.state().and_then(|state| state.status) != Some(CREATED)
     }
 
     /// Whether it has run and does so no more.
@@ -195,11 +212,11 @@ impl Docker {
     }
 
     /// Says whether it is to run from now on, across reboots.
-    pub async fn set_wanted(&self, id: &str, wanted: bool) -> Result<()> {
-        let name = if wanted {
-            RestartPolicyNameEnum::UNLESS_STOPPED
-        } else {
-            RestartPolicyNameEnum::NO
+    pub async fn set_wanted(&self, id: &str, wanted: Wanted) -> Result<()> {
+        let name = match wanted {
+            Wanted::Running => RestartPolicyNameEnum::UNLESS_STOPPED,
+            Wanted::Asleep => RestartPolicyNameEnum::NO,
+            Wanted::Undecided => RestartPolicyNameEnum::ON_FAILURE,
         };
         let body = ContainerUpdateBody {
             restart_policy: Some(RestartPolicy {

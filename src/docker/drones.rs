@@ -6,7 +6,7 @@ use bollard::models::ContainerSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
 use futures_util::future::try_join_all;
 
-use super::{Docker, failed, filters};
+use super::{Docker, Wanted, failed, filters};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::Result;
 
@@ -20,7 +20,8 @@ pub enum Life {
     Burrowed,
     /// It should run but does not.
     Stopped,
-    /// A volume without a container, or a container that never ran: a spawn that died.
+    /// A spawn that died, or is still under way: a volume without a container, or a container
+    /// that was never declared finished.
     Egg,
 }
 
@@ -124,11 +125,11 @@ impl Docker {
             return Ok(None);
         }
         let state = container.state.map(|state| state.to_string());
-        let life = match state.as_deref() {
-            Some("running" | "paused" | "restarting") => Life::Running,
-            Some("created") => Life::Egg,
-            _ if self.should_run(&id).await? => Life::Stopped,
-            _ => Life::Burrowed,
+        let life = match (state.as_deref(), self.wanted(&id).await?) {
+            (Some("created"), _) | (_, Wanted::Undecided) => Life::Egg,
+            (Some("running" | "paused" | "restarting"), _) => Life::Running,
+            (_, Wanted::Running) => Life::Stopped,
+            (_, Wanted::Asleep) => Life::Burrowed,
         };
         let ssh_port = container
             .ports
@@ -146,12 +147,10 @@ impl Docker {
         })))
     }
 
-    /// Whether the restart policy says that this container is to run.
-    async fn should_run(&self, id: &str) -> Result<bool> {
-        Ok(self
-            .container(id)
-            .await?
-            .is_some_and(|container| container.restarts()))
+    /// What the restart policy says; the list does not hold it.
+    async fn wanted(&self, id: &str) -> Result<Wanted> {
+        let container = self.container(id).await?;
+        Ok(container.map_or(Wanted::Asleep, |container| container.wanted()))
     }
 }
 

@@ -8,19 +8,17 @@ use futures_util::StreamExt;
 use super::{Docker, Output, failed};
 use crate::error::Result;
 
-/// An image without a single file: its containers are never started.
-const EMPTY_IMAGE: &str = "hatchery-empty:1";
-
 /// How many lines of a container's log are told.
 const LAST_LINES: &str = "12";
 
 impl Docker {
     /// Whether a volume has nothing in it.
     pub async fn volume_is_empty(&self, volume: &str) -> Result<bool> {
-        self.ensure_empty_image().await?;
+        // Its container is never started. The image is this call's own: others may be looking.
+        let image = self.empty_image().await?;
         let mount = volume_mount(volume, "/volume", true);
         let body = ContainerCreateBody {
-            image: Some(EMPTY_IMAGE.to_owned()),
+            image: Some(image.clone()),
             cmd: Some(vec!["/none".to_owned()]),
             host_config: Some(HostConfig {
                 mounts: Some(vec![mount]),
@@ -31,8 +29,7 @@ impl Docker {
         let id = self.create(body).await?;
         let empty = self.is_empty_directory(&id, "/volume/").await;
         self.remove_container(&id).await?;
-        // It is made in no time, and nothing of hatchery's is to stay.
-        self.remove_image(EMPTY_IMAGE).await?;
+        self.remove_image(&image).await?;
         Ok(empty?.unwrap_or(true))
     }
 
@@ -119,24 +116,19 @@ impl Docker {
             .map_err(|error| failed("create a container to look into a volume", error))
     }
 
-    async fn ensure_empty_image(&self) -> Result<()> {
-        if self.image(EMPTY_IMAGE).await?.is_some() {
-            return Ok(());
-        }
-        let (repository, tag) = EMPTY_IMAGE.split_once(':').unwrap_or((EMPTY_IMAGE, "1"));
-        let options = CreateImageOptionsBuilder::new()
-            .from_src("-")
-            .repo(repository)
-            .tag(tag)
-            .build();
+    /// Imports an image without a single file and without a name; its id.
+    async fn empty_image(&self) -> Result<String> {
+        let options = CreateImageOptionsBuilder::new().from_src("-").build();
         // The end of an archive is two blocks of zeros; this one has nothing before it.
         let nothing = bollard::body_full(vec![0; 1024].into());
         let mut importing =
             std::pin::pin!(self.api.create_image(Some(options), Some(nothing), None));
+        let mut id = String::new();
         while let Some(part) = importing.next().await {
-            part.map_err(|error| failed("import an empty image", error))?;
+            let part = part.map_err(|error| failed("import an empty image", error))?;
+            id = part.status.unwrap_or(id);
         }
-        Ok(())
+        Ok(id)
     }
 }
 

@@ -9,10 +9,11 @@ mod objects;
 
 use std::time::Duration;
 
+use bollard::ClientVersion;
 use bollard::errors::Error as ApiError;
 
 pub use self::archive::{Owner, Tree};
-pub use self::container::{Container, Usage};
+pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
 pub use self::objects::NETWORK_DEVICE;
@@ -25,6 +26,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long Docker may take to say that it is there.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// The version of the API that is tried first: Docker 20.10's, which everything here is in.
+const OLDEST: ClientVersion = ClientVersion {
+    major_version: 1,
+    minor_version: 41,
+};
 
 /// A Docker daemon that answers.
 #[derive(Debug, Clone)]
@@ -46,16 +53,25 @@ impl Docker {
                  or name its socket as docker.host in the configuration",
             )
         };
-        let api = bollard::Docker::connect_with_unix(
-            &config.host,
-            ANSWER_WITHIN.as_secs(),
-            bollard::API_DEFAULT_VERSION,
-        )
-        .map_err(|error| away().because(error))?;
-        let api = tokio::time::timeout(HELLO_WITHIN, api.negotiate_version())
+        let open = |version| {
+            bollard::Docker::connect_with_unix(&config.host, ANSWER_WITHIN.as_secs(), version)
+                .map_err(|error| away().because(error))
+        };
+        let hello = async {
+            let api = open(&OLDEST)?;
+            match api.ping().await {
+                Ok(_) => Ok(api),
+                // A Docker that speaks it no more says so; to ask for its version costs more.
+                Err(error) if status(&error) == Some(400) => open(bollard::API_DEFAULT_VERSION)?
+                    .negotiate_version()
+                    .await
+                    .map_err(|error| away().because(error)),
+                Err(error) => Err(away().because(error)),
+            }
+        };
+        let api = tokio::time::timeout(HELLO_WITHIN, hello)
             .await
-            .map_err(|_| away())?
-            .map_err(|error| away().because(error))?;
+            .map_err(|_| away())??;
         Ok(Self {
             api,
             host: config.host.clone(),

@@ -26,6 +26,7 @@ const LENGTH: usize = 32;
 const SALT: &[u8] = b"hatchery ssh 1";
 const INFO_CA: &[u8] = b"certificate authority";
 const INFO_HOST: &[u8] = b"host key\0";
+const INFO_TOKEN: &[u8] = b"token\0";
 const INFO_NONCE: &[u8] = b"certificate nonce\0";
 
 /// 32 random bytes, made once for this server. It cannot be printed.
@@ -168,6 +169,13 @@ impl ServerSecret {
             &self.derive(&[INFO_HOST, name.as_str().as_bytes()]),
             name.as_str(),
         )
+    }
+
+    /// A text that only this server can tell for this drone, in hex: part of names by which
+    /// another drone must not find something of this one's.
+    pub fn token(&self, name: &DroneName) -> String {
+        let token = u64::from_be_bytes(self.derive(&[INFO_TOKEN, name.as_str().as_bytes()]));
+        format!("{token:016x}")
     }
 
     /// The nonce of a certificate: it must be such that nobody can foresee it, not that it changes.

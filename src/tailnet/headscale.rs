@@ -15,7 +15,7 @@ use crate::http;
 use crate::secret::Secret;
 
 /// How long a request may take.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 /// The most that an answer may hold, in bytes: thousands of nodes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 /// The life of a single-use key. A join takes seconds; the rest is for clocks that disagree.

@@ -15,13 +15,13 @@ use crate::http;
 use crate::secret::Secret;
 
 /// How long a join may take, in all.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 /// How long to wait for the control server to rename a node once its name is free.
 const RENAME: Duration = Duration::from_secs(10);
 /// How long forgetting may take.
-const FORGET: Duration = Duration::from_secs(15);
+const FORGET: Duration = Duration::from_secs(45);
 /// How long the control server may take to answer at all.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// A node that is registered and does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -212,7 +212,7 @@ pub(super) fn up_arguments(tailnet: &Tailnet, name: &DroneName) -> [String; 7] {
         format!("--hostname={name}"),
         "--accept-dns=false".to_owned(),
         "--accept-routes=false".to_owned(),
-        "--timeout=25s".to_owned(),
+        "--timeout=80s".to_owned(),
     ]
 }
 

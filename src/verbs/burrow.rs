@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Context, repository};
-use crate::docker::Life;
+use crate::docker::{Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::tailnet;
@@ -48,7 +48,7 @@ impl Burrow {
         };
         context.ui.step(&format!("Burrowing {name}"));
         // First what is wanted, so that a crash in between does not bring it back.
-        docker.set_wanted(container, false).await?;
+        docker.set_wanted(container, Wanted::Asleep).await?;
         if drone.life == Life::Running && context.config.tailnet.is_some() {
             let left = tokio::time::timeout(
                 LEAVE_WITHIN,
@@ -64,7 +64,7 @@ impl Burrow {
         let siblings = docker.project_containers(name).await?;
         let mut all = vec![container.clone()];
         for sibling in siblings.into_iter().filter(|sibling| sibling != container) {
-            docker.set_wanted(&sibling, false).await?;
+            docker.set_wanted(&sibling, Wanted::Asleep).await?;
             all.push(sibling);
         }
         let stopping = all.iter().map(|id| docker.stop(id, STOP_WITHIN));

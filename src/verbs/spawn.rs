@@ -62,7 +62,7 @@ impl Spawn {
             &identity,
             &wishes,
             &workshop,
-        );
+        )?;
         let hatched = tokio::select! {
             hatched = hatching.run() => hatched,
             error = interrupted() => Err(error),

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::burrow::STOP_WITHIN;
 use super::{Context, interrupted, repository, ssh_command};
-use crate::docker::{Docker, Drone, Life, Owner, Tree};
+use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
@@ -126,7 +126,7 @@ async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()> {
     let siblings = docker.project_containers(&drone.identity.name).await?;
     all.extend(siblings.into_iter().filter(|sibling| sibling != container));
     for id in &all {
-        docker.set_wanted(id, true).await?;
+        docker.set_wanted(id, Wanted::Running).await?;
     }
     let starting = all.iter().map(|id| docker.start(id));
     futures_util::future::try_join_all(starting).await?;
