@@ -241,7 +241,12 @@ impl Config {
             let line = error.span().map_or(1, |span| {
                 text[..span.start.min(text.len())].matches('\n').count() + 1
             });
-            wrong(path, Some(line), error.message())
+            let key = error.span().and_then(|span| key_at(text, span.start));
+            let what = match key {
+                Some(key) => format!("{key}: {}", plain_words(error.message())),
+                None => error.message().to_owned(),
+            };
+            wrong(path, Some(line), &what)
         })?;
         config
             .check()
@@ -438,6 +443,35 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
     Some(text[..start].matches('\n').count() + 1)
 }
 
+/// The key, with its tables, whose value stands at this place.
+fn key_at(text: &str, place: usize) -> Option<String> {
+    fn find(table: &toml::de::DeTable<'_>, place: usize) -> Option<String> {
+        table.iter().find_map(|(name, value)| {
+            let name = name.get_ref();
+            match value.get_ref().as_table() {
+                Some(inner) if !inner.is_empty() => {
+                    find(inner, place).map(|key| format!("{name}.{key}"))
+                }
+                _ => value.span().contains(&place).then(|| name.to_string()),
+            }
+        })
+    }
+    find(toml::de::DeTable::parse(text).ok()?.get_ref(), place)
+}
+
+/// What serde expects, without Rust's names for it.
+fn plain_words(message: &str) -> String {
+    [
+        ("expected usize", "expected a whole number from 0"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+    ]
+    .iter()
+    .fold(message.to_owned(), |text, (from, to)| {
+        text.replace(from, to)
+    })
+}
+
 fn read_bounded(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
@@ -477,7 +511,17 @@ mod tests {
                 4,
                 "appid",
             ),
-            ("[limits]\nmemory = \"lots\"\n", 2, "lots"),
+            ("[limits]\nmemory = \"lots\"\n", 2, "limits.memory: "),
+            (
+                "[limits]\n\ndrones = -1\n",
+                3,
+                "limits.drones: invalid value: integer `-1`, expected a whole number from 0",
+            ),
+            (
+                "[drones.\"a/b\"]\npermissions = { contents = 3 }",
+                2,
+                "drones.a/b.permissions.contents: ",
+            ),
             ("\n[limits]\ndrones = 1\ncpus = -1.0\n", 4, "limits.cpus"),
             (
                 "[ssh]\nauthorized_keys = [\"ssh-ed25519 nonsense\"]",

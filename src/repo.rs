@@ -49,6 +49,16 @@ impl RepoId {
         format!("{}/{}", self.owner, self.name).to_ascii_lowercase()
     }
 
+    /// The host in a URL of a repository, where `text` is one; which it must be is for the
+    /// configuration to say.
+    pub fn host_in(text: &str) -> Option<&str> {
+        let text = text.trim();
+        match text.strip_prefix("https://") {
+            Some(rest) => rest.split('/').next(),
+            None => text.strip_prefix("git@")?.split(':').next(),
+        }
+    }
+
     fn new(owner: &str, name: &str) -> Result<Self, RepoIdError> {
         // Enterprise Managed Users have an underscore before their enterprise's short code.
         let owner_ok = owner.len() <= 39

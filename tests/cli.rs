@@ -68,6 +68,8 @@ fn what_is_no_repository_is_a_usage_error() {
         for repo in [
             "acme",
             "acme/site/tree",
+            "https://example.com/acme/site",
+            "git@example.com:acme/site.git",
             "../..",
             "http://github.com/acme/site",
         ] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, repository};
+use super::Context;
 use crate::docker::{Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
@@ -25,7 +25,7 @@ pub struct Burrow {
 
 impl Burrow {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = repository(&self.repo)?;
+        let repo = context.repository(&self.repo)?;
         let docker = context.docker().await?;
         let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;

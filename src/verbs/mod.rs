@@ -100,6 +100,24 @@ impl Context<'_> {
         Docker::connect(&self.config.docker).await
     }
 
+    /// The repository that a person typed.
+    fn repository(&self, text: &str) -> Result<RepoId> {
+        let malformed = |what: String| {
+            Error::new(Code::RepositoryMalformed, what)
+                .hint("give it as org/repo or as its https or git@ URL")
+        };
+        let repo = text
+            .parse()
+            .map_err(|error: crate::repo::RepoIdError| malformed(error.to_string()))?;
+        let github = self.config.github.url.host_str().unwrap_or_default();
+        match RepoId::host_in(text) {
+            Some(host) if !host.eq_ignore_ascii_case(github) => Err(malformed(format!(
+                "{host} is not the GitHub of this server; github.url says {github}"
+            ))),
+            _ => Ok(repo),
+        }
+    }
+
     /// The drone of this repository, which must exist.
     async fn drone(&self, docker: &Docker, repo: &RepoId) -> Result<Drone> {
         let name = DroneName::of(repo);
@@ -120,14 +138,6 @@ impl Context<'_> {
             ),
         }
     }
-}
-
-/// The repository that a person typed.
-fn repository(text: &str) -> Result<RepoId> {
-    text.parse().map_err(|error: crate::repo::RepoIdError| {
-        Error::new(Code::RepositoryMalformed, error.to_string())
-            .hint("give it as org/repo or as its https or git@ URL")
-    })
 }
 
 /// How a person reaches a drone with ssh.

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use clap::Args;
 
-use super::{Context, interrupted, repository, ssh_command};
+use super::{Context, interrupted, ssh_command};
 use crate::config::Config;
 use crate::docker::{Docker, Life};
 use crate::drone::{Identity, Scope};
@@ -38,7 +38,7 @@ pub struct Spawn {
 
 impl Spawn {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = repository(&self.repo)?;
+        let repo = context.repository(&self.repo)?;
         let identity = Identity::new(scope(&context.config, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
         context.places.sweep();

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, repository, ssh_command};
+use super::{Context, ssh_command};
 use crate::docker::{Docker, Drone, Life, Usage};
 use crate::error::Result;
 use crate::{furnish, readiness, tailnet, voice};
@@ -30,7 +30,7 @@ struct Report {
 
 impl Status {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = repository(&self.repo)?;
+        let repo = context.repository(&self.repo)?;
         let docker = context.docker().await?;
         let drone = context.drone(&docker, &repo).await?;
         let report = look(context, &docker, &drone).await?;

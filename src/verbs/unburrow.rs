@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::burrow::STOP_WITHIN;
-use super::{Context, interrupted, repository, ssh_command};
+use super::{Context, interrupted, ssh_command};
 use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
@@ -21,7 +21,7 @@ pub struct Unburrow {
 
 impl Unburrow {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = repository(&self.repo)?;
+        let repo = context.repository(&self.repo)?;
         let docker = context.docker().await?;
         let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
