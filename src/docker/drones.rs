@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, stream};
 
 use super::{Docker, Wanted, failed, filters};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::Result;
+
+/// How many containers are looked at together. More only costs connections: it is measured.
+const AT_ONCE: usize = 4;
 
 /// What a drone is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -94,8 +97,11 @@ impl Docker {
                 Err(error) => warnings.push(format!("volume {}: {error}", volume.name)),
             }
         }
-        let read = containers.into_iter().map(|container| self.read(container));
-        for drone in try_join_all(read).await?.into_iter().flatten() {
+        let mut read = stream::iter(containers)
+            .map(|container| self.read(container))
+            .buffer_unordered(AT_ONCE);
+        while let Some(drone) = read.next().await {
+            let Some(drone) = drone? else { continue };
             match drone {
                 Ok(drone) => {
                     drones.insert(drone.identity.name.clone(), drone);
