@@ -1,0 +1,310 @@
+"""What goes wrong is told in its own words, with its own status, and leaves nothing behind."""
+
+import base64
+import json
+
+IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+FEATURES: dict[str, dict[str, str]] = {
+    "ghcr.io/devcontainers/features/sshd:1": {},
+    "ghcr.io/tailscale/codespace/tailscale": {},
+}
+SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
+
+# All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
+# ssh secret, its locks' directory and the directories in which the drones have theirs.
+INVENTORY = r"""
+export LC_ALL=C
+{
+  docker ps --all --format 'container {{.Names}}'
+  docker images --all --format 'image {{.ID}} {{.Repository}}:{{.Tag}}'
+  docker network ls --format 'network {{.Name}}'
+  docker volume ls --format 'volume {{.Name}}'
+  systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
+    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
+  find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
+    grep -vx -e 'file /run/hatchery\(/.locks\(/.network\)\?\)\?' -e 'file /var/cache/hatchery' \
+      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
+  find /etc -type f -printf 'file %p %s %T@\n'
+  ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
+  ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
+} | sort
+"""
+
+
+NODES = "headscale nodes list --output json | jq -r '.[].given_name' | LC_ALL=C sort"
+
+
+def contains(said: str, *parts: str) -> None:
+    for part in parts:
+        assert part in said, f"{part!r} is not in: {said}"
+
+
+def publish(repository: str, files: dict[str, str]) -> None:
+    """A repository of one commit at github.com."""
+    write = [
+        f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {base64.b64encode(text.encode()).decode()}"
+        for path, text in files.items()
+    ]
+    bare = f"/srv/github/git/{repository}.git"
+    internet.succeed(
+        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
+        + "; ".join(write)
+        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
+        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
+    )
+
+
+def take_inventory() -> None:
+    server.succeed("bash /root/inventory > /root/before")
+    tailnet.succeed(f"{NODES} > /root/before")
+
+
+def nothing_new() -> None:
+    """Docker's own tidying may take a moment; Headscale is told and does it at once."""
+    server.wait_until_succeeds("! bash /root/inventory | LC_ALL=C comm -13 /root/before - | grep .", timeout=10)
+    tailnet.succeed(f"! {NODES} | LC_ALL=C comm -13 /root/before - | grep .")
+
+
+def hatchery(arguments: str, status: int = 0, within: str = "") -> str:
+    """All that it says without a terminal; it must end with this status."""
+    ended, said = server.execute(f"{within} hatchery {arguments} 2>&1")
+    assert ended == status, f"hatchery {arguments}: status {ended}, not {status}: {said}"
+    assert said.isascii() and "\x1b" not in said and "\r" not in said, f"not for a file: {said!r}"
+    return said
+
+
+def refused(arguments: str, status: int, code: str, *parts: str, within: str = "") -> str:
+    """It fails in this way, says these words, and leaves nothing behind."""
+    said = hatchery(arguments, status, within)
+    contains(said, f"[{code}]", *parts)
+    nothing_new()
+    return said
+
+
+def refused_as_json(arguments: str, status: int, code: str, within: str = "") -> dict[str, str]:
+    """The same for a script: standard output is the error and nothing else."""
+    ended, said = server.execute(f"{within} hatchery {arguments} --json 2> /dev/null")
+    error: dict[str, str] = json.loads(said)["error"]
+    assert (ended, error["code"]) == (status, code), (ended, said)
+    assert error["message"] and {"code", "message", "hint"} <= error.keys() <= {"code", "message", "hint", "details"}, (
+        said
+    )
+    return error
+
+
+def repository(name: str, configuration: dict[str, object], dockerfile: str = "") -> None:
+    """A repository whose devcontainer.json is the usual one and this."""
+    usual: dict[str, object] = {"build": {"dockerfile": "Dockerfile"}} if dockerfile else {"image": IMAGE}
+    files = {".devcontainer/devcontainer.json": json.dumps({**usual, "features": FEATURES, **configuration}, indent=2)}
+    if dockerfile:
+        files[".devcontainer/Dockerfile"] = f"FROM {IMAGE}\n{dockerfile}\n"
+    publish(name, files)
+
+
+def config(name: str, text: str) -> str:
+    """The server's configuration with this at its end, as an option."""
+    server.succeed(f"(cat /etc/hatchery/config.toml; cat <<'END'\n{text}\nEND\n) > /root/{name}.toml")
+    return f"--config /root/{name}.toml"
+
+
+start_all()
+server.wait_for_unit("docker.service")
+tailnet.wait_for_unit("headscale.service")
+laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+authority = server.succeed("hatchery ca")
+laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
+server.succeed(f"cat > /root/inventory <<'END'\n{INVENTORY}END")
+server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+repository("bad/feature", {"features": {"ghcr.io/acme/absent:1": {}}})
+repository("bad/image", {"image": "ghcr.io/acme/absent:latest"})
+repository("bad/create", {"containerEnv": {"TOKEN": "s3cret-larva"}, "runArgs": ["--dns=nowhere"]})
+for number in (1, 2):
+    repository(f"held/clone-{number}", {})
+    repository(f"held/build-{number}", {}, dockerfile=f"RUN sleep 432{number}")
+    repository(f"held/create-{number}", {})
+    repository(f"held/waiting-{number}", {}, dockerfile="RUN ln -sf /bin/true /usr/sbin/sshd")
+    repository(f"held/lifecycle-{number}", {"postCreateCommand": f"sleep 432{number}"})
+# What a drone's image stands on is Docker's to keep.
+server.succeed("docker pull -q ghcr.io/acme/nosudo:latest")
+take_inventory()
+
+NOT_FOUND = "Your warriors have engaged the enemy. ...just kidding. Drone not found.\n"
+with subtest("what is asked for makes no sense"):
+    for malformed in ("acme", "acme/site/more", "../site", "'acme/si te'", "https://example.com/acme/site", "''"):
+        refused(f"spawn {malformed}", 2, "repository-malformed", "-> give it as org/repo")
+    for verb in ("status", "burrow", "unburrow", "slay"):
+        refused(f"{verb} acme", 2, "repository-malformed")
+        refused(f"{verb} acme/site", 3, "drone-not-found", NOT_FOUND, "hatchery spawn acme/site")
+        refused_as_json(f"{verb} acme/site", 3, "drone-not-found")
+    refused_as_json("spawn acme", 2, "repository-malformed")
+    for usage in ("", "hatch acme/site", "spawn", "spawn acme/site --force"):
+        hatchery(usage, 2)
+        refused_as_json(usage, 2, "usage")
+    nothing_new()
+
+with subtest("the configuration is wrong: file, line and key"):
+    lines = int(server.succeed("wc -l < /etc/hatchery/config.toml"))
+    for text, key, line in (
+        ("[limits]\ndrone = 3", "drone", 2),
+        ("[limits]\ndrones = -1", "drones", 2),
+        ("[overlords]", "overlords", 1),
+        ("[github]", "duplicate key", 1),
+        ('[limits]\n\nmemory = "much"', "memory", 3),
+    ):
+        option = config("wrong", text)
+        refused(f"{option} list", 2, "config-invalid", f"/root/wrong.toml:{lines + line}: ", key)
+    refused_as_json("--config /root/wrong.toml spawn acme/site", 2, "config-invalid")
+    refused("--config /root/absent.toml list", 2, "config-invalid", "/root/absent.toml")
+
+with subtest("programs are missing or too old"):
+    option = config("missing", '[devcontainer]\ncommand = "devcontainer-of-old"')
+    refused(
+        f"{option} spawn acme/site", 1, "program-missing", "devcontainer-of-old", "npm install -g @devcontainers/cli"
+    )
+    server.succeed("mkdir -p /root/old; printf '#!/bin/sh\\necho v18.0.0\\n' > /root/old/node; chmod +x /root/old/node")
+    refused("spawn acme/site", 1, "node-too-old", "v18.0.0", "20 or newer", within="PATH=/root/old:$PATH")
+
+with subtest("GitHub says no, or nothing"):
+    refused(
+        "spawn acme/absent", 3, "repository-not-found", "We require more minerals.\n", "https://github.com/acme/absent"
+    )
+    refused_as_json("spawn acme/absent", 3, "repository-not-found")
+    internet.succeed("systemctl stop nginx")
+    refused("spawn acme/site", 7, "github-away", "https://github.com/acme/site cannot be reached")
+    refused_as_json("spawn acme/site", 7, "github-away")
+    internet.succeed("systemctl start nginx")
+    server.block()
+    refused_as_json("spawn acme/site", 7, "github-away", within="timeout 120")
+    server.unblock()
+    server.wait_until_succeeds("curl -sf --max-time 5 https://api.github.com/", timeout=30)
+
+with subtest("Docker is away"):
+    server.succeed("systemctl stop docker.socket docker.service")
+    for verb in (
+        "list",
+        "spawn acme/site",
+        "status acme/site",
+        "burrow acme/site",
+        "unburrow acme/site",
+        "slay acme/site",
+    ):
+        contains(hatchery(verb, 1), "[docker-away]")
+        refused_as_json(verb, 1, "docker-away")
+    server.succeed("systemctl start docker.socket docker.service")
+    nothing_new()
+
+with subtest("the repository's devcontainer.json is wrong: file and line"):
+    refused("spawn acme/broken-jsonc", 1, "devcontainer-invalid", ".devcontainer/devcontainer.json:3:")
+    refused_as_json("spawn acme/broken-jsonc", 1, "devcontainer-invalid")
+    refused("spawn acme/variants", 1, "devcontainer-ambiguous", "one", "two", "--config")
+    refused("spawn acme/variants --config three", 1, "devcontainer-ambiguous", "three", "one", "two")
+
+with subtest("the gate refuses: property, value, file and line, and nothing of it ran"):
+    for name, property_, value in (
+        ("initialize", "initializeCommand", '"touch /tmp/initialize-ran-on-the-host"'),
+        ("privileged", "privileged", "true"),
+        ("hostmount", "mounts", "source=/etc,target=/host-etc,type=bind"),
+        ("runargs", "runArgs", "--pid=host"),
+    ):
+        file = ".devcontainer/devcontainer.json"
+        written = internet.succeed(f"git --git-dir=/srv/github/git/acme/{name}.git show main:{file}").splitlines()
+        place = next(number for number, shown in enumerate(written, 1) if value.strip('"') in shown)
+        said = refused(f"spawn acme/{name}", 6, "gate-refused", f"{file}:{place}: {property_}", value)
+        contains(said, "--trust", "devcontainer.trust")
+        refused_as_json(f"spawn acme/{name}", 6, "gate-refused")
+    server.fail("test -e /tmp/initialize-ran-on-the-host")
+
+with subtest("it cannot be built or created"):
+    refused("spawn acme/broken-dockerfile", 1, "build-failed", "  | ", "the larva refuses to morph")
+    refused("spawn bad/feature", 1, "devcontainer-failed", "ghcr.io/acme/absent:1")
+    refused("spawn bad/image", 1, "devcontainer-failed", "docker pull")
+    said = refused("spawn bad/create", 1, "devcontainer-failed", "docker run")
+    error = refused_as_json("spawn bad/create", 1, "devcontainer-failed")
+    for told in (said, str(error)):
+        assert "s3cret" not in told, told
+
+with subtest("a lifecycle command fails: the drone stays, and nobody calls it a success"):
+    said = hatchery("spawn acme/broken-postcreate", 1)
+    contains(
+        said, "[lifecycle-failed]", "postCreateCommand", "the queen is not amused", "the drone stays: `ssh -p 2222"
+    )
+    assert "Hatchery ready" not in said, said
+    assert laptop.succeed(f"{SSH} vscode@acme-broken-postcreate.tail.example.test id -un") == "vscode\n"
+    said = hatchery("spawn acme/broken-postcreate", 4)
+    contains(said, "Evolution chamber occupied.\n", "[drone-exists]")
+    refused_as_json("spawn acme/broken-postcreate", 4, "drone-exists")
+    hatchery("slay acme/broken-postcreate")
+    nothing_new()
+
+with subtest("an image with a user of its own and no sudo works all the same"):
+    hatchery("spawn acme/nosudo")
+    assert laptop.succeed(f"{SSH} app@acme-nosudo.tail.example.test id -un") == "app\n"
+    assert json.loads(server.succeed("hatchery status acme/nosudo --json"))["user"] == "app"
+    owners = server.succeed("docker exec -u 0 acme-nosudo ps -C sshd,tailscaled -o user=,comm=").split("\n")
+    assert {"root sshd", "root tailscaled"} <= {" ".join(owner.split()) for owner in owners}, owners
+    assert server.succeed("docker exec acme-nosudo stat -c %U /workspaces/nosudo/README.md") == "app\n"
+    hatchery("slay acme/nosudo")
+    nothing_new()
+
+with subtest("localEnv finds nothing of the server's, on a terminal it is word for word"):
+    server.succeed(
+        "TERM=xterm-256color SECRET=s3cret-larva script -qec 'hatchery spawn acme/localenv' /root/typescript > /dev/null"
+    )
+    shown = server.succeed("cat /root/typescript")
+    contains(shown, "Spawning drone... \U0001f7e2 Hatchery ready.", "\x1b[", "Building the image")
+    assert "s3cret" not in shown, shown
+    assert "s3cret" not in server.succeed("docker inspect acme-localenv")
+    assert server.succeed("docker exec acme-localenv sh -c 'echo [$SECRET]'") == "[]\n"
+    hatchery("slay acme/localenv")
+    nothing_new()
+
+with subtest("no space is left"):
+    for size in ("64k", "4m"):
+        server.succeed(f"mount -t tmpfs -o size={size} tmpfs /var/cache/hatchery")
+        contains(hatchery("spawn acme/site", 1), "[disk-full]")
+        server.succeed("umount /var/cache/hatchery")
+        nothing_new()
+    server.succeed(
+        "systemctl stop docker.socket docker.service",
+        "mount -t tmpfs -o size=1g tmpfs /var/lib/docker",
+        "systemctl start docker.service",
+        f"docker pull -q {IMAGE}",
+        "mount -o remount,size=$(df --output=used --block-size=1M /var/lib/docker | tail -n 1 | awk '{ print $1 + 40 }')m /var/lib/docker",
+    )
+    contains(hatchery("spawn acme/site", 1), "[disk-full]")
+    server.succeed(
+        "systemctl stop docker.socket docker.service",
+        "umount --recursive /var/lib/docker || umount --lazy /var/lib/docker",
+        "systemctl start docker.socket docker.service",
+    )
+    nothing_new()
+
+# Step, who is held meanwhile so that it lasts, how to know that both spawns are there.
+STEPS: tuple[tuple[str, Machine | None, str, str], ...] = (
+    ("clone", internet, "github", "test $(pgrep -xc git) -ge 2"),
+    ("build", None, "", "pgrep -fx 'sleep 4321' && pgrep -fx 'sleep 4322'"),
+    ("create", tailnet, "headscale", "test $(docker ps -q --all --filter status=created | wc -l) = 2"),
+    ("waiting", None, "", "grep -q 'Waiting for ssh' /root/said.1 && grep -q 'Waiting for ssh' /root/said.2"),
+    ("lifecycle", None, "", "pgrep -fx 'sleep 4321' && pgrep -fx 'sleep 4322'"),
+)
+for step, machine, unit, there in STEPS:
+    with subtest(f"interrupted or terminated at {step}: all is taken back, nothing goes on"):
+        if machine:
+            machine.succeed(f"systemctl kill --signal=STOP {unit}")
+        for number in (1, 2):
+            run = f"env --default-signal=INT hatchery spawn held/{step}-{number} > /root/said.{number} 2>&1"
+            server.succeed(
+                f"rm -f /root/status.{number}; ({run} && echo 0 > /root/status.{number} || echo $? > /root/status.{number}) > /dev/null 2>&1 &"
+            )
+        server.wait_until_succeeds(there, timeout=120)
+        for number, signal in ((1, "INT"), (2, "TERM")):
+            server.succeed(f"pkill -{signal} -fx 'hatchery spawn held/{step}-{number}'")
+        if machine:
+            machine.succeed(f"systemctl kill --signal=CONT {unit}")
+        for number in (1, 2):
+            server.wait_for_file(f"/root/status.{number}", timeout=60)
+            said = server.succeed(f"cat /root/said.{number}")
+            assert server.succeed(f"cat /root/status.{number}") == "130\n", said
+            contains(said, "Everything that was made has been taken back.", "interrupted [interrupted]")
+            assert "left behind" not in said, said
+        nothing_new()
