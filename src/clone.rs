@@ -76,7 +76,17 @@ pub async fn clone(
     if status.success() {
         return Ok(());
     }
-    Err(refusal(repo, &url, &said))
+    Err(refusal(repo, &url, &said, is_full(into)))
+}
+
+/// Whether the disk that this path is to be on has next to no room. git has many words for that,
+/// and most do not say it.
+fn is_full(path: &Path) -> bool {
+    const NEXT_TO_NONE: u64 = 1024 * 1024;
+    let there = path.ancestors().find(|path| path.exists());
+    there
+        .and_then(|path| rustix::fs::statvfs(path).ok())
+        .is_some_and(|disk| disk.f_bavail * disk.f_frsize < NEXT_TO_NONE)
 }
 
 fn ssh_rewrite(url: &Url) -> String {
@@ -105,7 +115,7 @@ async fn last_words(
 }
 
 /// What git's last words mean.
-fn refusal(repo: &RepoId, url: &str, said: &str) -> Error {
+fn refusal(repo: &RepoId, url: &str, said: &str, full: bool) -> Error {
     let says = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
     let last = said
         .lines()
@@ -113,6 +123,13 @@ fn refusal(repo: &RepoId, url: &str, said: &str) -> Error {
         .find(|line| line.starts_with("fatal:") || line.starts_with("error:"))
         .unwrap_or("git said nothing")
         .to_owned();
+    if full || says(&["No space left on device", "Disk quota exceeded"]) {
+        return Error::new(
+            Code::DiskFull,
+            format!("the disk is full: {repo} cannot be cloned"),
+        )
+        .hint("free some space where hatchery keeps its clones, then try again");
+    }
     if says(&[
         "could not read Username",
         "Authentication failed",
@@ -127,13 +144,6 @@ fn refusal(repo: &RepoId, url: &str, said: &str) -> Error {
             "check the spelling of {repo}; a private repository needs the GitHub App \
              (github.app_id and github.private_key_file) installed on it"
         ));
-    }
-    if says(&["No space left on device", "Disk quota exceeded"]) {
-        return Error::new(
-            Code::DiskFull,
-            format!("the disk is full: {repo} cannot be cloned"),
-        )
-        .hint("free some space where hatchery keeps its clones, then try again");
     }
     if says(&[
         "Could not resolve host",
@@ -184,7 +194,7 @@ mod tests {
             ("", Code::GithubRefused),
         ] {
             assert_eq!(
-                refusal(&repo, "https://github.com/a/b", said).code(),
+                refusal(&repo, "https://github.com/a/b", said, false).code(),
                 code,
                 "{said}"
             );

@@ -1,7 +1,5 @@
 //! What goes into a created container before it runs: the clone, the tailnet's node, ssh's files.
 
-use std::path::Path;
-
 use crate::config::Config;
 use crate::devcontainer::{METADATA_LABEL, parse_metadata};
 use crate::docker::{Container, Docker, Owner, Tree};
@@ -88,11 +86,6 @@ fn owner_in(passwd: &str, user: &str) -> Option<Owner> {
         let uid = user.parse().ok()?;
         Some(Owner { uid, gid: uid })
     })
-}
-
-/// The clone, as the user's own.
-pub fn clone(tree: Tree, from: &Path, at: &str, owner: Owner) -> Tree {
-    tree.copy(at, from, owner)
 }
 
 /// The files that say who may log in and which host this is, with what was left out of them.

@@ -5,8 +5,9 @@
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -22,6 +23,9 @@ use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::ui::Ui;
 use crate::{clone, furnish, inspection, readiness, tailnet, teardown};
+
+/// How long a join that is under way may take to end before it is cut off.
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// What the person asked for.
 #[derive(Debug)]
@@ -60,12 +64,11 @@ pub struct Hatching<'a> {
     /// Where the repository is cloned to on the host. The devcontainer CLI names the image after
     /// this path: another repository's Dockerfile must not be able to build on it.
     checkout: PathBuf,
+    /// The tailnet's node on its way.
+    node: Mutex<JoinSet<Result<()>>>,
     /// Whether a node may have been registered, which must then be taken back.
     joining: Cell<bool>,
 }
-
-/// The tailnet's node on its way.
-type Joining = JoinSet<Result<()>>;
 
 /// The container, furnished and started, or why it has to be made again.
 enum Furnished {
@@ -99,6 +102,7 @@ impl<'a> Hatching<'a> {
             wishes,
             workshop,
             checkout,
+            node: Mutex::default(),
             joining: Cell::new(false),
         })
     }
@@ -106,7 +110,7 @@ impl<'a> Hatching<'a> {
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
-        let (mut node, (ssh_files, warnings), ()) = tokio::try_join!(
+        let ((), (ssh_files, warnings), ()) = tokio::try_join!(
             self.clone(),
             furnish::ssh_files(self.config, &self.identity.name),
             cli::check(&self.config.devcontainer.command)
@@ -146,7 +150,7 @@ impl<'a> Hatching<'a> {
             };
             let prepared = repository.prepare(&seat)?;
             match self
-                .up(&prepared, &ssh_files, &mut node, remote_user.is_some())
+                .up(&prepared, &ssh_files, remote_user.is_some())
                 .await?
             {
                 Ok(hatched) => return Ok(hatched),
@@ -157,13 +161,14 @@ impl<'a> Hatching<'a> {
 
     /// Takes back a node that was registered for a drone that does not come to be.
     pub async fn leave_tailnet(&self) -> Result<()> {
-        match &self.config.tailnet {
-            Some(tailnet) if self.joining.get() => {
-                let state = self.node_state();
-                tailnet::join::forget(tailnet, &self.identity.name, Some(&state)).await
-            }
-            _ => Ok(()),
-        }
+        let Some(tailnet) = self.config.tailnet.as_ref().filter(|_| self.joining.get()) else {
+            return Ok(());
+        };
+        // A registration that is under way comes to its end: one that is cut off may still arrive
+        // at the control server after the name was taken back. How it ended does not matter.
+        let _ = tokio::time::timeout(SETTLE, self.joined()).await;
+        let state = self.node_state();
+        tailnet::join::forget(tailnet, &self.identity.name, Some(&state)).await
     }
 
     fn node_state(&self) -> PathBuf {
@@ -171,7 +176,7 @@ impl<'a> Hatching<'a> {
     }
 
     /// Clones, and begins to join the tailnet as soon as it is clear that the repository exists.
-    async fn clone(&self) -> Result<Joining> {
+    async fn clone(&self) -> Result<()> {
         self.ui.step(&format!("Cloning {}", self.identity.repo));
         let sending = Notify::new();
         let progress = |line: &str| {
@@ -190,28 +195,37 @@ impl<'a> Hatching<'a> {
         tokio::select! {
             done = &mut cloning => {
                 done?;
-                Ok(self.join())
+                self.join().await;
+                Ok(())
             }
             () = sending.notified() => {
-                let node = self.join();
-                cloning.await?;
-                Ok(node)
+                self.join().await;
+                cloning.await
             }
         }
     }
 
-    fn join(&self) -> Joining {
-        let mut joining = Joining::new();
+    async fn join(&self) {
         if let Some(tailnet) = self.config.tailnet.clone() {
             self.joining.set(true);
             let (name, state) = (self.identity.name.clone(), self.node_state());
-            joining.spawn(async move {
+            self.node.lock().await.spawn(async move {
                 tailnet::join::join(&tailnet, &name, &state)
                     .await
                     .map(|_| ())
             });
         }
-        joining
+    }
+
+    /// Waits for the node; `false` where there is no tailnet to join.
+    async fn joined(&self) -> Result<bool> {
+        let mut node = self.node.lock().await;
+        let mut any = false;
+        while let Some(joined) = node.join_next().await {
+            joined.unwrap_or_else(lost)?;
+            any = true;
+        }
+        Ok(any)
     }
 
     async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
@@ -238,7 +252,6 @@ impl<'a> Hatching<'a> {
         &self,
         prepared: &Prepared,
         ssh_files: &[DroneFile],
-        node: &mut Joining,
         again: bool,
     ) -> Result<std::result::Result<Hatched, String>> {
         let mut running = cli::up(&cli::Up {
@@ -259,7 +272,7 @@ impl<'a> Hatching<'a> {
                     Event::Step(step) => self.ui.step(&step),
                     Event::Line(line) => self.ui.line(&line),
                     Event::Created(created) => {
-                        match self.furnish(created, prepared, ssh_files, node, again).await? {
+                        match self.furnish(created, prepared, ssh_files, again).await? {
                             Furnished::Running { container } => {
                                 self.await_readiness(&mut ready, &container);
                                 started = Some(container);
@@ -288,7 +301,6 @@ impl<'a> Hatching<'a> {
         created: Created,
         prepared: &Prepared,
         ssh_files: &[DroneFile],
-        node: &mut Joining,
         again: bool,
     ) -> Result<Furnished> {
         self.ui.step("Furnishing the container");
@@ -311,22 +323,16 @@ impl<'a> Hatching<'a> {
             },
         };
         let id = container.id().to_owned();
-        let owner = furnish::owner(self.docker, &id, &user).await?;
-        let tree = furnish::clone(Tree::default(), &self.checkout, &prepared.clone_at, owner);
-        let filling = async {
-            let tree = furnish::ssh(self.docker, &id, ssh_files.to_vec(), tree).await?;
-            self.docker.put(&id, tree).await
-        };
-        let joining = async {
-            while let Some(joined) = node.join_next().await {
-                joined.unwrap_or_else(|error| Err(lost_task(error)))?;
-                let tree =
-                    Tree::default().copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);
-                self.docker.put(&id, tree).await?;
-            }
-            Ok(())
-        };
-        tokio::try_join!(filling, joining)?;
+        let (owner, mut tree, joined) = tokio::try_join!(
+            furnish::owner(self.docker, &id, &user),
+            furnish::ssh(self.docker, &id, ssh_files.to_vec(), Tree::default()),
+            self.joined(),
+        )?;
+        tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
+        if joined {
+            tree = tree.copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);
+        }
+        self.docker.put(&id, tree).await?;
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
         self.docker.set_wanted(&id, Wanted::Undecided).await?;
         if prepared.compose.is_none() {
@@ -471,9 +477,5 @@ fn failure(outcome: Outcome) -> Error {
 }
 
 fn lost(error: tokio::task::JoinError) -> Result<()> {
-    Err(lost_task(error))
-}
-
-fn lost_task(error: tokio::task::JoinError) -> Error {
-    Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error)
+    Err(Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error))
 }

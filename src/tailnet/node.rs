@@ -15,16 +15,19 @@ use crate::error::{Code, Error, Result};
 /// The most peers that are greeted, all at once; each ping is a process in the drone.
 const MAX_GREETED: usize = 64;
 /// Between two looks at a drone's node. A look is an exec through Docker.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(25);
 /// How long a status, a logout, the greeting and a join may take in a drone.
 const STATUS: Duration = Duration::from_secs(10);
 const LOGOUT: Duration = Duration::from_secs(15);
 const GREETING: Duration = Duration::from_secs(10);
 const REJOIN: Duration = Duration::from_secs(35);
 
-/// Pings every address at once, and waits for all. `$0` names the script, the addresses follow.
+/// Pings every address at once until it answers, a few times, and waits for all: a peer that has
+/// not yet heard of this node drops what it sends. `$0` names the script, the addresses follow.
 const GREET: &str = r#"for peer in "$@"; do
-tailscale ping -c 1 --timeout 1s "$peer" >/dev/null 2>&1 & done; wait"#;
+for try in 1 2 3 4; do
+tailscale ping -c 1 --timeout 250ms "$peer" && break
+done >/dev/null 2>&1 & done; wait"#;
 
 /// The state of the drone's node. An error means that its tailscaled does not answer.
 pub async fn status(drone: &impl Inside) -> Result<Status> {

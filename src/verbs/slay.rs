@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Context;
-use crate::docker::Life;
+use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::{tailnet, teardown, work};
@@ -43,12 +43,14 @@ impl Slay {
         context.ui.step(&format!("Slaying {name}"));
         let mut failures = Vec::new();
         if let Some(tailnet) = &context.config.tailnet {
-            if let (Life::Running, Some(container)) = (drone.life, &drone.container) {
-                let inside = docker.inside(container);
-                // Whether it did is for Headscale to say, where it can be asked.
-                let _ = tokio::time::timeout(LEAVE_WITHIN, tailnet::node::leave(&inside)).await;
+            let left = leave(&docker, &drone).await;
+            if tailnet.api_key_file.is_some() {
+                failures.extend(tailnet::join::forget(tailnet, name, None).await.err());
+            } else if !left {
+                context.ui.warn(&format!(
+                    "{name} did not leave the tailnet by itself; Headscale drops its node after its ephemeral timeout"
+                ));
             }
-            failures.extend(tailnet::join::forget(tailnet, name, None).await.err());
         }
         failures.extend(
             teardown::remove(&docker, &context.config, &context.places, &drone.identity).await,
@@ -73,4 +75,17 @@ impl Slay {
         }
         Ok(())
     }
+}
+
+/// Lets the drone leave the tailnet; whether it has. One that was burrowed left then.
+async fn leave(docker: &Docker, drone: &Drone) -> bool {
+    let Some(container) = &drone.container else {
+        return true;
+    };
+    if drone.life == Life::Burrowed {
+        return true;
+    }
+    let inside = docker.inside(container);
+    let leaving = tokio::time::timeout(LEAVE_WITHIN, tailnet::node::leave(&inside));
+    matches!(leaving.await, Ok(Ok(())))
 }
