@@ -1,0 +1,2 @@
+//! The credential service and what speaks to it, against a GitHub that is held to its own
+//! published description.
