@@ -198,11 +198,13 @@ impl Github {
                         url = self.next_hop(&url, &location, hops)?;
                         continue;
                     }
-                    Judged::Failed(failure @ Failure::Limited(_)) => return Err(failure),
                     Judged::Failed(failure) => failure,
                 },
                 Err(failure) => failure,
             };
+            if !matches!(failure, Failure::Away { .. } | Failure::Silent) {
+                return Err(failure);
+            }
             let pause = self.patience.pause * 2u32.pow(attempt - 1);
             let pause = pause.mul_f64(0.5 + fastrand::f64());
             if attempt == self.patience.attempts || Instant::now() + pause >= deadline {

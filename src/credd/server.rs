@@ -40,6 +40,9 @@ impl Default for Bounds {
     }
 }
 
+/// What every connection has to say what it wants, however many wait behind it.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// The head that hyper reads at most; above our own limit, so that we say what is wrong.
 const MAX_READ: usize = 2 * http::MAX_HEAD;
 
@@ -145,18 +148,20 @@ impl Server {
             if self.connections() < self.bounds.connections || self.evict() {
                 return;
             }
-            closed.await;
+            // Somebody closes or is answered, or the youngest have had their time.
+            let _ = timeout(GRACE, closed).await;
         }
     }
 
-    /// Closes the connection that has been idle longest, if one is idle.
+    /// Closes the connection that has been idle longest, if one has been for a while.
     fn evict(&self) -> bool {
         let mut open = self.open();
         let idlest = open
             .connections
             .iter()
             .filter_map(|(id, connection)| Some((connection.idle_since?, *id)))
-            .min();
+            .min()
+            .filter(|(since, _)| since.elapsed() >= GRACE);
         let Some((_, id)) = idlest else { return false };
         if let Some(task) = open.connections.remove(&id).and_then(|gone| gone.task) {
             task.abort();

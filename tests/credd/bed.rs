@@ -86,6 +86,16 @@ impl Bed {
         Self::with(Setup::default()).await
     }
 
+    /// One that waits for GitHub as long as it does in earnest: for tests under load.
+    pub async fn patient() -> Self {
+        let patience = Patience::default();
+        Self::with(Setup {
+            patience,
+            ..Setup::default()
+        })
+        .await
+    }
+
     pub async fn with(setup: Setup) -> Self {
         let github = Fake::start(TestClock::new()).await;
         github.install("acme", &["site", "theme", "secret"]);
@@ -195,4 +205,18 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Ou
         }
         panic!("at {caller}: it never came about: {what}");
     }
+}
+
+/// Both ends of many connections are in this process.
+pub fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let files = getrlimit(Resource::Nofile);
+    let raised = files.maximum.map(|most| most.min(20_000));
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: raised,
+            ..files
+        },
+    );
 }

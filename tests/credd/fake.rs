@@ -569,7 +569,7 @@ fn reply(
     let mut given = match &claims {
         Err(message) => Given::message(401, message),
         // A request that is answered otherwise was not carried out.
-        Ok(_) if matches!(fault, Some(Fault::Answer(..))) => Given::empty(0),
+        Ok(_) if matches!(fault, Some(Fault::Answer(..) | Fault::Reset)) => Given::empty(0),
         Ok(_) => state.answer(&asked, clock),
     };
     if let Some(Fault::Grant(change)) = &fault

@@ -2,8 +2,13 @@
 //! published description.
 
 mod bed;
+mod caching;
 mod client;
 mod clock;
+mod crowds;
 mod description;
+mod ending;
 mod fake;
+mod github;
 mod requests;
+mod revoking;
