@@ -17,7 +17,7 @@ const MODE: u32 = 0o666;
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    own: Option<(PathBuf, u64)>,
+    own: Option<(PathBuf, Birth)>,
 }
 
 impl Listener {
@@ -72,12 +72,11 @@ impl Listener {
         let socket = UnixListener::bind(path).map_err(|error| host_io("bind", path, error))?;
         std::fs::set_permissions(path, Permissions::from_mode(MODE))
             .map_err(|error| host_io("open to the drone", path, error))?;
-        let inode = std::fs::symlink_metadata(path)
-            .map_err(|error| host_io("look at", path, error))?
-            .ino();
+        let made =
+            std::fs::symlink_metadata(path).map_err(|error| host_io("look at", path, error))?;
         Ok(Self {
             socket,
-            own: Some((path.to_owned(), inode)),
+            own: Some((path.to_owned(), birth(&made))),
         })
     }
 
@@ -98,10 +97,17 @@ impl Listener {
 impl Drop for Listener {
     /// Removes the socket file that we made, unless another has taken its place.
     fn drop(&mut self) {
-        if let Some((path, inode)) = &self.own
-            && std::fs::symlink_metadata(path).is_ok_and(|file| file.ino() == *inode)
+        if let Some((path, made)) = &self.own
+            && std::fs::symlink_metadata(path).is_ok_and(|file| birth(&file) == *made)
         {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// What tells a file from one that took its place: inode numbers are used again.
+type Birth = (u64, u64, i64, i64);
+
+fn birth(file: &std::fs::Metadata) -> Birth {
+    (file.dev(), file.ino(), file.ctime(), file.ctime_nsec())
 }
