@@ -88,3 +88,17 @@ impl Failure {
         }
     }
 }
+
+/// A text from outside, fit for an error: short, printable, and without any word that is long
+/// enough to be a token or a piece of one.
+pub fn presentable(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| {
+        if word.len() < 40 && word.chars().all(|c| !c.is_control()) {
+            word
+        } else {
+            "…"
+        }
+    });
+    let line = words.collect::<Vec<_>>().join(" ");
+    line.chars().take(300).collect()
+}

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::clock::GithubTime;
-use super::failure::Failure;
+use super::failure::{Failure, presentable};
 use super::jwt::AppKey;
 use crate::error::{Code, Error, Result, host_io};
 use crate::secret::Secret;
@@ -395,18 +395,4 @@ fn message_of(body: &[u8]) -> String {
         |_| "no reason given".to_owned(),
         |error| presentable(&error.message),
     )
-}
-
-/// A text from outside, fit for an error: short, printable, and without any word that is long
-/// enough to be a token or a piece of one.
-fn presentable(text: &str) -> String {
-    let words = text.split_whitespace().map(|word| {
-        if word.len() < 40 && word.chars().all(|c| !c.is_control()) {
-            word
-        } else {
-            "…"
-        }
-    });
-    let line = words.collect::<Vec<_>>().join(" ");
-    line.chars().take(300).collect()
 }

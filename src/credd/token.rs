@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    fn granted(change: serde_json::Value) -> Result<Token, Rejected> {
+    fn granted(change: &serde_json::Value) -> Result<Token, Rejected> {
         let mut grant = json!({"token": "ghs_x", "expires_at": "2026-01-01T00:00:00Z"});
         for (key, value) in change.as_object().unwrap() {
             grant[key] = value.clone();
@@ -258,7 +258,7 @@ mod tests {
             json!({"repositories": []}),
             json!({"repository_selection": "selected"}),
         ] {
-            assert!(granted(change.clone()).is_ok(), "{change}");
+            assert!(granted(&change).is_ok(), "{change}");
         }
     }
 
@@ -278,17 +278,17 @@ mod tests {
             json!({"expires_at": 7}),
             json!({"repositories": "all"}),
         ] {
-            let rejected = granted(change.clone()).expect_err(&change.to_string());
+            let rejected = granted(&change).expect_err(&change.to_string());
             assert_eq!(rejected.token.unwrap().expose(), "ghs_x", "{change}");
         }
     }
 
     #[test]
     fn nothing_of_a_token_is_shown() {
-        let token = granted(json!({"token": "ghs_veryveryverysecret"})).unwrap();
+        let token = granted(&json!({"token": "ghs_veryveryverysecret"})).unwrap();
         assert!(!format!("{token:?}").contains("veryvery"));
         let rejected =
-            granted(json!({"token": "ghs_veryveryverysecret", "expires_at": 1})).unwrap_err();
+            granted(&json!({"token": "ghs_veryveryverysecret", "expires_at": 1})).unwrap_err();
         assert!(!format!("{rejected:?}").contains("veryvery"));
     }
 }

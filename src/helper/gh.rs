@@ -22,7 +22,7 @@ const NOT_EXECUTED: u8 = 126;
 
 /// Answers for the real `gh` where that would break git in the drone, and becomes it otherwise.
 /// `program` is what we were called as.
-pub fn run(program: &OsStr, arguments: Vec<OsString>) -> ExitCode {
+pub fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments
         .iter()
         .take(3)
@@ -50,11 +50,11 @@ pub fn run(program: &OsStr, arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::from(NOT_FOUND);
     };
     let mut command = Command::new(&real);
-    command.arg0("gh").args(&arguments);
+    command.arg0("gh").args(arguments);
     if let Some(own) = &own.path {
         command.env("GH_PATH", own);
     }
-    add_token(&mut command, &arguments);
+    add_token(&mut command, arguments);
     let error = command.exec();
     say(&format!("{} cannot be executed: {error}", real.display()));
     ExitCode::from(NOT_EXECUTED)

@@ -34,7 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match name.to_str() {
         Some("git-credential-hatchery" | "git-credential") => git::run(arguments.next()),
-        Some("gh") => gh::run(&program, arguments.collect()),
+        Some("gh") => gh::run(&program, &arguments.collect::<Vec<_>>()),
         _ => {
             say("call it as git-credential-hatchery or gh, or with one of git-credential and gh");
             ExitCode::from(2)

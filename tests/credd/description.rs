@@ -109,7 +109,7 @@ fn validator(document: &Value, schema: &Value) -> Validator {
         .unwrap()
 }
 
-/// OpenAPI 3.0 says `nullable` where JSON Schema has the type `null`.
+/// `OpenAPI` 3.0 says `nullable` where JSON Schema has the type `null`.
 fn translate(value: &mut Value) {
     match value {
         Value::Object(map) => {

@@ -121,17 +121,15 @@ proptest! {
     }
 
     #[test]
-    fn no_query_but_the_scopes_own_gets_a_token(query in "[?&=a-z/%0-9A-F.;#+]{0,40}", name in "[a-z%./0-9-]{0,20}") {
+    fn no_query_but_the_scopes_own_gets_a_token(query in "[?&=a-z/%0-9A-F.;+]{0,40}", name in "[a-z%./0-9-]{0,20}") {
         let (socket, seen) = service();
         for target in [format!("/token?x{query}"), format!("/token?repo=acme/x{name}"), format!("/token{query}x")] {
             let before = seen();
             let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             let answer = send(socket, request.as_bytes());
             let reply = Reply::parse(&answer);
-            // What follows a `#` is no part of the request's target.
-            let fragment = target.starts_with("/token#") || target.starts_with("/token?#");
-            prop_assert!(fragment || reply.is_none_or(|reply| reply.status >= 400), "{target}");
-            prop_assert!(fragment || seen() == before, "{target}");
+            prop_assert!(reply.is_none_or(|reply| reply.status >= 400), "{target}");
+            prop_assert!(seen() == before, "{target}");
         }
     }
 }
