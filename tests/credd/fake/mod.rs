@@ -111,6 +111,7 @@ impl Fake {
         let (state, clock) = (fake.state.clone(), fake.clock.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let _ = stream.set_nodelay(true);
                 tokio::spawn(http::serve(
                     stream,
                     acceptor.clone(),
