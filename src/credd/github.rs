@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Client, Method, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, Method, StatusCode, redirect};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -14,6 +14,7 @@ use super::clock::GithubTime;
 use super::failure::{Failure, presentable};
 use super::jwt::AppKey;
 use crate::error::{Code, Error, Result, host_io};
+use crate::http::{self, BodyError};
 use crate::secret::Secret;
 
 /// The most that is read of an answer, in bytes: a grant for 500 repositories is about 3 MB.
@@ -107,12 +108,9 @@ impl Github {
         time: GithubTime,
         patience: Patience,
     ) -> Result<Arc<Self>> {
-        // A second call finds the provider there already, which is as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
+        let mut builder = http::builder(patience.total)
             .https_only(true)
             .redirect(redirect::Policy::none())
-            .user_agent(concat!("hatchery/", env!("CARGO_PKG_VERSION")))
             .pool_idle_timeout(Duration::from_secs(20));
         if let Some(path) = ca_file {
             let pem = std::fs::read(path).map_err(|error| host_io("read", path, error))?;
@@ -126,9 +124,7 @@ impl Github {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let client = builder.build().map_err(|error| {
-            Error::new(Code::HostFailed, "cannot set up TLS to GitHub").because(error)
-        })?;
+        let client = builder.build().map_err(http::cannot_build)?;
         Ok(Arc::new(Self {
             client,
             api,
@@ -242,19 +238,21 @@ impl Github {
         }
         let until = deadline.min(Instant::now() + self.patience.attempt);
         let exchange = async {
-            let mut response = request.send().await?;
+            let response = request.send().await?;
             // Taken as the headers arrive: a slow body must not make the time older than it is.
             if let Some(date) = http_date(response.headers().get(DATE)) {
                 self.time.correct(date);
             }
-            let body = read(&mut response).await?;
-            Ok((response.status(), response.headers().clone(), body))
+            let (status, headers) = (response.status(), response.headers().clone());
+            http::body(response, MAX_ANSWER)
+                .await
+                .map(|body| (status, headers, body))
         };
         match tokio::time::timeout_at(until, exchange).await {
             Err(_) => Err(Failure::Silent),
-            Ok(Ok((status, headers, Some(body)))) => Ok((status, headers, body)),
-            Ok(Ok((_, _, None))) => Err(Failure::Unusable("it is too long")),
-            Ok(Err(error)) => Err(away(&error)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(BodyError::TooLarge(_))) => Err(Failure::Unusable("it is too long")),
+            Ok(Err(BodyError::Broken(error))) => Err(away(&error)),
         }
     }
 
@@ -350,18 +348,6 @@ impl Judged {
             moved_to: None,
         })
     }
-}
-
-/// Reads a body, but not one without end.
-async fn read(response: &mut Response) -> reqwest::Result<Option<Vec<u8>>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
 }
 
 fn http_date(value: Option<&reqwest::header::HeaderValue>) -> Option<SystemTime> {
