@@ -27,7 +27,8 @@ pub fn unix_client(path: &std::path::Path, limit: Duration) -> Result<reqwest::C
         .map_err(cannot_build)
 }
 
-fn builder(limit: Duration) -> reqwest::ClientBuilder {
+/// What all our clients have in common, for one that needs more than [`client`] gives.
+pub fn builder(limit: Duration) -> reqwest::ClientBuilder {
     // The first one to come is the process's; a second is refused, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -36,7 +37,8 @@ fn builder(limit: Duration) -> reqwest::ClientBuilder {
         .user_agent(concat!("hatchery/", env!("CARGO_PKG_VERSION")))
 }
 
-fn cannot_build(error: reqwest::Error) -> Error {
+/// A client that cannot be set up: what is missing is the system's certificates.
+pub fn cannot_build(error: reqwest::Error) -> Error {
     Error::new(Code::HostFailed, "cannot set up HTTPS on this server")
         .hint("check that the system's certificates are installed (package ca-certificates)")
         .because(error)

@@ -7,18 +7,22 @@
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
 //!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
+//! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`helper`] is what asks for
+//!   them in the drone;
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
 //!
 //! Data moves one way: verb, drone, edge.
 
 pub mod clone;
 pub mod config;
+pub mod credd;
 pub mod devcontainer;
 pub mod docker;
 pub mod drone;
 pub mod error;
 pub mod furnish;
 pub mod hatching;
+pub mod helper;
 pub mod host;
 pub mod http;
 pub mod inspection;

@@ -1,0 +1,58 @@
+//! Hands out GitHub tokens on a drone's socket.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hatchery::credd::daemon::{Options, run};
+use hatchery::drone::DroneName;
+use hatchery::error::{Code, Error, Result};
+
+/// Hands out short-lived GitHub tokens, for exactly one drone's repositories, on its socket.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The drone to serve.
+    #[arg(long, value_name = "NAME", requires = "scope")]
+    drone: Option<String>,
+    /// What its tokens may touch: the JSON of the label hatchery.scope.
+    #[arg(long, value_name = "FILE", requires = "drone")]
+    scope: Option<PathBuf>,
+    /// Binds this socket; without it the socket is inherited (`LISTEN_FDS`).
+    #[arg(long, value_name = "PATH", requires = "drone")]
+    socket: Option<PathBuf>,
+    /// The configuration [default: /etc/hatchery/config.toml]
+    #[arg(long, value_name = "FILE", env = "HATCHERY_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match serve(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hatchery-credd: {}", error.message());
+            if let Some(hint) = error.what_next() {
+                eprintln!("  {hint}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn serve(arguments: Arguments) -> Result<()> {
+    let (Some(drone), Some(scope)) = (arguments.drone, arguments.scope) else {
+        return Err(Error::new(
+            Code::Usage,
+            "serving all drones of this server from one process is not there yet",
+        )
+        .hint("name one with --drone NAME --scope FILE"));
+    };
+    let drone = DroneName::from_label(&drone)
+        .ok_or_else(|| Error::new(Code::Usage, format!("{drone:?} is not a drone's name")))?;
+    run(&Options {
+        drone,
+        scope,
+        config: arguments.config,
+        socket: arguments.socket,
+    })
+}

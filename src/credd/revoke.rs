@@ -1,0 +1,150 @@
+//! Revocation: at once where GitHub lets us, otherwise in the background until it does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use tokio::time::{Instant, sleep};
+
+use super::failure::Failure;
+use super::github::Auth;
+use super::keeper::Keeper;
+use super::token::fingerprint;
+use crate::secret::Secret;
+
+/// How long whoever revokes waits for GitHub.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest pause between two tries.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// How long an unusable grant's token is pursued: as long as GitHub's tokens live.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// A token that is to be revoked: no longer anybody's.
+struct Condemned {
+    owner: usize,
+    secret: Secret,
+    sha256: String,
+    expires_at: SystemTime,
+}
+
+impl Keeper {
+    /// Revokes every token that may still be good and forgets it. The failures are GitHub's;
+    /// those tokens are tried again in the background.
+    pub async fn revoke_all(self: &Arc<Self>) -> Result<(), Vec<String>> {
+        let mut condemned = Vec::new();
+        for (index, owner) in self.owners.iter().enumerate() {
+            // A mint under way is asked for by someone who came earlier: its token goes too.
+            loop {
+                let pending = owner.state().pending.clone();
+                let Some(pending) = pending else { break };
+                let _ = pending.await;
+            }
+            let mut state = owner.state();
+            state.current = None;
+            let now = self.github.time().now();
+            let live = std::mem::take(&mut state.live);
+            let live = live
+                .iter()
+                .filter(|minted| !minted.token.remaining(now).is_zero());
+            condemned.extend(live.map(|minted| Condemned {
+                owner: index,
+                secret: minted.token.secret().clone(),
+                sha256: minted.token.sha256().to_owned(),
+                expires_at: minted.token.expires_at(),
+            }));
+        }
+        self.revoking.fetch_add(condemned.len(), Ordering::Relaxed);
+        let tries = join_all(
+            condemned
+                .into_iter()
+                .map(|token| self.revoke_or_pursue(token)),
+        );
+        let failures: Vec<String> = tries.await.into_iter().flatten().collect();
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures)
+        }
+    }
+
+    /// Revokes a token that nobody may have, in the background.
+    pub(super) fn revoke_unwanted(self: &Arc<Self>, owner: usize, secret: Secret) {
+        let token = Condemned {
+            owner,
+            sha256: fingerprint(&secret),
+            secret,
+            expires_at: self.github.time().now() + LIFETIME,
+        };
+        self.revoking.fetch_add(1, Ordering::Relaxed);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _ = this.revoke_or_pursue(token).await;
+        });
+    }
+
+    /// One try here and now; the rest in the background. What failed, if it did.
+    async fn revoke_or_pursue(self: &Arc<Self>, token: Condemned) -> Option<String> {
+        let Err(failure) = self.revoke(&token).await else {
+            self.revoking.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        let told = format!("token {}…: {failure}", &token.sha256[..12]);
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.pursue(token, failure).await;
+            this.revoking.fetch_sub(1, Ordering::Relaxed);
+        });
+        Some(told)
+    }
+
+    /// Tries until it is revoked or has expired.
+    async fn pursue(&self, token: Condemned, mut failure: Failure) {
+        let mut pause = self.github.patience().revocation;
+        while self.github.time().now() < token.expires_at {
+            sleep(match failure {
+                Failure::Limited(wait) => wait.max(pause),
+                _ => pause,
+            })
+            .await;
+            pause = (pause * 2).min(MAX_PAUSE);
+            match self.revoke(&token).await {
+                Ok(()) => return,
+                Err(again) => failure = again,
+            }
+        }
+    }
+
+    async fn revoke(&self, token: &Condemned) -> Result<(), Failure> {
+        let owner = &self.owners[token.owner];
+        let outcome = match owner.at_peace(self.steady()) {
+            Some(limited @ Failure::Limited(_)) => Err(limited),
+            _ => self.send_revocation(&token.secret).await,
+        };
+        match &outcome {
+            Ok(()) => self.audit.revoked(&token.sha256),
+            Err(failure) => {
+                if matches!(failure, Failure::Limited(_)) {
+                    owner.failed(failure, self.steady());
+                }
+                self.audit.not_revoked(&token.sha256, failure);
+            }
+        }
+        outcome
+    }
+
+    async fn send_revocation(&self, secret: &Secret) -> Result<(), Failure> {
+        let url = self.github.url(&["installation", "token"]);
+        let deadline = Instant::now() + PATIENCE;
+        let answer = self
+            .github
+            .call(Method::DELETE, url, Auth::Token(secret), None, deadline)
+            .await?;
+        match answer.status {
+            // GitHub does not know it any more: it has expired or was revoked before.
+            204 | 401 | 404 => Ok(()),
+            _ => Err(answer.refusal()),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The credential service and what speaks to it, against a GitHub that is held to its own
+//! published description.
+
+mod bed;
+mod caching;
+mod client;
+mod clock;
+mod crowds;
+mod daemon;
+mod description;
+mod drone;
+mod ending;
+mod fake;
+mod fuzz;
+mod gh;
+mod github;
+mod grants;
+mod helper;
+mod process;
+mod requests;
+mod revoking;
+mod secrets;
+mod starting;

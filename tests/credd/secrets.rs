@@ -1,0 +1,147 @@
+//! What is written down, and that no secret is among it.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
+
+use crate::bed::key;
+use crate::client::ask;
+use crate::description::{INSTALLATION, MINT, REVOKE};
+use crate::drone::text;
+use crate::fake::Fault;
+use crate::process::Server;
+
+/// What was said, by every 12 bytes of it.
+struct Said(HashSet<[u8; 12]>);
+
+impl Said {
+    fn new(text: &[u8]) -> Self {
+        Self(
+            text.windows(12)
+                .map(|piece| piece.try_into().unwrap())
+                .collect(),
+        )
+    }
+
+    /// No 12 characters of the secret are in it.
+    #[track_caller]
+    fn holds_nothing_of(&self, secret: &str) {
+        for piece in secret.as_bytes().windows(12) {
+            let found = self.0.contains(piece);
+            assert!(!found, "{} was said", String::from_utf8_lossy(piece));
+        }
+    }
+}
+
+const ECHOED: &str = "ghs_1000000_echoedechoedechoedechoedechoedechoedechoedechoed";
+
+/// A fault that sends back what a careless service would repeat: the token, in every field.
+fn echo(status: u16) -> Fault {
+    let body = format!(
+        r#"{{"message": "{ECHOED}", "token": ["{ECHOED}"], "id": "{ECHOED}", "expires_at": "{ECHOED}"}}"#
+    );
+    Fault::Answer(status, vec![], body)
+}
+
+#[tokio::test]
+async fn no_secret_comes_out_on_any_path_or_error() {
+    let (mut said, mut secrets) = (String::new(), vec![ECHOED.to_owned()]);
+    for operation in [INSTALLATION, MINT, REVOKE] {
+        for status in [200, 201, 204, 301, 400, 401, 403, 404, 422, 429, 500] {
+            let server = Server::new().await;
+            let mut daemon = server.running().await;
+            server.github.fault(operation, echo(status), 2);
+            for (method, target) in [
+                ("GET", "/token"),
+                ("GET", "/token?repo=acme/secret"),
+                ("DELETE", "/token"),
+                ("GET", "/healthz"),
+                ("GET", "/token"),
+            ] {
+                let reply = ask(&server.socket(), method, target, "").await;
+                if reply.status != 200 || target != "/token" {
+                    said.push_str(&reply.body);
+                }
+                let _ = write!(said, "{:?}", reply.headers);
+            }
+            said.push_str(&daemon.stopped().await.2);
+            let state = server.github.state();
+            secrets.extend(state.grants.iter().map(|grant| grant.text.clone()));
+            secrets.extend(state.seen.iter().map(|seen| seen.bearer.clone()));
+        }
+    }
+    let pem = std::fs::read_to_string(key("app.pem")).unwrap();
+    let lines = pem.lines().filter(|line| !line.starts_with('-'));
+    secrets.extend(lines.map(str::to_owned));
+    assert!(secrets.len() > 100, "{}", secrets.len());
+    assert!(said.contains("event=\"mint\"") && said.contains("event=\"refusal\""));
+    let said = Said::new(said.as_bytes());
+    for secret in secrets {
+        said.holds_nothing_of(&secret);
+    }
+}
+
+#[tokio::test]
+async fn no_core_is_dumped_and_no_secret_is_in_arguments_or_environment() {
+    let server = Server::new().await;
+    let daemon = server.running().await;
+    let token = server.get("/token").await.body;
+    let of = |name: &str| std::fs::read(format!("/proc/{}/{name}", daemon.0.id())).unwrap();
+    let limits = text(&of("limits"));
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    for place in ["cmdline", "environ"] {
+        Said::new(&of(place)).holds_nothing_of(&token);
+    }
+    let owner = std::fs::metadata(format!("/proc/{}/mem", daemon.0.id()))
+        .unwrap()
+        .uid();
+    assert_eq!(owner, 0, "not dumpable: its memory is root's alone");
+}
+
+#[tokio::test]
+async fn mints_refusals_and_revocations_are_written_down_without_the_token() {
+    let server = Server::new().await;
+    let mut daemon = server.running().await;
+    let token = server.get("/token").await.body;
+    server.get("/token?repo=acme/secret").await.error(403);
+    ask(&server.socket(), "DELETE", "/token", "").await;
+    server.github.suspend("acme");
+    server.get("/token").await.error(502);
+    let (_, _, said) = daemon.stopped().await;
+    let sha256 = hatchery::credd::token::fingerprint(&hatchery::secret::Secret::new(token));
+    let line = |event: &str| {
+        let mark = format!("event=\"{event}\"");
+        said.lines()
+            .find(|line| line.contains(&mark))
+            .unwrap_or_else(|| panic!("{event}: {said}"))
+    };
+    let mint = line("mint");
+    for part in [
+        "drone=acme-site",
+        r#"repositories=["acme/site","acme/theme"]"#,
+        r#"permissions={"contents":"read","metadata":"read"}"#,
+        "expires_at=\"20",
+        &sha256,
+    ] {
+        assert!(mint.contains(part), "{part}: {mint}");
+    }
+    assert!(line("revocation").contains(&sha256));
+    assert!(line("refusal").contains("acme/secret"));
+    assert!(said.contains("suspended"), "{said}");
+}
+
+#[tokio::test]
+async fn refusals_without_end_do_not_fill_the_journal() {
+    let server = Server::new().await;
+    let mut daemon = server.running().await;
+    for _ in 0..500 {
+        server.get("/token?repo=acme/secret").await.error(403);
+    }
+    let (_, _, said) = daemon.stopped().await;
+    let written = said.matches("event=\"refusal\"").count();
+    assert!((30..40).contains(&written), "{written}");
+}

@@ -1,0 +1,164 @@
+//! What the daemon does not start with, and how that is told.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::bed::key;
+use crate::drone::text;
+use crate::process::{Daemon, Server};
+
+#[tokio::test]
+async fn the_key_is_the_credential_that_systemd_passes_before_the_configured_one() {
+    let server = Server::new().await;
+    let configured = std::fs::read_to_string(server.path("config.toml")).unwrap();
+    let absent = configured.replace("keys/app.pem", "keys/absent.pem");
+    std::fs::write(server.path("config.toml"), absent).unwrap();
+    server.refused();
+    std::fs::create_dir(server.path("credentials")).unwrap();
+    std::fs::copy(key("app-pkcs8.pem"), server.path("credentials/app-key")).unwrap();
+    let mut command = server.command();
+    command.arg("--socket").arg(server.socket());
+    command.env("CREDENTIALS_DIRECTORY", server.path("credentials"));
+    let _daemon = server.answering(Daemon(command.spawn().unwrap())).await;
+    assert_eq!(server.get("/token").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_bad_key_is_named_at_start() {
+    let server = Server::new().await;
+    let good = std::fs::read_to_string(key("app.pem")).unwrap();
+    let bad = |name: &str| std::fs::read_to_string(key(name)).unwrap();
+    let lines: Vec<&str> = good.lines().collect();
+    let configured = std::fs::read_to_string(server.path("config.toml")).unwrap();
+    for (what, pem, reason) in [
+        (
+            "encrypted, old style",
+            bad("encrypted-pkcs1.pem"),
+            "is encrypted",
+        ),
+        ("encrypted", bad("encrypted-pkcs8.pem"), "is encrypted"),
+        ("EC", bad("ec.pem"), "an EC key"),
+        ("EC", bad("ec-pkcs8.pem"), "another algorithm"),
+        ("public", bad("public.pem"), "a public key"),
+        ("public", bad("public-pkcs1.pem"), "a public key"),
+        ("short", bad("small.pem"), "cannot sign"),
+        ("cut", good[..good.len() / 2].to_owned(), "cut off"),
+        ("cut", lines[..lines.len() - 1].join("\n"), "cut off"),
+        (
+            "a line lost",
+            [&lines[..5], &lines[6..]].concat().join("\n"),
+            "damaged",
+        ),
+        (
+            "a character wrong",
+            good.replacen("MII", "M!I", 1),
+            "damaged",
+        ),
+        ("empty", String::new(), "is empty"),
+        (
+            "another text",
+            "ghp_0123456789".to_owned(),
+            "not a private key",
+        ),
+    ] {
+        std::fs::write(server.path("bad.pem"), pem).unwrap();
+        let config = configured.replace(
+            &key("app.pem").display().to_string(),
+            &server.path("bad.pem").display().to_string(),
+        );
+        std::fs::write(server.path("config.toml"), config).unwrap();
+        let output = server.refused();
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(reason) && said.contains("bad.pem"),
+            "{what}: {said}"
+        );
+        assert!(said.contains("github.private_key_file"), "{what}: {said}");
+        assert!(!said.contains("MII"), "{what}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_it_cannot_serve_is_a_usage_error() {
+    let server = Server::new().await;
+    let output = Command::new(env!("CARGO_BIN_EXE_hatchery-credd"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--drone"), "{output:?}");
+    let output = server.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--socket"), "{output:?}");
+    for drone in ["acme-theme", "Acme-Site", "../x", ""] {
+        let mut command = server.command_for(drone);
+        let output = command
+            .arg("--socket")
+            .arg(server.socket())
+            .output()
+            .unwrap();
+        assert!(!text(&output.stderr).contains("Usage:"), "{output:?}");
+        assert_eq!(output.status.code(), Some(2), "{drone}");
+    }
+}
+
+#[tokio::test]
+async fn a_scope_that_is_none_is_refused() {
+    let server = Server::new().await;
+    for scope in [
+        "",
+        "{}",
+        r#"{"repositories": []}"#,
+        r#"{"repositories": ["acme/site"], "permissions": {}}"#,
+        r#"{"repositories": ["acme/site"], "permissions": {"everything": "write"}}"#,
+        r#"{"repositories": ["acme/site"], "owner": "acme"}"#,
+    ] {
+        std::fs::write(server.path("scope.json"), scope).unwrap();
+        let output = server.refused();
+        assert!(text(&output.stderr).contains("scope.json"), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_without_an_app_is_refused() {
+    let server = Server::new().await;
+    std::fs::write(server.path("config.toml"), "").unwrap();
+    let output = server.refused();
+    assert!(text(&output.stderr).contains("github.app_id"), "{output:?}");
+}
+
+#[tokio::test]
+async fn it_takes_only_one_socket_that_listens() {
+    let server = Server::new().await;
+    let mut command = Command::new("systemd-socket-activate");
+    command
+        .arg("--listen")
+        .arg(server.socket())
+        .arg("--listen")
+        .arg(server.path("second.sock"));
+    let daemon = server.command();
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    let mut daemon = Daemon(
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let _ = connected(&server.socket()).await.write_all(b"x");
+    let (status, _, said) = daemon.ended().await;
+    assert_eq!(status.code(), Some(2));
+    assert!(said.contains("there are 2"), "{said}");
+}
+
+async fn connected(socket: &Path) -> UnixStream {
+    for _ in 0..1000 {
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return stream;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nobody listens on {}", socket.display());
+}
