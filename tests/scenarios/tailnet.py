@@ -1,0 +1,249 @@
+"""The tailnet: nodes are registered from outside, keys stay outside, and names are freed or explained."""
+
+import json
+from typing import Any
+
+DOMAIN = "tail.example.test"
+SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
+SECRETS = "/etc/hatchery/secrets"
+# Every key of Headscale's looks like this. The brackets keep a search from finding itself.
+KEY = "[h]skey-(auth|api)-[A-Za-z0-9_-]{12}-"
+
+
+def configuration(name: str, *edits: str) -> str:
+    """A configuration like the server's, changed by `sed` scripts; the command that uses it."""
+    file = f"/etc/hatchery/{name}.toml"
+    changes = " ".join(f"-e '{edit}'" for edit in edits)
+    server.succeed(f"sed {changes} /etc/hatchery/config.toml > {file}")
+    return f"hatchery --config {file}"
+
+
+def secret(name: str, text: str) -> str:
+    """A file with a secret; its path."""
+    server.succeed(f"install -m 600 /dev/stdin {SECRETS}/{name} <<< '{text}'")
+    return f"{SECRETS}/{name}"
+
+
+def headscale(arguments: str) -> Any:
+    return json.loads(tailnet.succeed(f"headscale {arguments} --output json"))
+
+
+def auth_key(user: str, options: str) -> tuple[int, str]:
+    """A new pre-auth key's number and text."""
+    number = headscale(f"users list --name {user}")[0]["id"]
+    made = headscale(f"preauthkeys create --user {number} {options}")
+    return int(made["id"]), str(made["key"])
+
+
+def nodes() -> dict[str, Any]:
+    return {str(node["given_name"]): node for node in headscale("nodes list") or []}
+
+
+def drones() -> list[tuple[str, str]]:
+    return [(drone["name"], drone["state"]) for drone in json.loads(server.succeed("hatchery list --json"))]
+
+
+def objects() -> set[str]:
+    """Everything of Docker's that a spawn makes, by name, and every tailscaled."""
+    found = server.succeed(
+        "docker ps -aq; docker volume ls -q; docker network ls -q; docker images -aq; "
+        "pgrep -x tailscaled || true; find /var/cache/hatchery /run/hatchery"
+    )
+    return set(found.split())
+
+
+def refused(command: str, code: str, *words: str) -> None:
+    """Exit status 7, this code, these words, no key shown, and nothing left behind."""
+    before = objects()
+    status, output = server.execute(f"{command} --json 2> /tmp/talk", timeout=120)
+    assert status == 7, f"{command} ends with {status}: {output}"
+    error = json.loads(output)["error"]
+    assert error["code"] == code, error
+    said = f"{error['message']} {error['hint']}"
+    assert all(word in said for word in words), said
+    assert "hskey" not in output + server.succeed("cat /tmp/talk"), output
+    assert not objects() - before
+
+
+def hears(name: str, address: str, port: int) -> bool:
+    """Whether root in this drone gets a word from this listener."""
+    probe = f"exec 3<> /dev/tcp/{address}/{port} && head -c 1 <&3"
+    return server.execute(f"docker exec {name} timeout 4 bash -c '{probe}'")[1] != ""
+
+
+def address_of(name: str) -> str:
+    return next(str(address) for address in nodes()[name]["ip_addresses"] if ":" not in address)
+
+
+def watched(command: str) -> None:
+    """Runs it while all processes and objects of the server are searched for keys, over and over."""
+    planted, start = "hskey-auth-planted-here-", "systemd-run --quiet --collect --unit watch bash /tmp/watch"
+    server.succeed(
+        f"""cat > /tmp/watch <<'END'
+while :; do
+    grep -saoE '{KEY}' /proc/[0-9]*/cmdline /proc/[0-9]*/environ >> /tmp/found
+    echo >> /tmp/looks
+done &
+while :; do
+    for kind in "container ls -a" "volume ls" "image ls" "network ls"; do
+        docker $kind -q | xargs -r docker ${{kind%% *}} inspect 2> /dev/null
+    done | grep -oE '{KEY}' | sed 's/^/docker:/' >> /tmp/found
+done
+END""",
+        "> /tmp/found",
+        start,
+        f"docker volume create --label planted={planted} planted",
+    )
+    # It finds what is planted: in this very command, in what it starts, in a label.
+    for place in ("/proc/.*/cmdline", "/proc/.*/environ", "docker"):
+        server.wait_until_succeeds(f"PLANTED={planted} grep -q '^{place}:{planted}' /tmp/found", timeout=30)
+    server.succeed("docker volume rm planted", "systemctl stop watch", "> /tmp/found; > /tmp/looks", start)
+    server.succeed(command, "systemctl stop watch")
+    assert server.succeed("cat /tmp/found") == ""
+    assert int(server.succeed("wc -l < /tmp/looks")) > 20
+
+
+def searched(pattern: str) -> list[str]:
+    """Which of acme-site's container, image, objects and volumes, and whether the journal, holds this."""
+    image = "$(docker inspect -f '{{.Image}}' acme-site)"
+    volumes = "$(docker inspect -f '{{range .Mounts}}{{.Name}} {{end}}' acme-site)"
+    places = {
+        "container": "docker export acme-site",
+        "objects": f"docker inspect acme-site {image} {volumes}",
+        "image": f"docker history --no-trunc {image}",
+        "volumes": f"docker volume inspect -f '{{{{.Mountpoint}}}}' {volumes} | xargs tar -cP",
+        "journal": "journalctl --no-pager",
+    }
+    return [place for place, command in places.items() if server.execute(f"{command} | grep -caE '{pattern}'")[0] == 0]
+
+
+start_all()
+for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
+    machine.wait_for_unit(f"{unit}.service")
+laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+authority = server.succeed("hatchery ca")
+laptop.succeed(f"echo '{authority.strip()}' > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+reusable = configuration("reusable", "/^api_key_file/d")
+shared_key = next(key for key in headscale("preauthkeys list") if key.get("reusable"))
+
+with subtest("with an API key, a node joins by a key of its own: for one use, for minutes, ephemeral"):
+    watched("hatchery spawn acme/site")
+    node = nodes()["acme-site"]
+    key = node["pre_auth_key"]
+    assert key["used"] and key["ephemeral"] and not key.get("reusable"), key
+    assert 0 < key["expiration"]["seconds"] - key["created_at"]["seconds"] <= 900, key
+    assert node["user"]["name"] == "devcontainer", node
+    server.succeed(f"hatchery status acme/site | grep -qF 'connected as acme-site ({node['ip_addresses'][0]},'")
+
+with subtest("the node is registered before the drone runs"):
+    started = server.succeed("date +%s -d $(docker inspect -f '{{.State.StartedAt}}' acme-site)")
+    assert node["created_at"]["seconds"] <= int(started), (node["created_at"], started)
+
+with subtest("no key is in the drone, its objects, its volumes, or the journal"):
+    assert searched(KEY) == []
+    assert searched("_machinekey|hatchery") == ["container", "objects", "volumes", "journal"]
+
+with subtest("burrow leaves the tailnet, unburrow has the name again"):
+    server.succeed("hatchery burrow acme/site")
+    assert list(nodes()) == ["laptop"]
+    watched("hatchery unburrow acme/site")
+    assert sorted(nodes()) == ["acme-site", "laptop"]
+    assert laptop.succeed(f"{SSH} vscode@acme-site.{DOMAIN} hostname") == "acme-site\n"
+    assert searched(KEY) == []
+
+with subtest("a node that Headscale has forgotten is told of, and comes back"):
+    tailnet.succeed(f"headscale nodes delete --force -i {nodes()['acme-site']['id']}")
+    server.succeed("docker restart -t 3 acme-site")
+    server.wait_until_succeeds(
+        "hatchery status acme/site | grep '^tailnet ' | grep -q 'lost its registration'", timeout=30
+    )
+    server.succeed("hatchery burrow acme/site", "hatchery unburrow acme/site")
+    server.succeed("hatchery status acme/site | grep -q '^tailnet *connected as acme-site '")
+
+with subtest("the policy lets the laptop reach a drone on any port, and the drone nobody"):
+    server.succeed("docker exec -d acme-site python3 -m http.server 4711")
+    laptop.wait_until_succeeds(f"curl -sf --max-time 5 http://acme-site.{DOMAIN}:4711/", timeout=30)
+    address = address_of("laptop")
+    assert hears("acme-site", "127.0.0.1", 2222) and not hears("acme-site", address, 22)
+    server.fail(f"docker exec acme-site ping -c 1 -W 3 {address}")
+    # It is the policy that forbids it, and nothing else.
+    policy = "/etc/headscale/policy.hujson"
+    tailnet.succeed(
+        f"cp {policy} /tmp/policy",
+        f"""echo '{{"acls": [{{"action": "accept", "src": ["*"], "dst": ["*:*"]}}]}}' > {policy}""",
+        "systemctl reload headscale",
+    )
+    server.wait_until_succeeds(f"docker exec acme-site ping -c 1 -W 3 {address}", timeout=60)
+    assert hears("acme-site", address, 22)
+    tailnet.succeed(f"cp /tmp/policy {policy}", "systemctl reload headscale")
+    server.wait_until_fails(f"docker exec acme-site ping -c 1 -W 3 {address}", timeout=60)
+    assert not hears("acme-site", address, 22)
+
+with subtest("a key that is wrong, expired or used up"):
+    number, expired = auth_key("devcontainer", "--reusable --ephemeral")
+    tailnet.succeed(f"headscale preauthkeys expire -i {number}")
+    _, once = auth_key("devcontainer", "--ephemeral")
+    wrong = once[:-8] + "00000000"
+    for name, text, why in (("wrong", wrong, "not know"), ("expired", expired, "expired"), ("once", once, "used")):
+        file = secret(f"{name}-key", text)
+        hatchery = configuration(name, "/^api_key_file/d", f's#^auth_key_file.*#auth_key_file = "{file}"#')
+        if name == "once":
+            server.succeed(f"{hatchery} spawn acme/web", f"{hatchery} slay acme/web")
+        refused(f"{hatchery} spawn acme/web", "tailnet-refused", why, "headscale preauthkeys create")
+    file = secret("wrong-api-key", "hskey-api-000000000000-" + "0" * 64)
+    wrong_api = configuration("wrong-api", f's#^api_key_file.*#api_key_file = "{file}"#')
+    refused(f"{wrong_api} spawn acme/web", "tailnet-refused", "headscale apikeys create", file)
+    assert sorted(nodes()) == ["acme-site", "laptop"]
+
+with subtest("a drone that cannot join stays burrowed"):
+    server.succeed("hatchery burrow acme/site")
+    refused(f"{wrong_api} unburrow acme/site", "tailnet-refused")
+    assert drones() == [("acme-site", "burrowed")]
+    server.succeed("hatchery unburrow acme/site")
+
+with subtest("the reusable key alone: the same node, and no key anywhere"):
+    server.succeed("hatchery slay acme/site")
+    watched(f"{reusable} spawn acme/site")
+    node = nodes()["acme-site"]
+    assert (node["pre_auth_key"]["id"], node["user"]["name"]) == (shared_key["id"], "devcontainer"), node
+    assert searched(KEY) == []
+    server.succeed(f"{reusable} burrow acme/site", f"{reusable} unburrow acme/site", f"{reusable} burrow acme/site")
+    assert list(nodes()) == ["laptop"]
+    watched(f"{reusable} unburrow acme/site")
+    assert sorted(nodes()) == ["acme-site", "laptop"]
+
+with subtest("a stale node that holds the name is explained, or removed where there is an API key"):
+    # As it is when somebody removes a drone behind hatchery's back.
+    server.succeed("docker rm -f acme-site", "docker volume rm acme-site")
+    stale = nodes()["acme-site"]["id"]
+    refused(f"{reusable} spawn acme/site", "tailnet-refused", "acme-site", "headscale nodes delete")
+    assert sorted(nodes()) == ["acme-site", "laptop"] and nodes()["acme-site"]["id"] == stale
+    server.succeed("hatchery spawn acme/site")
+    assert sorted(nodes()) == ["acme-site", "laptop"] and nodes()["acme-site"]["id"] != stale
+    assert laptop.succeed(f"{SSH} vscode@acme-site.{DOMAIN} hostname") == "acme-site\n"
+
+with subtest("a person's node that has the name keeps it"):
+    person = nodes()["laptop"]["id"]
+    tailnet.succeed(f"headscale nodes rename acme-web -i {person}")
+    for hatchery in ("hatchery", reusable):
+        refused(f"{hatchery} spawn acme/web", "tailnet-refused", "acme-web")
+        assert sorted(nodes()) == ["acme-site", "acme-web"] and nodes()["acme-web"]["id"] == person
+    tailnet.succeed(f"headscale nodes rename laptop -i {person}")
+
+with subtest("Headscale is silent, or away"):
+    server.succeed("hatchery slay acme/site")
+    tailnet.block()
+    refused("hatchery spawn acme/web", "tailnet-away", "headscale.example.test")
+    tailnet.unblock()
+    # Killed, because it waits for all its nodes when it is told to stop.
+    tailnet.succeed("systemctl kill -s KILL headscale; systemctl stop headscale")
+    for hatchery in ("hatchery", reusable):
+        refused(f"{hatchery} spawn acme/web", "tailnet-away", "headscale.example.test")
+    tailnet.succeed("systemctl start headscale")
+    tailnet.wait_until_succeeds("headscale nodes list", timeout=30)
+    assert list(nodes()) == ["laptop"]
+    laptop.succeed("systemctl restart tailscaled")
+    laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+    server.wait_until_succeeds("hatchery spawn acme/web", timeout=60)
+    assert laptop.succeed(f"{SSH} vscode@acme-web.{DOMAIN} hostname") == "acme-web\n"
+    server.succeed("hatchery slay acme/web")
