@@ -30,7 +30,8 @@ build:
 	$(CARGO) build --locked --release
 
 install: build
-	install -D -m 0755 target/release/hatchery $(DESTDIR)$(PREFIX)/bin/hatchery
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin \
+	  target/release/hatchery target/release/hatchery-credd target/release/hatchery-drone
 
 clean:
 	$(CARGO) clean
