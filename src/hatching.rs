@@ -232,7 +232,14 @@ impl<'a> Hatching<'a> {
         let Some(name) = repository.image() else {
             return Ok(None);
         };
-        let Some(image) = self.docker.image(name).await? else {
+        let mut image = self.docker.image(name).await?;
+        if image.is_none() {
+            // What its metadata says decides which features are added.
+            self.ui.step(&format!("Pulling {name}"));
+            self.docker.pull(name, &|line| self.ui.line(line)).await?;
+            image = self.docker.image(name).await?;
+        }
+        let Some(image) = image else {
             return Ok(None);
         };
         let config = image.config.unwrap_or_default();

@@ -40,9 +40,11 @@ impl Places {
                 })
         };
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+        let cache = directory("XDG_CACHE_HOME", home)?;
         Ok(Self {
-            runtime: directory("XDG_RUNTIME_DIR", None)?,
-            cache: directory("XDG_CACHE_HOME", home)?,
+            // Outside a login session there is none.
+            runtime: directory("XDG_RUNTIME_DIR", Some(cache.join("run")))?,
+            cache,
         })
     }
 

@@ -120,13 +120,12 @@ impl Repository {
         let passed = &self.passed;
         let mut config = passed.plain.clone();
         let mut env = passed.container_env.clone();
-        if seat
-            .config
-            .tailnet
-            .as_ref()
-            .is_some_and(|tailnet| tailnet.login_server.scheme() == "http")
-        {
-            env.insert("TS_DEBUG_USE_DERP_HTTP".into(), json!("true"));
+        if let Some(tailnet) = &seat.config.tailnet {
+            // With a control server of one's own, logs are not another company's.
+            env.insert("TS_NO_LOGS_NO_SUPPORT".into(), json!("true"));
+            if tailnet.login_server.scheme() == "http" {
+                env.insert("TS_DEBUG_USE_DERP_HTTP".into(), json!("true"));
+            }
         }
         if !env.is_empty() {
             config.insert("containerEnv".into(), Value::Object(env));

@@ -125,8 +125,17 @@ impl Container {
             .collect()
     }
 
+    /// The port of this server that leads to this port of the container.
+    pub(super) fn published(&self, port: u16) -> Option<u16> {
+        let ports = self.0.network_settings.as_ref()?.ports.as_ref()?;
+        let bindings = ports.get(&format!("{port}/tcp"))?.as_ref()?;
+        bindings
+            .iter()
+            .find_map(|binding| binding.host_port.as_deref()?.parse().ok())
+    }
+
     /// The container whose network this one shares, if it does.
-    fn network_of(&self) -> Option<&str> {
+    pub(super) fn network_of(&self) -> Option<&str> {
         self.host()?
             .network_mode
             .as_deref()?

@@ -131,18 +131,19 @@ impl Docker {
             return Ok(None);
         }
         let state = container.state.map(|state| state.to_string());
-        let life = match (state.as_deref(), self.wanted(&id).await?) {
+        let (wanted, shares) = self.beyond_the_list(&id).await?;
+        let life = match (state.as_deref(), wanted) {
             (Some("created"), _) | (_, Wanted::Undecided) => Life::Egg,
             (Some("running" | "paused" | "restarting"), _) => Life::Running,
             (_, Wanted::Running) => Life::Stopped,
             (_, Wanted::Asleep) => Life::Burrowed,
         };
-        let ssh_port = container
-            .ports
-            .unwrap_or_default()
+        let published = container.ports.unwrap_or_default();
+        let ssh_port = published
             .iter()
             .find(|port| port.private_port == crate::ssh::PORT)
-            .and_then(|port| port.public_port);
+            .and_then(|port| port.public_port)
+            .or(shares);
         Ok(Some(Ok(Drone {
             identity,
             life,
@@ -153,10 +154,20 @@ impl Docker {
         })))
     }
 
-    /// What the restart policy says; the list does not hold it.
-    async fn wanted(&self, id: &str) -> Result<Wanted> {
-        let container = self.container(id).await?;
-        Ok(container.map_or(Wanted::Asleep, |container| container.wanted()))
+    /// What the list does not hold: what the restart policy says, and the port that a sibling
+    /// whose network it shares has published for it.
+    async fn beyond_the_list(&self, id: &str) -> Result<(Wanted, Option<u16>)> {
+        let Some(container) = self.container(id).await? else {
+            return Ok((Wanted::Asleep, None));
+        };
+        let port = match container.network_of() {
+            Some(other) => self
+                .container(other)
+                .await?
+                .and_then(|other| other.published(crate::ssh::PORT)),
+            None => None,
+        };
+        Ok((container.wanted(), port))
     }
 }
 

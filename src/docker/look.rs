@@ -116,6 +116,29 @@ impl Docker {
             .map_err(|error| failed("create a container to look into a volume", error))
     }
 
+    /// Pulls an image, anonymously, telling of each step.
+    pub async fn pull(&self, image: &str, progress: &(dyn Fn(&str) + Sync)) -> Result<()> {
+        // Without a tag the API would pull all that there are.
+        let name = image.rsplit('/').next().unwrap_or(image);
+        let tag = if name.contains([':', '@']) {
+            ""
+        } else {
+            "latest"
+        };
+        let options = CreateImageOptionsBuilder::new()
+            .from_image(image)
+            .tag(tag)
+            .build();
+        let mut pulling = std::pin::pin!(self.api.create_image(Some(options), None, None));
+        while let Some(part) = pulling.next().await {
+            let part = part.map_err(|error| failed(&format!("pull the image {image}"), error))?;
+            if let Some(status) = part.status {
+                progress(&format!("{} {status}", part.id.unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+
     /// Imports an image without a single file and without a name; its id.
     async fn empty_image(&self) -> Result<String> {
         let options = CreateImageOptionsBuilder::new().from_src("-").build();

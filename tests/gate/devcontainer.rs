@@ -263,7 +263,7 @@ fn the_container_is_seated_on_this_server() {
     }
     assert_eq!(
         written["containerEnv"],
-        json!({"A": "x", "F": "${localWorkspaceFolder}", "TS_DEBUG_USE_DERP_HTTP": "true"})
+        json!({"A": "x", "F": "${localWorkspaceFolder}", "TS_DEBUG_USE_DERP_HTTP": "true", "TS_NO_LOGS_NO_SUPPORT": "true"})
     );
     assert_eq!(written["containerUser"], "root");
     assert_eq!(
