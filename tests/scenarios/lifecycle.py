@@ -107,7 +107,7 @@ server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 ha
 take_inventory()
 
 with subtest("an image and a compose repository become drones"):
-    server.succeed("hatchery spawn acme/site", "hatchery spawn acme/stack")
+    both("hatchery spawn acme/site", "hatchery spawn acme/stack")
     assert drones() == {"acme/site": "running", "acme/stack": "running"}
     added = server.succeed("bash /root/inventory | LC_ALL=C comm -13 /root/before -")
     contains(added, "container acme-site\n", "volume acme-site\n", "volume acme-stack_data\n", "network hatchery\n")
@@ -150,6 +150,15 @@ with subtest("unburrowed at once: the same name, ssh, the work"):
 with subtest("unburrowed twice is unburrowed once"):
     contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
     assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+
+with subtest("burrowed while Headscale is away, it has its name all the same when it wakes"):
+    tailnet.succeed("systemctl kill --signal=STOP headscale")
+    contains(hatchery("burrow acme/site"), "warning: acme-site did not leave the tailnet", "acme-site is burrowed")
+    tailnet.succeed("systemctl kill --signal=CONT headscale")
+    assert nodes("acme-site") == ["acme-site"], "its node should still be there"
+    hatchery("unburrow acme/site")
+    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+    assert in_drone("acme-site", "cat /workspaces/site/draft") == "draft\n"
 
 with subtest("a drone that crashes is back by itself"):
     booted = in_drone("acme-site", "stat -c %Y /proc/1")

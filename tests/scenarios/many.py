@@ -74,15 +74,14 @@ def nothing_new() -> None:
 
 def at_once(*commands: str) -> list[tuple[int, str]]:
     """Status and words of each, started together."""
-    start = "; ".join(
+    start = " ".join(
         f"({{ {command}; }} > /root/said.{number} 2>&1; echo $? > /root/status.{number}) &"
         for number, command in enumerate(commands)
-    ).replace("&;", "&")
+    )
     server.succeed(f"set +e; {start} wait")
-    return [
-        (int(server.succeed(f"cat /root/status.{number}")), server.succeed(f"cat /root/said.{number}"))
-        for number in range(len(commands))
-    ]
+    files = " ".join(f"/root/status.{number} /root/said.{number}" for number in range(len(commands)))
+    told: list[str] = json.loads(server.succeed(f"for file in {files}; do jq -Rs . < $file; done | jq -s ."))
+    return [(int(status), said) for status, said in zip(told[::2], told[1::2], strict=True)]
 
 
 def all_well(ended: list[tuple[int, str]]) -> None:
@@ -142,10 +141,12 @@ with subtest("ten at once: each has its own repository, volume, image and name")
         folder = repository.partition("/")[2]
         title = "# a-b/c" if repository == "a-b/c" else f"# {repository}"
         assert in_drone(repository, f"head -n 1 /workspaces/{folder}/README.md").strip() == title
-        volumes = inspect(repository, '{{range .Mounts}}{{.Name}}:{{.Destination}} {{end}}').split()
+        volumes = inspect(repository, "{{range .Mounts}}{{.Name}}:{{.Destination}} {{end}}").split()
         assert f"{name_of(repository)}:/workspaces" in volumes, volumes
         image = inspect(repository, "{{.Image}}")
-        label = server.succeed(f"docker image inspect {image} --format '{{{{index .Config.Labels \"hatchery.repo\"}}}}'")
+        label = server.succeed(
+            f"docker image inspect {image} --format '{{{{index .Config.Labels \"hatchery.repo\"}}}}'"
+        )
         assert label.strip() == repository, f"{repository} runs on the image of {label}"
     for repository in OWN:
         assert in_drone(repository, "cat /etc/whose").strip() == repository
@@ -163,22 +164,26 @@ with subtest("two repositories with one name: the second is refused, and the fir
     said = hatchery("spawn a/b-c", status=4)
     contains(said, "a-b-c is the drone of a-b/c; a/b-c would have the same name [name-taken]", "hatchery slay a-b/c")
     for verb in ("status", "burrow", "unburrow", "slay --force"):
-        contains(hatchery(f"{verb} a/b-c", status=3), "no drone of a/b-c; a-b-c is the drone of a-b/c [drone-not-found]")
+        contains(
+            hatchery(f"{verb} a/b-c", status=3), "no drone of a/b-c; a-b-c is the drone of a-b/c [drone-not-found]"
+        )
     assert in_drone("a-b/c", "head -n 1 /workspaces/c/README.md").strip() == "# a-b/c"
 
 with subtest("two compose repositories whose folders have one name"):
     STACKS = ["acme/stack", "other/stack"]
     all_well(at_once(*(f"hatchery spawn {repository}" for repository in STACKS)))
     for repository in STACKS:
-        assert in_drone(repository, "cat /proc/1/environ | tr '\\0' '\\n' | grep STACK; head -n 1 /workspaces/stack/README.md") != ""
-        assert inspect(repository, "{{range .Config.Env}}{{println .}}{{end}}").split().count(f"STACK={repository}") == 1
-        assert inspect(repository, "{{index .Config.Labels \"com.docker.compose.project\"}}") == name_of(repository)
-        assert inspect(repository, "{{index .Config.Labels \"hatchery.repo\"}}") == repository
+        assert in_drone(repository, "head -n 1 /workspaces/stack/README.md").strip() == f"# {repository}"
+        assert (
+            inspect(repository, "{{range .Config.Env}}{{println .}}{{end}}").split().count(f"STACK={repository}") == 1
+        )
+        assert inspect(repository, '{{index .Config.Labels "com.docker.compose.project"}}') == name_of(repository)
+        assert inspect(repository, '{{index .Config.Labels "hatchery.repo"}}') == repository
     contains(hatchery("slay acme/stack"), "acme-stack is gone")
     left = server.succeed("docker ps --format '{{.Names}}' --filter label=com.docker.compose.project").split()
     assert len(left) == 2 and all("other-stack" in name for name in left), left
     assert server.succeed("docker volume ls -q --filter name=stack_data").split() == ["other-stack_data"]
-    assert in_drone("other/stack", "cat /workspaces/stack/README.md") != ""
+    assert in_drone("other/stack", "head -n 1 /workspaces/stack/README.md").strip() == "# other/stack"
 
 with subtest("fifty are listed, each once, by name"):
     burrowed = [f"many/r{number:02}" for number in range(8, 31)]
@@ -187,7 +192,8 @@ with subtest("fifty are listed, each once, by name"):
     server.succeed(
         "set +e; "
         + " ".join(
-            f"docker run --detach --name {name_of(repository)} {labels(repository)} {IMAGE} true &" for repository in burrowed
+            f"docker run --detach --name {name_of(repository)} {labels(repository)} {IMAGE} true &"
+            for repository in burrowed
         )
         + " wait"
     )
@@ -206,18 +212,35 @@ with subtest("fifty are listed, each once, by name"):
     ], rows
 
 with subtest("the limit is kept, and told"):
-    server.succeed("cp /etc/hatchery/config.toml /root/fifty.toml; printf '\n[limits]\ndrones = 50\n' >> /root/fifty.toml")
+    server.succeed(
+        "cp /etc/hatchery/config.toml /root/fifty.toml; printf '\n[limits]\ndrones = 50\n' >> /root/fifty.toml"
+    )
     said = hatchery("--config /root/fifty.toml spawn acme/site", status=5)
-    contains(said, "Spawn more overlords. Insufficient vespene gas.\n", "there are 50 drones; limits.drones is 50 [limit-reached]")
+    contains(
+        said,
+        "Spawn more overlords. Insufficient vespene gas.\n",
+        "there are 50 drones; limits.drones is 50 [limit-reached]",
+    )
     contains(hatchery("spawn acme/site", status=5), "there are 50 drones; limits.drones is 16 [limit-reached]")
-    contains(hatchery("--config /root/fifty.toml spawn many/r01", status=4), "Evolution chamber occupied.\n", "[drone-exists]")
+    contains(
+        hatchery("--config /root/fifty.toml spawn many/r01", status=4),
+        "Evolution chamber occupied.\n",
+        "[drone-exists]",
+    )
     server.succeed("sed -i 's/drones = 50/drones = 51/' /root/fifty.toml")
     contains(hatchery("--config /root/fifty.toml spawn acme/site"), "Hatchery ready.")
-    assert in_drone("acme/site", "head -n 1 /workspaces/site/README.md") != ""
+    assert in_drone("acme/site", "head -n 1 /workspaces/site/README.md").strip() == "# acme/site"
 
 with subtest("all slain at once: nothing is left"):
     server.succeed("docker rm $(docker ps -q --all --filter status=exited)")
     repositories = [drone["repository"] for drone in json.loads(server.succeed("hatchery list --json"))]
     all_well(at_once(*(f"hatchery slay {repository}" for repository in repositories)))
     assert server.succeed("hatchery list --json").split() == ["[]"]
+    nothing_new()
+
+with subtest("the last one slain beside a spawn: their network is there for the new one, and goes with it"):
+    hatchery("spawn many/r01")
+    all_well(at_once("hatchery slay many/r01", "hatchery spawn many/r02"))
+    assert in_drone("many/r02", "head -n 1 /workspaces/r02/README.md").strip() == "# many/r02"
+    hatchery("slay many/r02")
     nothing_new()
