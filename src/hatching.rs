@@ -268,6 +268,11 @@ impl<'a> Hatching<'a> {
             identity: self.identity,
             workshop: self.workshop,
             docker_host: self.docker.host(),
+            network_of: prepared
+                .compose
+                .as_ref()
+                .filter(|compose| compose.network != compose.service)
+                .map(|compose| compose.network.as_str()),
             trusted: self.wishes.trusted,
             ca_file: self.config.github.ca_file.as_deref(),
         })?;

@@ -40,6 +40,8 @@ pub struct Up<'a> {
     pub workshop: &'a Workshop,
     /// The Docker daemon, as in `DOCKER_HOST`.
     pub docker_host: &'a str,
+    /// The compose service in whose network the drone is, where it is not the drone's own.
+    pub network_of: Option<&'a str>,
     /// Whether the repository is trusted with this server.
     pub trusted: bool,
     /// Certificates to trust beside the usual ones.
@@ -236,6 +238,7 @@ fn shim(up: &Up<'_>) -> Result<PathBuf> {
             .map(|(key, value)| format!("{key}={value}"))
             .into(),
         drone: up.identity.name.to_string(),
+        network_of: up.network_of.map(str::to_owned),
         trusted: up.trusted,
     };
     let file = bin.join(SETTINGS_FILE);

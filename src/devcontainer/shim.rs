@@ -39,6 +39,8 @@ pub struct Settings {
     pub labels: Vec<String>,
     /// The drone's name, which makes shared tags its own.
     pub drone: String,
+    /// The compose service in whose network the drone is, where it is not the drone's own.
+    pub network_of: Option<String>,
     /// Whether the repository is trusted with this server.
     pub trusted: bool,
     /// Whether this docker builds with `BuildKit` when asked by its environment.
@@ -153,18 +155,36 @@ fn composed(args: &[OsString]) -> Option<Vec<OsString>> {
     Some(prepared)
 }
 
+/// Compose's `up -d` of one service.
+fn only(args: &[OsString], service: &str) -> Option<Vec<OsString>> {
+    let up = args
+        .windows(2)
+        .position(|pair| pair[0] == "up" && pair[1] == "-d")?;
+    let mut alone = args[..up + 2].to_vec();
+    alone.push(service.into());
+    Some(alone)
+}
+
 fn compose_up(
     settings: &Settings,
     program: &Path,
     args: &[OsString],
     prepared: &[OsString],
 ) -> ExitCode {
-    let mut command = Command::new(program);
-    build_environment(settings, command.args(prepared));
-    match command.status() {
-        Ok(status) if !status.success() => return code(status),
-        Err(error) => return complain(&format!("docker compose: {error}")),
-        Ok(_) => {}
+    // compose 1 gives a container another's network only while that one runs; without it, it would
+    // quietly be created in Docker's default network.
+    let before = settings
+        .network_of
+        .as_deref()
+        .and_then(|service| only(args, service));
+    for step in before.iter().map(Vec::as_slice).chain([prepared]) {
+        let mut command = Command::new(program);
+        build_environment(settings, command.args(step));
+        match command.status() {
+            Ok(status) if !status.success() => return code(status),
+            Err(error) => return complain(&format!("docker compose: {error}")),
+            Ok(_) => {}
+        }
     }
     if !ask(&settings.control, None) {
         return complain("the containers are not to run");
@@ -315,6 +335,7 @@ mod tests {
             temporary: "/nowhere".into(),
             labels: vec!["hatchery.drone=a-b".into()],
             drone: "a-b".into(),
+            network_of: None,
             trusted: false,
             buildkit: false,
         }
@@ -412,6 +433,10 @@ mod tests {
             ]))
         );
         assert_eq!(composed(&os(&["-f", "x", "build"])), None);
+        assert_eq!(
+            only(&up, "db"),
+            Some(os(&["--project-name", "up", "-f", "x", "up", "-d", "db"]))
+        );
     }
 
     #[test]
