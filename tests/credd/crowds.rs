@@ -51,20 +51,29 @@ async fn slow_requests_do_not_keep_a_new_client_waiting() {
         slow.write_all(b"GET /token HTTP/1.1\r\nx: ").await.unwrap();
         crowd.push(slow);
     }
+    let begin = Instant::now();
     bed.token().await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn the_idlest_makes_room_and_one_that_waits_for_its_answer_does_not() {
     let bed = few_connections().await;
-    bed.github.state().delay = Duration::from_millis(200);
-    let (waiting, ()) = tokio::join!(bed.get("/token"), async {
+    bed.github.state().delay = Duration::from_millis(300);
+    let (waiting, crowd) = tokio::join!(bed.get("/token"), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        for _ in 0..100 {
-            let _ = UnixStream::connect(&bed.socket).await.unwrap();
+        let mut crowd = Vec::new();
+        for _ in 0..40 {
+            crowd.push(UnixStream::connect(&bed.socket).await.unwrap());
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        crowd
     });
-    assert_eq!(waiting.status, 200);
+    assert_eq!((waiting.status, crowd.len()), (200, 40));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::process::{Daemon, Server};
 #[tokio::test]
 async fn it_serves_on_the_socket_it_inherits() {
     let server = Server::new().await;
-    let _daemon = server.answering(server.activated(&[])).await;
+    let _daemon = server.answering(server.activated(1)).await;
     assert_eq!(server.get("/token").await.body, server.github.live()[0]);
 }
 
@@ -152,7 +152,7 @@ async fn with_this_machines_clock_ten_minutes_off_it_goes_on() {
 #[tokio::test]
 async fn activated_it_ends_by_itself_within_a_minute_with_0() {
     let server = Server::new().await;
-    let mut daemon = server.answering(server.activated(&[])).await;
+    let mut daemon = server.answering(server.activated(1)).await;
     assert_eq!(server.get("/healthz").await.status, 200);
     let (status, took, _) = daemon.ended().await;
     assert_eq!(status.code(), Some(0));

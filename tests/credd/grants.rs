@@ -55,6 +55,18 @@ async fn a_repository_that_went_to_another_owner_is_not_followed() {
     bed.token().await;
     let reply = bed.get("/token?repo=acme/theme").await;
     assert_eq!(reply.error(502), "repository-gone");
+    let setup = Setup {
+        scope: r#"{"repositories": ["acme/site"]}"#,
+        ..Setup::default()
+    };
+    let bed = Bed::with(setup).await;
+    bed.github.rename("acme/site", "other/site");
+    bed.get("/token").await.error(502);
+    assert_eq!(
+        bed.github.count(MINT),
+        0,
+        "the other owner's installation was asked"
+    );
 }
 
 #[tokio::test]

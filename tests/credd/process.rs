@@ -1,7 +1,8 @@
 //! The daemon as a process, a GitHub for it, and what it reads.
 
 use std::io::Read;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -73,15 +74,18 @@ impl Server {
         .await
     }
 
-    /// The daemon as systemd starts it: with a socket that listens already as its descriptor 3.
-    pub fn activated(&self, environment: &[(&str, &str)]) -> Daemon {
-        let mut command = Command::new("systemd-socket-activate");
-        command.arg("--listen").arg(self.socket());
-        for (name, value) in environment {
-            command.arg("--setenv").arg(format!("{name}={value}"));
-        }
+    /// The daemon as systemd starts it: with so many sockets that listen already, from its
+    /// descriptor 3 on (`sd_listen_fds(3)`). It takes the place of the shell that arranges that.
+    pub fn activated(&self, sockets: usize) -> Daemon {
+        let listener = UnixListener::bind(self.socket()).unwrap();
+        let mut command = Command::new("/bin/sh");
+        let redirections = ["3<&0", "4<&0"][..sockets].join(" ");
+        let script =
+            format!("LISTEN_PID=$$ LISTEN_FDS={sockets} exec \"$@\" {redirections} </dev/null");
         let daemon = self.command();
+        command.args(["-c", &script, "sh"]);
         command.arg(daemon.get_program()).args(daemon.get_args());
+        command.stdin(OwnedFd::from(listener));
         Daemon(
             command
                 .stdout(Stdio::piped())
@@ -107,12 +111,27 @@ impl Server {
         ask(&self.socket(), "GET", target, "").await
     }
 
-    /// The daemon, which must not start.
+    /// The daemon, which must not start: what it says instead.
     pub fn refused(&self) -> Output {
-        let mut command = self.command();
-        command.arg("--socket").arg(self.socket());
-        let output = command.output().unwrap();
-        assert!(!output.status.success(), "{output:?}");
+        self.refused_for("acme-site")
+    }
+
+    /// The same under this drone's name.
+    pub fn refused_for(&self, drone: &str) -> Output {
+        let mut command = self.command_for(drone);
+        let mut daemon = command.arg("--socket").arg(self.socket()).spawn().unwrap();
+        let begin = Instant::now();
+        while daemon.try_wait().unwrap().is_none() {
+            if begin.elapsed() > Duration::from_secs(10) {
+                daemon.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let output = daemon.wait_with_output().unwrap();
+        assert!(
+            output.status.code().is_some_and(|code| code != 0),
+            "it started: {output:?}"
+        );
         output
     }
 }

@@ -1,10 +1,6 @@
 //! What the daemon does not start with, and how that is told.
 
-use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use crate::bed::key;
 use crate::drone::text;
@@ -93,12 +89,7 @@ async fn what_it_cannot_serve_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--socket"), "{output:?}");
     for drone in ["acme-theme", "Acme-Site", "../x", ""] {
-        let mut command = server.command_for(drone);
-        let output = command
-            .arg("--socket")
-            .arg(server.socket())
-            .output()
-            .unwrap();
+        let output = server.refused_for(drone);
         assert!(!text(&output.stderr).contains("Usage:"), "{output:?}");
         assert_eq!(output.status.code(), Some(2), "{drone}");
     }
@@ -130,35 +121,9 @@ async fn a_configuration_without_an_app_is_refused() {
 }
 
 #[tokio::test]
-async fn it_takes_only_one_socket_that_listens() {
+async fn it_takes_only_one_socket() {
     let server = Server::new().await;
-    let mut command = Command::new("systemd-socket-activate");
-    command
-        .arg("--listen")
-        .arg(server.socket())
-        .arg("--listen")
-        .arg(server.path("second.sock"));
-    let daemon = server.command();
-    command.arg(daemon.get_program()).args(daemon.get_args());
-    let mut daemon = Daemon(
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap(),
-    );
-    let _ = connected(&server.socket()).await.write_all(b"x");
-    let (status, _, said) = daemon.ended().await;
+    let (status, _, said) = server.activated(2).ended().await;
     assert_eq!(status.code(), Some(2));
     assert!(said.contains("there are 2"), "{said}");
-}
-
-async fn connected(socket: &Path) -> UnixStream {
-    for _ in 0..1000 {
-        if let Ok(stream) = UnixStream::connect(socket) {
-            return stream;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("nobody listens on {}", socket.display());
 }

@@ -5,7 +5,7 @@ mod http;
 mod state;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -124,7 +124,8 @@ impl Fake {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        // A test that failed while it looked must not take the others' report with it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The App is installed for this owner on these repositories.
