@@ -211,13 +211,13 @@ with subtest("the gate refuses: property, value, file and line, and nothing of i
         place = next(number for number, shown in enumerate(written, 1) if value.strip('"') in shown)
         said = refused(f"spawn acme/{name}", 6, "gate-refused", f"{file}:{place}: {property_}", value)
         contains(said, "--trust", "devcontainer.trust")
-        refused_as_json(f"spawn acme/{name}", 6, "gate-refused")
+    refused_as_json("spawn acme/initialize", 6, "gate-refused")
     server.fail("test -e /tmp/initialize-ran-on-the-host")
 
 with subtest("it cannot be built or created"):
     refused("spawn acme/broken-dockerfile", 1, "build-failed", "  | ", "the larva refuses to morph")
     refused("spawn bad/feature", 1, "devcontainer-failed", "ghcr.io/acme/absent:1")
-    refused("spawn bad/image", 1, "devcontainer-failed", "docker pull")
+    refused("spawn bad/image", 1, "docker-failed", "could not pull the image ghcr.io/acme/absent:latest")
     said = refused("spawn bad/create", 1, "devcontainer-failed", "docker run")
     error = refused_as_json("spawn bad/create", 1, "devcontainer-failed")
     for told in (said, str(error)):

@@ -121,8 +121,10 @@ with subtest("an image that has sshd gets no other, and no tailscale"):
     server.succeed(hatchery("slay acme/prebuilt"))
     server.succeed("printf '[devcontainer]\\nfeatures = {}\\n' > /tmp/bare.toml")
     for config in ("empty", "bare"):
-        printed_line = server.succeed(hatchery("spawn acme/prebuilt", config=config))
-        assert reached(printed_line, "id -un") == "vscode\n"
+        # It is not there yet.
+        server.succeed("docker images -q ghcr.io/acme/prebuilt | xargs -r docker rmi")
+        address = server.succeed(hatchery("spawn acme/prebuilt", config=config))
+        assert reached(address, "id -un") == "vscode\n"
         shown = json.loads(server.succeed("docker inspect acme-prebuilt"))[0]
         features = [
             entry["id"] for entry in json.loads(shown["Config"]["Labels"]["devcontainer.metadata"]) if "id" in entry
@@ -132,10 +134,10 @@ with subtest("an image that has sshd gets no other, and no tailscale"):
         assert shown["Config"]["Image"] == "ghcr.io/acme/prebuilt:latest", shown["Config"]
         assert not shown["HostConfig"]["CapAdd"] and not shown["HostConfig"]["Devices"], shown["HostConfig"]
         server.succeed(hatchery("slay acme/prebuilt"))
+    server.succeed("docker rmi ghcr.io/acme/prebuilt")
 
 with subtest("all is slain"):
     server.succeed(
         hatchery("slay acme/stack"), hatchery("slay acme/stack-shared"), "rm -rf /opt/little /root/.ssh/id_*"
     )
-    server.succeed("docker rmi ghcr.io/acme/prebuilt")
     assert docker_has() == before

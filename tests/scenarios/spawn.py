@@ -31,7 +31,7 @@ def on(name: str, script: str, user: str = "vscode") -> str:
 
 def heard(name: str, *listeners: str) -> list[str]:
     """Those of the listeners (`address/port`) that say something to root in a drone."""
-    probe = "timeout 4 bash -c 'exec 3<> /dev/tcp/'$it' && head -c 1 <&3' | grep -q . && echo $it"
+    probe = "timeout 4 bash -c 'exec 3<> /dev/tcp/'$it' && echo x >&3 && head -c 1 <&3' | grep -q . && echo $it"
     return sorted(on(name, f"for it in {' '.join(listeners)}; do ({probe}) & done; wait", "root").split())
 
 
