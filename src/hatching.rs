@@ -51,13 +51,23 @@ pub struct Hatched {
     pub setup_failed: Option<Error>,
 }
 
+/// This server, as a spawn needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Server<'a> {
+    /// Its Docker.
+    pub docker: &'a Docker,
+    /// What is in force.
+    pub config: &'a Config,
+    /// Where things are kept.
+    pub places: &'a Places,
+    /// Where words go.
+    pub ui: &'a Ui,
+}
+
 /// One spawn under way.
 #[derive(Debug)]
 pub struct Hatching<'a> {
-    docker: &'a Docker,
-    config: &'a Config,
-    places: &'a Places,
-    ui: &'a Ui,
+    server: Server<'a>,
     identity: &'a Identity,
     wishes: &'a Wishes,
     workshop: &'a Workshop,
@@ -72,7 +82,7 @@ pub struct Hatching<'a> {
 
 /// The container, furnished and started, or why it has to be made again.
 enum Furnished {
-    /// It runs, and this user works in it.
+    /// It runs.
     Running { container: String },
     /// The image names a user that the configuration must name, so that sshd can run as root.
     Again { remote_user: String },
@@ -81,10 +91,7 @@ enum Furnished {
 impl<'a> Hatching<'a> {
     /// A spawn of this drone; nothing is made yet.
     pub fn new(
-        docker: &'a Docker,
-        config: &'a Config,
-        places: &'a Places,
-        ui: &'a Ui,
+        server: Server<'a>,
         identity: &'a Identity,
         wishes: &'a Wishes,
         workshop: &'a Workshop,
@@ -94,10 +101,7 @@ impl<'a> Hatching<'a> {
             .directory(&secret.token(&identity.name))?
             .join(identity.repo.name());
         Ok(Self {
-            docker,
-            config,
-            places,
-            ui,
+            server,
             identity,
             wishes,
             workshop,
@@ -112,35 +116,36 @@ impl<'a> Hatching<'a> {
     pub async fn run(&self) -> Result<Hatched> {
         let ((), (ssh_files, warnings), ()) = tokio::try_join!(
             self.clone(),
-            furnish::ssh_files(self.config, &self.identity.name),
-            cli::check(&self.config.devcontainer.command)
+            furnish::ssh_files(self.server.config, &self.identity.name),
+            cli::check(&self.server.config.devcontainer.command)
         )?;
         for warning in &warnings {
-            self.ui.warn(warning);
+            self.server.ui.warn(warning);
         }
         let repository = Repository::read(
             &self.checkout,
             &self.identity.repo,
             self.wishes.variant.as_deref(),
-            self.config,
+            self.server.config,
             self.wishes.trusted,
         )?;
         for line in repository.left_out() {
-            self.ui.warn(line);
+            self.server.ui.warn(line);
         }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
-        let _network = self.places.network_lock(false)?;
-        self.docker
-            .ensure_network(&self.config.docker.network)
+        let _network = self.server.places.network_lock(false)?;
+        self.server
+            .docker
+            .ensure_network(&self.server.config.docker.network)
             .await?;
-        self.docker.create_volume(self.identity).await?;
+        self.server.docker.create_volume(self.identity).await?;
 
         let mut remote_user = None;
         loop {
             let seat = Seat {
                 identity: self.identity,
-                config: self.config,
+                config: self.server.config,
                 volume: self.identity.name.as_str(),
                 ssh_port: self.wishes.ssh_port,
                 sockets: None,
@@ -161,7 +166,13 @@ impl<'a> Hatching<'a> {
 
     /// Takes back a node that was registered for a drone that does not come to be.
     pub async fn leave_tailnet(&self) -> Result<()> {
-        let Some(tailnet) = self.config.tailnet.as_ref().filter(|_| self.joining.get()) else {
+        let Some(tailnet) = self
+            .server
+            .config
+            .tailnet
+            .as_ref()
+            .filter(|_| self.joining.get())
+        else {
             return Ok(());
         };
         // A registration that is under way comes to its end: one that is cut off may still arrive
@@ -177,16 +188,18 @@ impl<'a> Hatching<'a> {
 
     /// Clones, and begins to join the tailnet as soon as it is clear that the repository exists.
     async fn clone(&self) -> Result<()> {
-        self.ui.step(&format!("Cloning {}", self.identity.repo));
+        self.server
+            .ui
+            .step(&format!("Cloning {}", self.identity.repo));
         let sending = Notify::new();
         let progress = |line: &str| {
-            self.ui.line(line);
+            self.server.ui.line(line);
             if line.starts_with("remote:") || line.starts_with("Receiving objects") {
                 sending.notify_one();
             }
         };
         let mut cloning = std::pin::pin!(clone::clone(
-            &self.config.github,
+            &self.server.config.github,
             &self.identity.repo,
             &self.checkout,
             self.wishes.submodules,
@@ -206,7 +219,7 @@ impl<'a> Hatching<'a> {
     }
 
     async fn join(&self) {
-        if let Some(tailnet) = self.config.tailnet.clone() {
+        if let Some(tailnet) = self.server.config.tailnet.clone() {
             self.joining.set(true);
             let (name, state) = (self.identity.name.clone(), self.node_state());
             self.node.lock().await.spawn(async move {
@@ -232,12 +245,15 @@ impl<'a> Hatching<'a> {
         let Some(name) = repository.image() else {
             return Ok(None);
         };
-        let mut image = self.docker.image(name).await?;
+        let mut image = self.server.docker.image(name).await?;
         if image.is_none() {
             // What its metadata says decides which features are added.
-            self.ui.step(&format!("Pulling {name}"));
-            self.docker.pull(name, &|line| self.ui.line(line)).await?;
-            image = self.docker.image(name).await?;
+            self.server.ui.step(&format!("Pulling {name}"));
+            self.server
+                .docker
+                .pull(name, &|line| self.server.ui.line(line))
+                .await?;
+            image = self.server.docker.image(name).await?;
         }
         let Some(image) = image else {
             return Ok(None);
@@ -262,27 +278,27 @@ impl<'a> Hatching<'a> {
         again: bool,
     ) -> Result<std::result::Result<Hatched, String>> {
         let mut running = cli::up(&cli::Up {
-            command: &self.config.devcontainer.command,
+            command: &self.server.config.devcontainer.command,
             checkout: &prepared.workspace_folder,
             override_config: &prepared.override_config,
             identity: self.identity,
             workshop: self.workshop,
-            docker_host: self.docker.host(),
+            docker_host: self.server.docker.host(),
             network_of: prepared
                 .compose
                 .as_ref()
                 .filter(|compose| compose.network != compose.service)
                 .map(|compose| compose.network.as_str()),
             trusted: self.wishes.trusted,
-            ca_file: self.config.github.ca_file.as_deref(),
+            ca_file: self.server.config.github.ca_file.as_deref(),
         })?;
         let mut ready = JoinSet::new();
         let mut started = None;
         let outcome = loop {
             tokio::select! {
                 event = running.next() => match event {
-                    Event::Step(step) => self.ui.step(&step),
-                    Event::Line(line) => self.ui.line(&line),
+                    Event::Step(step) => self.server.ui.step(&step),
+                    Event::Line(line) => self.server.ui.line(&line),
                     Event::Created(created) => {
                         match self.furnish(created, prepared, ssh_files, again).await? {
                             Furnished::Running { container } => {
@@ -300,7 +316,7 @@ impl<'a> Hatching<'a> {
         let Some(container) = started else {
             return Err(failure(outcome));
         };
-        self.ui.step("Waiting for ssh");
+        self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
             result.unwrap_or_else(lost)?;
         }
@@ -315,7 +331,7 @@ impl<'a> Hatching<'a> {
         ssh_files: &[DroneFile],
         again: bool,
     ) -> Result<Furnished> {
-        self.ui.step("Furnishing the container");
+        self.server.ui.step("Furnishing the container");
         let container = self.created_container(&created).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(&metadata, &self.identity.name, None, self.wishes.trusted)?;
@@ -328,7 +344,7 @@ impl<'a> Hatching<'a> {
             Some(user) => user,
             None => match self.user_of_image(&container).await? {
                 Some(remote_user) if !again => {
-                    self.docker.remove_container(container.id()).await?;
+                    self.server.docker.remove_container(container.id()).await?;
                     return Ok(Furnished::Again { remote_user });
                 }
                 _ => "root".to_owned(),
@@ -336,19 +352,22 @@ impl<'a> Hatching<'a> {
         };
         let id = container.id().to_owned();
         let (owner, mut tree, joined) = tokio::try_join!(
-            furnish::owner(self.docker, &id, &user),
-            furnish::ssh(self.docker, &id, ssh_files.to_vec(), Tree::default()),
+            furnish::owner(self.server.docker, &id, &user),
+            furnish::ssh(self.server.docker, &id, ssh_files.to_vec(), Tree::default()),
             self.joined(),
         )?;
         tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
         if joined {
             tree = tree.copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);
         }
-        self.docker.put(&id, tree).await?;
+        self.server.docker.put(&id, tree).await?;
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
-        self.docker.set_wanted(&id, Wanted::Undecided).await?;
+        self.server
+            .docker
+            .set_wanted(&id, Wanted::Undecided)
+            .await?;
         if prepared.compose.is_none() {
-            self.docker.start(&id).await?;
+            self.server.docker.start(&id).await?;
         }
         created.go();
         Ok(Furnished::Running { container: id })
@@ -358,10 +377,10 @@ impl<'a> Hatching<'a> {
     async fn created_container(&self, created: &Created) -> Result<Container> {
         let id = match &created.container {
             Some(id) => Some(id.clone()),
-            None => self.docker.container_of(&self.identity.name).await?,
+            None => self.server.docker.container_of(&self.identity.name).await?,
         };
         let container = match id {
-            Some(id) => self.docker.container(&id).await?,
+            Some(id) => self.server.docker.container(&id).await?,
             None => None,
         };
         let container = container.ok_or_else(|| {
@@ -378,7 +397,7 @@ impl<'a> Hatching<'a> {
     /// The user that the container's image names, where it is not root.
     async fn user_of_image(&self, container: &Container) -> Result<Option<String>> {
         let image = match container.image() {
-            Some(image) => self.docker.image(image).await?,
+            Some(image) => self.server.docker.image(image).await?,
             None => None,
         };
         let user = image
@@ -390,11 +409,11 @@ impl<'a> Hatching<'a> {
 
     fn await_readiness(&self, ready: &mut JoinSet<Result<()>>, container: &str) {
         let (docker, id, name) = (
-            self.docker.clone(),
+            self.server.docker.clone(),
             container.to_owned(),
             self.identity.name.clone(),
         );
-        let joined = self.config.tailnet.is_some();
+        let joined = self.server.config.tailnet.is_some();
         ready.spawn(async move {
             let sshd = readiness::sshd(&docker, &id, &name);
             if joined {
@@ -438,9 +457,12 @@ impl<'a> Hatching<'a> {
                 )
             }
         };
-        self.docker.set_wanted(&container, Wanted::Running).await?;
+        self.server
+            .docker
+            .set_wanted(&container, Wanted::Running)
+            .await?;
         Ok(Hatched {
-            user: furnish::remote_user_of(self.docker, &container).await?,
+            user: furnish::remote_user_of(self.server.docker, &container).await?,
             workspace: prepared.clone_at.clone(),
             setup_failed,
         })

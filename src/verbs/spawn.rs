@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::docker::{Docker, Life};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
-use crate::hatching::{Hatched, Hatching, Wishes};
+use crate::hatching::{Hatched, Hatching, Server, Wishes};
 use crate::repo::RepoId;
 use crate::{teardown, voice, work};
 
@@ -54,15 +54,13 @@ impl Spawn {
             },
         };
         let workshop = context.places.workshop(&identity.name)?;
-        let hatching = Hatching::new(
-            &docker,
-            &context.config,
-            &context.places,
-            context.ui,
-            &identity,
-            &wishes,
-            &workshop,
-        )?;
+        let server = Server {
+            docker: &docker,
+            config: &context.config,
+            places: &context.places,
+            ui: context.ui,
+        };
+        let hatching = Hatching::new(server, &identity, &wishes, &workshop)?;
         let hatched = tokio::select! {
             hatched = hatching.run() => hatched,
             error = interrupted() => Err(error),
