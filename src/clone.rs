@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::config;
 use crate::error::{Code, Error, Result};
+use crate::host;
 use crate::process::{self, Group};
 use crate::repo::RepoId;
 
@@ -85,8 +86,8 @@ fn is_full(path: &Path) -> bool {
     const NEXT_TO_NONE: u64 = 1024 * 1024;
     let there = path.ancestors().find(|path| path.exists());
     there
-        .and_then(|path| rustix::fs::statvfs(path).ok())
-        .is_some_and(|disk| disk.f_bavail * disk.f_frsize < NEXT_TO_NONE)
+        .and_then(host::free_space)
+        .is_some_and(|free| free < NEXT_TO_NONE)
 }
 
 fn ssh_rewrite(url: &Url) -> String {

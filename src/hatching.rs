@@ -4,7 +4,7 @@
 //! has created the container: it is looked at, furnished, and only then started.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
@@ -22,10 +22,13 @@ use crate::host::{Places, Workshop};
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::ui::Ui;
-use crate::{clone, furnish, inspection, readiness, tailnet, teardown};
+use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
+
+/// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
+const LITTLE: u64 = 100 * 1024 * 1024;
 
 /// What the person asked for.
 #[derive(Debug)]
@@ -249,10 +252,7 @@ impl<'a> Hatching<'a> {
         if image.is_none() {
             // What its metadata says decides which features are added.
             self.server.ui.step(&format!("Pulling {name}"));
-            self.server
-                .docker
-                .pull(name, &|line| self.server.ui.line(line))
-                .await?;
+            self.pull(name).await?;
             image = self.server.docker.image(name).await?;
         }
         let Some(image) = image else {
@@ -268,6 +268,20 @@ impl<'a> Hatching<'a> {
             user: config.user.filter(|user| !user.is_empty()),
             metadata,
         }))
+    }
+
+    async fn pull(&self, image: &str) -> Result<()> {
+        let progress = |line: &str| self.server.ui.line(line);
+        let pulled = self.server.docker.pull(image, &progress).await;
+        pulled.map_err(|error| match error.code() {
+            Code::DockerFailed => Error::new(
+                Code::DevcontainerFailed,
+                format!("the image {image} cannot be pulled"),
+            )
+            .hint("check its name in devcontainer.json, and that this server reaches its registry")
+            .because(error),
+            _ => error,
+        })
     }
 
     /// Runs the devcontainer CLI once. The inner error is the remote user to try again with.
@@ -314,7 +328,7 @@ impl<'a> Hatching<'a> {
             }
         };
         let Some(container) = started else {
-            return Err(failure(outcome));
+            return Err(failure(outcome, self.workshop.path()));
         };
         self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
@@ -470,7 +484,7 @@ impl<'a> Hatching<'a> {
 }
 
 /// What it means that the CLI ended before a container was there.
-fn failure(outcome: Outcome) -> Error {
+fn failure(outcome: Outcome, workshop: &Path) -> Error {
     let Outcome::Failed {
         message,
         last_lines,
@@ -491,6 +505,15 @@ fn failure(outcome: Outcome) -> Error {
         )
         .hint("`docker system df` shows what takes the space")
         .with_details(last_lines);
+    }
+    // The CLI has no word for it when a feature that it fetches does not fit.
+    if host::free_space(workshop).is_some_and(|free| free < LITTLE) {
+        return Error::new(
+            Code::DiskFull,
+            format!("next to no room is left in {}", workshop.display()),
+        )
+        .hint("free some space there, then try again")
+        .because(message);
     }
     if message.contains("Feature") || message.contains("feature") {
         return Error::new(Code::DevcontainerFailed, message)

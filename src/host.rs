@@ -228,6 +228,12 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
+/// What is left on the disk of this path, in bytes.
+pub fn free_space(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail * disk.f_frsize)
+}
+
 fn writable(path: &Path) -> bool {
     rustix::fs::access(
         path,
