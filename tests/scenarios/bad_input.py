@@ -217,7 +217,9 @@ with subtest("the gate refuses: property, value, file and line, and nothing of i
 with subtest("it cannot be built or created"):
     refused("spawn acme/broken-dockerfile", 1, "build-failed", "  | ", "the larva refuses to morph")
     refused("spawn bad/feature", 1, "devcontainer-failed", "ghcr.io/acme/absent:1")
-    refused("spawn bad/image", 1, "docker-failed", "could not pull the image ghcr.io/acme/absent:latest")
+    refused(
+        "spawn bad/image", 1, "devcontainer-failed", "ghcr.io/acme/absent:latest cannot be pulled", "check its name"
+    )
     said = refused("spawn bad/create", 1, "devcontainer-failed", "docker run")
     error = refused_as_json("spawn bad/create", 1, "devcontainer-failed")
     for told in (said, str(error)):
