@@ -1,7 +1,8 @@
 //! Removing a drone with everything that it ever had. It goes on past a failure and tells of all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
@@ -19,47 +20,39 @@ pub async fn remove(
     places: &Places,
     identity: &Identity,
 ) -> Vec<Error> {
-    let mut failures = Vec::new();
-    let mut note = |result: Result<()>| failures.extend(result.err());
-
-    for id in containers(docker, identity, &mut note).await {
-        note(docker.remove_container(&id).await);
-    }
-    match volumes(docker, identity).await {
-        Ok(volumes) => {
-            for volume in volumes {
-                note(docker.remove_volume(&volume).await);
-            }
+    let mut results = Vec::new();
+    match containers(docker, identity).await {
+        Ok(all) => {
+            let removing = all.iter().map(|id| docker.remove_container(id));
+            results.extend(join_all(removing).await);
         }
-        Err(error) => note(Err(error)),
+        Err(error) => results.push(Err(error)),
     }
-    note(docker.remove_project_networks(&identity.name).await);
-    note(docker.remove_images(&identity.name).await);
-    note(places.forget(&identity.name));
-    note(last_one_out(docker, config, places).await);
-    failures
+    // What the containers held is free now.
+    let (volumes, networks, images) = tokio::join!(
+        remove_volumes(docker, identity),
+        docker.remove_project_networks(&identity.name),
+        docker.remove_images(&identity.name),
+    );
+    results.extend(volumes);
+    results.extend([networks, images, places.forget(&identity.name)]);
+    results.push(last_one_out(docker, config, places).await);
+    results.into_iter().filter_map(Result::err).collect()
 }
 
-async fn containers(
-    docker: &Docker,
-    identity: &Identity,
-    note: &mut impl FnMut(Result<()>),
-) -> Vec<String> {
-    let mut all = Vec::new();
-    match docker.container_of(&identity.name).await {
-        Ok(own) => all.extend(own),
-        Err(error) => note(Err(error)),
+async fn containers(docker: &Docker, identity: &Identity) -> Result<BTreeSet<String>> {
+    let (own, project) = tokio::try_join!(
+        docker.container_of(&identity.name),
+        docker.project_containers(&identity.name),
+    )?;
+    Ok(own.into_iter().chain(project).collect())
+}
+
+async fn remove_volumes(docker: &Docker, identity: &Identity) -> Vec<Result<()>> {
+    match volumes(docker, identity).await {
+        Ok(volumes) => join_all(volumes.iter().map(|volume| docker.remove_volume(volume))).await,
+        Err(error) => vec![Err(error)],
     }
-    match docker.project_containers(&identity.name).await {
-        Ok(project) => all.extend(
-            project
-                .into_iter()
-                .filter(|id| !all.contains(id))
-                .collect::<Vec<_>>(),
-        ),
-        Err(error) => note(Err(error)),
-    }
-    all
 }
 
 /// Its own volume, those that compose made and those named after its devcontainer id.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::future::try_join_all;
 
 use super::Context;
 use crate::docker::{Life, Wanted};
@@ -49,26 +50,40 @@ impl Burrow {
         context.ui.step(&format!("Burrowing {name}"));
         // First what is wanted, so that a crash in between does not bring it back.
         docker.set_wanted(container, Wanted::Asleep).await?;
-        if drone.life == Life::Running && context.config.tailnet.is_some() {
-            let left = tokio::time::timeout(
-                LEAVE_WITHIN,
-                tailnet::node::leave(&docker.inside(container)),
-            )
-            .await;
-            if !matches!(left, Ok(Ok(()))) {
-                context.ui.warn(&format!(
-                    "{name} did not leave the tailnet; its name is free once Headscale drops the node"
-                ));
-            }
-        }
-        let siblings = docker.project_containers(name).await?;
         let mut all = vec![container.clone()];
-        for sibling in siblings.into_iter().filter(|sibling| sibling != container) {
-            docker.set_wanted(&sibling, Wanted::Asleep).await?;
-            all.push(sibling);
+        let siblings = docker.project_containers(name).await?;
+        all.extend(siblings.into_iter().filter(|id| id != container));
+        for sibling in &all[1..] {
+            docker.set_wanted(sibling, Wanted::Asleep).await?;
         }
-        let stopping = all.iter().map(|id| docker.stop(id, STOP_WITHIN));
-        futures_util::future::try_join_all(stopping).await?;
+        let stopping = try_join_all(all.iter().map(|id| docker.stop(id, STOP_WITHIN)));
+        let left = match &context.config.tailnet {
+            Some(tailnet) if drone.life == Life::Running => {
+                if tailnet.api_key_file.is_some() {
+                    // Headscale can be told while it stops; it can only leave while it runs.
+                    let forgetting = tailnet::join::forget(tailnet, name, None);
+                    let (stopped, left) =
+                        tokio::join!(stopping, tokio::time::timeout(LEAVE_WITHIN, forgetting));
+                    stopped?;
+                    matches!(left, Ok(Ok(())))
+                } else {
+                    let inside = docker.inside(container);
+                    let leaving = tailnet::node::leave(&inside);
+                    let left = tokio::time::timeout(LEAVE_WITHIN, leaving).await;
+                    stopping.await?;
+                    matches!(left, Ok(Ok(())))
+                }
+            }
+            _ => {
+                stopping.await?;
+                true
+            }
+        };
+        if !left {
+            context.ui.warn(&format!(
+                "{name} did not leave the tailnet; its name is free once Headscale drops the node"
+            ));
+        }
         done(
             context,
             &repo,

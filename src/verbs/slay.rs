@@ -41,20 +41,25 @@ impl Slay {
         }
         context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));
-        let mut failures = Vec::new();
-        if let Some(tailnet) = &context.config.tailnet {
-            let left = leave(&docker, &drone).await;
-            if tailnet.api_key_file.is_some() {
-                failures.extend(tailnet::join::forget(tailnet, name, None).await.err());
-            } else if !left {
-                context.ui.warn(&format!(
-                    "{name} did not leave the tailnet by itself; Headscale drops its node after its ephemeral timeout"
-                ));
+        let removing = teardown::remove(&docker, &context.config, &context.places, &drone.identity);
+        let failures = match &context.config.tailnet {
+            // Headscale can be told beside the rest; a drone can only leave while it runs.
+            Some(tailnet) if tailnet.api_key_file.is_some() => {
+                let (forgotten, mut failures) =
+                    tokio::join!(tailnet::join::forget(tailnet, name, None), removing);
+                failures.extend(forgotten.err());
+                failures
             }
-        }
-        failures.extend(
-            teardown::remove(&docker, &context.config, &context.places, &drone.identity).await,
-        );
+            Some(_) => {
+                if !leave(&docker, &drone).await {
+                    context.ui.warn(&format!(
+                        "{name} did not leave the tailnet by itself; Headscale drops its node after its ephemeral timeout"
+                    ));
+                }
+                removing.await
+            }
+            None => removing.await,
+        };
         if !failures.is_empty() {
             return Err(
                 Error::new(Code::Incomplete, format!("{name} is not wholly gone"))
