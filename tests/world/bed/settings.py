@@ -13,13 +13,13 @@ FEATURES = WORLD / "features"
 IMAGES = WORLD / "images"
 
 CACHE = Path(os.environ.get("HATCHERY_WORLD_CACHE", "~/.cache/hatchery-world")).expanduser()
-LOGS = CACHE / "logs"
 BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "release"))
 
 # Several worlds can stand side by side, each with a name and a network of its own; they share images.
 PREFIX = "hatchery-world"
 NAME = os.environ.get("HATCHERY_WORLD_NAME", PREFIX)
 STATE = CACHE / f"state-{NAME}"
+LOGS = CACHE / f"logs-{NAME}"
 NETWORK = NAME
 SUBNET = ip_network(os.environ.get("HATCHERY_WORLD_SUBNET", "10.213.77.0/24"))
 
