@@ -31,7 +31,9 @@ def on(name: str, script: str, user: str = "vscode") -> str:
 
 def heard(name: str, *listeners: str) -> list[str]:
     """Those of the listeners (`address/port`) that say something to root in a drone."""
-    probe = "timeout 4 bash -c 'exec 3<> /dev/tcp/'$it' && echo x >&3 && head -c 1 <&3' | grep -q . && echo $it"
+    probe = (
+        "timeout 4 bash -c 'exec 3<> /dev/tcp/'$it' && echo x >&3 && head -c 1 <&3' | grep . > /dev/null && echo $it"
+    )
     return sorted(on(name, f"for it in {' '.join(listeners)}; do ({probe}) & done; wait", "root").split())
 
 
@@ -115,8 +117,8 @@ with subtest("Drones accept connections from personal machines but cannot reach 
     # They all listen, and to people's machines they answer.
     for listener in (*own, *other, *people[1]):
         address, port = listener.split("/")
-        laptop.wait_until_succeeds(f"nc -w 2 {address} {port} < /dev/null | grep -q ^SSH-2.0", timeout=30)
-    server.succeed(f"nc -w 5 {people[0][0].replace('/', ' ')} < /dev/null | grep -q ^SSH-2.0")
+        laptop.wait_until_succeeds(f"nc -w 2 {address} {port} < /dev/null | grep ^SSH-2.0 > /dev/null", timeout=30)
+    server.succeed(f"nc -w 5 {people[0][0].replace('/', ' ')} < /dev/null | grep ^SSH-2.0 > /dev/null")
     assert heard("acme-site", "127.0.0.1/2222", *own) == sorted(["127.0.0.1/2222", *own])
     assert heard("acme-site", *other, *people[0], *people[1]) == []
 
@@ -124,9 +126,9 @@ with subtest("nor each other, on the bridge that they share"):
     site, web = (
         inspect("container", name)["NetworkSettings"]["Networks"]["hatchery"] for name in ("acme-site", "acme-web")
     )
-    server.succeed("ip link show master hatchery0 | grep -q veth")
-    server.succeed(f"nc -w 5 {web['IPAddress']} 2222 < /dev/null | grep -q ^SSH-2.0")
-    on("acme-site", f"ip -4 route get {web['IPAddress']} | grep -q 'dev eth0'", "root")
+    server.succeed("ip link show master hatchery0 | grep veth > /dev/null")
+    server.succeed(f"nc -w 5 {web['IPAddress']} 2222 < /dev/null | grep ^SSH-2.0 > /dev/null")
+    on("acme-site", f"ip -4 route get {web['IPAddress']} | grep 'dev eth0' > /dev/null", "root")
     assert heard("acme-site", f"{site['IPAddress']}/2222", f"{web['IPAddress']}/2222", f"{web['IPAddress']}/3000") == [
         f"{site['IPAddress']}/2222"
     ]
@@ -169,7 +171,7 @@ with subtest("Listing drones is a `docker ps --filter label=...` query. No datab
     assert asked.split() == [drone["name"] for drone in listed]
     server.succeed("rm -rf /var/cache/hatchery", "find /run/hatchery ! -type s ! -type d -delete")
     assert json.loads(server.succeed("hatchery list --json")) == listed
-    server.succeed("hatchery status acme/site | grep -q '^sshd *answers$'")
+    server.succeed("hatchery status acme/site | grep '^sshd *answers$' > /dev/null")
     slay("acme/site", "acme/web")
 
 with subtest("submodules, where they are wanted"):

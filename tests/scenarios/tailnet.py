@@ -96,7 +96,8 @@ END""",
     )
     # It finds what is planted: in this very command, in what it starts, in a label.
     for place in ("/proc/.*/cmdline", "/proc/.*/environ", "docker"):
-        server.wait_until_succeeds(f"PLANTED={planted} grep -q '^{place}:{planted}' /tmp/found", timeout=30)
+        seen = f"until grep -q '^{place}:{planted}' /tmp/found; do sleep 0.1; done"
+        server.wait_until_succeeds(f'PLANTED={planted} timeout 20 bash -c "{seen}"', timeout=120)
     server.succeed("docker volume rm planted", "systemctl stop watch", "> /tmp/found; > /tmp/looks", start)
     server.succeed(command, "systemctl stop watch")
     assert server.succeed("cat /tmp/found") == ""
@@ -133,7 +134,9 @@ with subtest("with an API key, a node joins by a key of its own: for one use, fo
     assert key["used"] and key["ephemeral"] and not key.get("reusable"), key
     assert 0 < key["expiration"]["seconds"] - key["created_at"]["seconds"] <= 900, key
     assert node["user"]["name"] == "devcontainer", node
-    server.succeed(f"hatchery status acme/site | grep -qF 'connected as acme-site ({node['ip_addresses'][0]},'")
+    server.succeed(
+        f"hatchery status acme/site | grep -F 'connected as acme-site ({node['ip_addresses'][0]},' > /dev/null"
+    )
 
 with subtest("the node is registered before the drone runs"):
     started = server.succeed("date +%s -d $(docker inspect -f '{{.State.StartedAt}}' acme-site)")
@@ -155,10 +158,10 @@ with subtest("a node that Headscale has forgotten is told of, and comes back"):
     tailnet.succeed(f"headscale nodes delete --force -i {nodes()['acme-site']['id']}")
     server.succeed("docker restart -t 3 acme-site")
     server.wait_until_succeeds(
-        "hatchery status acme/site | grep '^tailnet ' | grep -q 'lost its registration'", timeout=30
+        "hatchery status acme/site | grep '^tailnet ' | grep 'lost its registration' > /dev/null", timeout=30
     )
     server.succeed("hatchery burrow acme/site", "hatchery unburrow acme/site")
-    server.succeed("hatchery status acme/site | grep -q '^tailnet *connected as acme-site '")
+    server.succeed("hatchery status acme/site | grep '^tailnet *connected as acme-site ' > /dev/null")
 
 with subtest("the policy lets the laptop reach a drone on any port, and the drone nobody"):
     server.succeed("docker exec -d acme-site python3 -m http.server 4711")

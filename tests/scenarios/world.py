@@ -34,7 +34,7 @@ with subtest("github.com serves git over TLS as GitHub does"):
     server.succeed("rm -rf /tmp/probe && mkdir /tmp/probe && git clone -q https://github.com/acme/site /tmp/probe/site")
     assert server.succeed("git -C /tmp/probe/site log --oneline | wc -l").strip() == "2"
     assert server.succeed("git -C /tmp/probe/site tag").strip() == "v1.0"
-    server.succeed("git ls-remote -q https://github.com/ACME/Site.git | grep -q refs/heads/main")
+    server.succeed("git ls-remote -q https://github.com/ACME/Site.git | grep refs/heads/main > /dev/null")
     missing = server.succeed("curl -si 'https://github.com/acme/absent/info/refs?service=git-upload-pack'")
     assert " 401 " in missing.splitlines()[0], missing
     assert 'WWW-Authenticate: Basic realm="GitHub"' in missing, missing
@@ -83,7 +83,7 @@ with subtest("the devcontainer CLI makes a container with both features, its wor
     )
     assert result["outcome"] == "success" and result["remoteUser"] == "vscode", result
     server.succeed(f"docker exec -u vscode {NAME} git -C /workspaces/site status --porcelain | (! grep .)")
-    server.wait_until_succeeds(f"docker exec {NAME} ss -Hltn | grep -q :2222", 20)
+    server.wait_until_succeeds(f"docker exec {NAME} ss -Hltn | grep :2222 > /dev/null", 20)
 
 with subtest("an ephemeral key joins it to the tailnet, and the laptop reaches it by name"):
     up = f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/tmp/key --hostname={NAME} --accept-dns=false"
@@ -142,4 +142,4 @@ with subtest("a shutdown and a reboot are orderly; the laptop is back under its 
     laptop.succeed("touch /run/before")
     laptop.reboot()
     laptop.fail("test -e /run/before")
-    laptop.wait_until_succeeds(f"tailscale ip -4 | grep -qx {address}", timeout=60)
+    laptop.wait_until_succeeds(f"tailscale ip -4 | grep -x {address} > /dev/null", timeout=60)
