@@ -22,7 +22,7 @@ export LC_ALL=C
   systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
     grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
   find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
-    grep -vx -e 'file /run/hatchery\(/.locks\(/.network\)\?\)\?' -e 'file /var/cache/hatchery' \
+    grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
       -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
   find /etc -type f -printf 'file %p %s %T@\n'
   ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
