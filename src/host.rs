@@ -139,6 +139,14 @@ impl Places {
         }
     }
 
+    /// Waits for the right to look whether the last drone is gone; it is held for moments.
+    pub fn turn(&self) -> Result<File> {
+        let path = self.locks()?.join(".last");
+        let file = open_lock(&path)?;
+        file.lock().map_err(|error| host_io("lock", &path, error))?;
+        Ok(file)
+    }
+
     fn locks(&self) -> Result<PathBuf> {
         let directory = self.runtime.join(".locks");
         create_private(&self.runtime, 0o755)?;
