@@ -5,30 +5,10 @@
 
 use bollard::models::{HostConfig, MountType};
 
+use crate::devcontainer::policy::{self, Judgement};
 use crate::docker::Container;
 use crate::drone::{DroneName, Identity};
 use crate::error::{Code, Error, Result};
-
-/// Capabilities that stay within the container's own namespaces, and those that Docker gives
-/// every container anyway (features name them for the sake of other engines).
-const CAPABILITIES: &[&str] = &[
-    "NET_ADMIN",
-    "SYS_PTRACE",
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 /// Devices that give away nothing of the host.
 const DEVICES: &[&str] = &["/dev/net/tun", "/dev/fuse"];
@@ -121,10 +101,8 @@ fn namespaces(host: &HostConfig) -> Option<String> {
 }
 
 fn capabilities(host: &HostConfig) -> Option<String> {
-    let added = host.cap_add.iter().flatten();
-    let beyond = added
-        .map(|capability| capability.trim_start_matches("CAP_").to_ascii_uppercase())
-        .find(|capability| !CAPABILITIES.contains(&capability.as_str()));
+    let mut added = host.cap_add.iter().flatten();
+    let beyond = added.find(|capability| policy::capability(capability) != Judgement::Pass);
     beyond.map(|capability| format!("the capability {capability}"))
 }
 

@@ -18,14 +18,12 @@ pub enum Judgement {
 /// - `NET_ADMIN`: `tailscaled` needs it. It rules the drone's own network namespace; what leaves
 ///   that namespace is filtered by the server.
 /// - `SYS_PTRACE`: debuggers. It reaches the processes of the drone's own PID namespace.
-/// - `IPC_LOCK`: locked memory counts against the drone's memory limit.
 const CAPABILITIES: &[&str] = &[
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
     "FSETID",
-    "IPC_LOCK",
     "KILL",
     "MKNOD",
     "NET_ADMIN",
