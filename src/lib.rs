@@ -1,7 +1,7 @@
 //! Hatchery: devcontainers on one's own server. The map of the house:
 //!
-//! - what things are: [`repo`] and [`drone`] (names, scope, labels), [`permission`], [`config`],
-//!   [`secret`], [`error`];
+//! - what things are: [`repo`] and [`drone`] (names, scope, labels), [`drone_file`] (what a drone
+//!   knows of itself), [`permission`], [`config`], [`secret`], [`error`];
 //! - what a person meets: [`verbs`] (a file for each), [`ui`], [`voice`];
 //! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
@@ -19,6 +19,7 @@ pub mod credd;
 pub mod devcontainer;
 pub mod docker;
 pub mod drone;
+pub mod drone_file;
 pub mod error;
 pub mod furnish;
 pub mod hatching;
