@@ -35,13 +35,23 @@ pub fn url_of(github: &config::Github, repo: &RepoId) -> String {
     format!("{base}/{repo}")
 }
 
-/// Clones with the whole history into `into`, which must not exist. `progress` is told git's own
-/// last line now and then.
+/// Where a clone gets its tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// The directory of the drone's socket.
+    pub directory: &'a Path,
+    /// hatchery-drone.
+    pub helper: &'a Path,
+}
+
+/// Clones with the whole history into `into`, which must not exist. What needs a token gets the
+/// drone's own, if there is one. `progress` is told git's own last line now and then.
 pub async fn clone(
     github: &config::Github,
     repo: &RepoId,
     into: &Path,
     submodules: bool,
+    tokens: Option<Tokens<'_>>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
     let url = url_of(github, repo);
@@ -57,6 +67,16 @@ pub async fn clone(
     }
     for setting in SETTINGS {
         command.args(["-c", setting]);
+    }
+    if let Some(tokens) = tokens {
+        command.env("HATCHERY_DIR", tokens.directory);
+        let origin = github.url.origin().ascii_serialization();
+        // git gives a helper that begins with `!` to a shell.
+        let helper = format!("!{} git-credential", quoted(tokens.helper)?);
+        command
+            .arg("-c")
+            .arg(format!("credential.{origin}.helper={helper}"))
+            .args(["-c", "credential.useHttpPath=true"]);
     }
     if submodules {
         // A submodule with an ssh URL is fetched the only way that a drone has.
@@ -77,7 +97,12 @@ pub async fn clone(
     if status.success() {
         return Ok(());
     }
-    Err(refusal(repo, &url, &said, is_full(into)))
+    let refusal = refusal(repo, &url, &said, is_full(into));
+    // Why there was no token.
+    let helper = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("hatchery: "));
+    Err(refusal.with_details(helper.map(str::to_owned)))
 }
 
 /// Whether the disk that this path is to be on has next to no room. git has many words for that,
@@ -88,6 +113,18 @@ fn is_full(path: &Path) -> bool {
     there
         .and_then(host::free_space)
         .is_some_and(|free| free < NEXT_TO_NONE)
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> Result<String> {
+    match path.to_str() {
+        Some(text) if !text.contains('\'') => Ok(format!("'{text}'")),
+        _ => Err(Error::new(
+            Code::HostFailed,
+            format!("git cannot be told of {}", path.display()),
+        )
+        .hint("install hatchery at a path without quotes")),
+    }
 }
 
 fn ssh_rewrite(url: &Url) -> String {

@@ -65,6 +65,8 @@ pub enum Code {
     TailnetRefused,
     /// No public key may log in to the drone.
     NoAuthorizedKey,
+    /// Whoever calls may not do this on this server.
+    NotAllowed,
     /// The person said stop.
     Interrupted,
     /// Several things failed while something was removed.
@@ -105,6 +107,7 @@ impl Code {
             Self::TailnetAway => "tailnet-away",
             Self::TailnetRefused => "tailnet-refused",
             Self::NoAuthorizedKey => "no-authorized-key",
+            Self::NotAllowed => "not-allowed",
             Self::Interrupted => "interrupted",
             Self::Incomplete => "incomplete",
             Self::HostFailed => "host-failed",
@@ -136,6 +139,7 @@ impl Code {
             | Self::DiskFull
             | Self::WorkWouldBeLost
             | Self::NoAuthorizedKey
+            | Self::NotAllowed
             | Self::Incomplete
             | Self::HostFailed => 1,
         }

@@ -18,7 +18,9 @@ use crate::devcontainer::{
 use crate::docker::{Container, Docker, Owner, Tree, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
+use crate::furnish::credentials::{self, Helper};
 use crate::host::{Places, Workshop};
+use crate::sockets::Sockets;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::ui::Ui;
@@ -63,6 +65,8 @@ pub struct Server<'a> {
     pub config: &'a Config,
     /// Where things are kept.
     pub places: &'a Places,
+    /// Who serves the drones' sockets.
+    pub sockets: &'a Sockets<'a>,
     /// Where words go.
     pub ui: &'a Ui,
 }
@@ -83,6 +87,24 @@ pub struct Hatching<'a> {
     joining: Cell<bool>,
 }
 
+/// How a drone gets its tokens.
+#[derive(Debug)]
+struct Credentials {
+    /// Where its socket is.
+    directory: PathBuf,
+    /// What asks on it.
+    helper: Helper,
+}
+
+/// What a created container is held against, and what goes into it.
+struct Furniture<'a> {
+    prepared: &'a Prepared,
+    ssh_files: &'a [DroneFile],
+    credentials: Option<&'a Credentials>,
+    /// Whether the configuration names the image's user by now.
+    again: bool,
+}
+
 /// The container, furnished and started, or why it has to be made again.
 enum Furnished {
     /// It runs.
@@ -99,7 +121,7 @@ impl<'a> Hatching<'a> {
         wishes: &'a Wishes,
         workshop: &'a Workshop,
     ) -> Result<Self> {
-        let secret = ServerSecret::load_or_create(&ServerSecret::directory()?)?;
+        let secret = ServerSecret::load_or_create(server.places.state())?;
         let checkout = workshop
             .directory(&secret.token(&identity.name))?
             .join(identity.repo.name());
@@ -117,9 +139,12 @@ impl<'a> Hatching<'a> {
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
+        // First: who serves the sockets of all drones learns of this one from its volume.
+        self.server.docker.create_volume(self.identity).await?;
+        let credentials = self.credentials().await?;
         let ((), (ssh_files, warnings), ()) = tokio::try_join!(
-            self.clone(),
-            furnish::ssh_files(self.server.config, &self.identity.name),
+            self.clone(credentials.as_ref()),
+            furnish::ssh_files(self.server.config, self.server.places, &self.identity.name),
             cli::check(&self.server.config.devcontainer.command)
         )?;
         for warning in &warnings {
@@ -142,7 +167,6 @@ impl<'a> Hatching<'a> {
             .docker
             .ensure_network(&self.server.config.docker.network)
             .await?;
-        self.server.docker.create_volume(self.identity).await?;
 
         let mut remote_user = None;
         loop {
@@ -151,16 +175,19 @@ impl<'a> Hatching<'a> {
                 config: self.server.config,
                 volume: self.identity.name.as_str(),
                 ssh_port: self.wishes.ssh_port,
-                sockets: None,
+                sockets: credentials.as_ref().map(|it| it.directory.as_path()),
                 image: image.as_ref(),
                 remote_user: remote_user.as_deref(),
                 work: self.workshop.path(),
             };
             let prepared = repository.prepare(&seat)?;
-            match self
-                .up(&prepared, &ssh_files, remote_user.is_some())
-                .await?
-            {
+            let furniture = Furniture {
+                prepared: &prepared,
+                ssh_files: &ssh_files,
+                credentials: credentials.as_ref(),
+                again: remote_user.is_some(),
+            };
+            match self.up(&furniture).await? {
                 Ok(hatched) => return Ok(hatched),
                 Err(user) => remote_user = Some(user),
             }
@@ -189,8 +216,18 @@ impl<'a> Hatching<'a> {
         self.workshop.path().join("node.state")
     }
 
+    /// Has the drone's socket served, where this server has a GitHub App.
+    async fn credentials(&self) -> Result<Option<Credentials>> {
+        let opened = self.server.sockets.open(self.server.config, self.identity);
+        let Some(directory) = opened.await? else {
+            return Ok(None);
+        };
+        let helper = Helper::installed()?;
+        Ok(Some(Credentials { directory, helper }))
+    }
+
     /// Clones, and begins to join the tailnet as soon as it is clear that the repository exists.
-    async fn clone(&self) -> Result<()> {
+    async fn clone(&self, credentials: Option<&Credentials>) -> Result<()> {
         self.server
             .ui
             .step(&format!("Cloning {}", self.identity.repo));
@@ -206,6 +243,10 @@ impl<'a> Hatching<'a> {
             &self.identity.repo,
             &self.checkout,
             self.wishes.submodules,
+            credentials.map(|it| clone::Tokens {
+                directory: &it.directory,
+                helper: it.helper.path(),
+            }),
             &progress,
         ));
         tokio::select! {
@@ -285,12 +326,8 @@ impl<'a> Hatching<'a> {
     }
 
     /// Runs the devcontainer CLI once. The inner error is the remote user to try again with.
-    async fn up(
-        &self,
-        prepared: &Prepared,
-        ssh_files: &[DroneFile],
-        again: bool,
-    ) -> Result<std::result::Result<Hatched, String>> {
+    async fn up(&self, furniture: &Furniture<'_>) -> Result<std::result::Result<Hatched, String>> {
+        let prepared = furniture.prepared;
         let mut running = cli::up(&cli::Up {
             command: &self.server.config.devcontainer.command,
             checkout: &prepared.workspace_folder,
@@ -314,7 +351,7 @@ impl<'a> Hatching<'a> {
                     Event::Step(step) => self.server.ui.step(&step),
                     Event::Line(line) => self.server.ui.line(&line),
                     Event::Created(created) => {
-                        match self.furnish(created, prepared, ssh_files, again).await? {
+                        match self.furnish(created, furniture).await? {
                             Furnished::Running { container } => {
                                 self.await_readiness(&mut ready, &container);
                                 started = Some(container);
@@ -338,26 +375,25 @@ impl<'a> Hatching<'a> {
     }
 
     /// Looks at the created container, fills it and starts it.
-    async fn furnish(
-        &self,
-        created: Created,
-        prepared: &Prepared,
-        ssh_files: &[DroneFile],
-        again: bool,
-    ) -> Result<Furnished> {
+    async fn furnish(&self, created: Created, furniture: &Furniture<'_>) -> Result<Furnished> {
+        let prepared = furniture.prepared;
+        let sockets = furniture.credentials.map(|it| it.directory.as_path());
         self.server.ui.step("Furnishing the container");
         let container = self.created_container(&created).await?;
         let metadata = furnish::metadata(&container)?;
-        check_metadata(&metadata, &self.identity.name, None, self.wishes.trusted)?;
+        check_metadata(&metadata, &self.identity.name, sockets, self.wishes.trusted)?;
         if !self.wishes.trusted {
             let id = teardown::devcontainer_id(self.identity);
-            inspection::is_contained(&container, &self.identity.name, &id)?;
+            inspection::is_contained(&container, &self.identity.name, &id, sockets)?;
         }
         inspection::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
+        if let Some(sockets) = sockets {
+            inspection::has_its_socket(&container, &self.identity.name, sockets)?;
+        }
         let user = match furnish::configured_user(&metadata) {
             Some(user) => user,
             None => match self.user_of_image(&container).await? {
-                Some(remote_user) if !again => {
+                Some(remote_user) if !furniture.again => {
                     self.server.docker.remove_container(container.id()).await?;
                     return Ok(Furnished::Again { remote_user });
                 }
@@ -365,11 +401,16 @@ impl<'a> Hatching<'a> {
             },
         };
         let id = container.id().to_owned();
-        let (owner, mut tree, joined) = tokio::try_join!(
-            furnish::owner(self.server.docker, &id, &user),
-            furnish::ssh(self.server.docker, &id, ssh_files.to_vec(), Tree::default()),
-            self.joined(),
-        )?;
+        let (docker, ssh_files) = (self.server.docker, furniture.ssh_files.to_vec());
+        let equipped = async {
+            let tree = furnish::ssh(docker, &id, ssh_files, Tree::default()).await?;
+            let Some(Credentials { helper, .. }) = furniture.credentials else {
+                return Ok(tree);
+            };
+            credentials::tree(docker, &id, &self.server.config.github, helper, tree).await
+        };
+        let (owner, mut tree, joined) =
+            tokio::try_join!(furnish::owner(docker, &id, &user), equipped, self.joined(),)?;
         tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
         if joined {
             tree = tree.copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);

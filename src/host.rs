@@ -7,23 +7,36 @@ use std::path::{Path, PathBuf};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
 
+/// What is gone after a reboot, on a server of root's and the group hatchery's.
+const RUNTIME: &str = "/run/hatchery";
+
 /// The host's directories. Nothing in them is state: Docker's labels are.
 #[derive(Debug, Clone)]
 pub struct Places {
     runtime: PathBuf,
     cache: PathBuf,
+    state: PathBuf,
 }
 
 impl Places {
-    /// `/run/hatchery` and `/var/cache/hatchery` where they can be written; otherwise a person's
-    /// own (XDG base directory specification), who then needs no more than Docker.
+    /// `/run/hatchery`, `/var/cache/hatchery` and `/var/lib/hatchery` for root and the group
+    /// hatchery; where there are none yet, a person's own (XDG base directory specification), who
+    /// then needs no more than Docker.
     pub fn of_this_user() -> Result<Self> {
         let system = Self {
-            runtime: "/run/hatchery".into(),
+            runtime: RUNTIME.into(),
             cache: "/var/cache/hatchery".into(),
+            state: "/var/lib/hatchery".into(),
         };
         if rustix::process::geteuid().is_root() || writable(&system.runtime) {
             return Ok(system);
+        }
+        if system.runtime.exists() {
+            return Err(Error::new(
+                Code::NotAllowed,
+                "this server's drones are kept by root and the group hatchery, and you are neither",
+            )
+            .hint("`sudo usermod -aG hatchery $USER`, then log in again; or use sudo"));
         }
         let directory = |variable: &str, fallback: Option<PathBuf>| {
             std::env::var_os(variable)
@@ -34,18 +47,48 @@ impl Places {
                 .ok_or_else(|| {
                     Error::new(
                         Code::HostFailed,
-                        format!("neither /run/hatchery nor ${variable} can be used"),
+                        format!("neither {RUNTIME} nor ${variable} can be used"),
                     )
                     .hint("run as root, as a member of the group hatchery, or in a login session")
                 })
         };
-        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-        let cache = directory("XDG_CACHE_HOME", home)?;
+        let home = |below: &str| {
+            let home = std::env::var_os("HOME")?;
+            Some(Path::new(&home).join(below)).filter(|path| path.is_absolute())
+        };
+        let cache = directory("XDG_CACHE_HOME", home(".cache"))?;
         Ok(Self {
             // Outside a login session there is none.
             runtime: directory("XDG_RUNTIME_DIR", Some(cache.join("run")))?,
             cache,
+            state: directory("XDG_STATE_HOME", home(".local/state"))?,
         })
+    }
+
+    /// Whether these are the server's own, not a person's.
+    pub fn are_the_systems(&self) -> bool {
+        self.runtime == Path::new(RUNTIME)
+    }
+
+    /// Where this server's ssh secret is kept.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Where the scopes lie for systemd; a copy of the labels, which alone count.
+    pub fn scopes(&self) -> PathBuf {
+        self.state.join("drones")
+    }
+
+    /// The scope of this drone's tokens, for systemd.
+    pub fn scope_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.json"))
+    }
+
+    /// Makes a directory in which the whole group hatchery works.
+    pub fn shared_directory(&self, path: &Path) -> Result<()> {
+        create_private(&self.runtime, 0o755)?;
+        create_private(path, 0o2775)
     }
 
     /// The directory of a drone's socket.

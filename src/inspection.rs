@@ -3,8 +3,11 @@
 //! Whatever a repository, its features, its images and the devcontainer CLI came to between them:
 //! what counts is what Docker is about to do. What a drone may have is listed; the rest is refused.
 
-use bollard::models::{HostConfig, MountType};
+use std::path::Path;
 
+use bollard::models::{HostConfig, Mount, MountType};
+
+use crate::devcontainer::SOCKETS_TARGET;
 use crate::devcontainer::policy::{self, Judgement};
 use crate::docker::Container;
 use crate::drone::{DroneName, Identity};
@@ -44,9 +47,38 @@ pub fn has_its_volume(container: &Container, name: &DroneName, target: &str) -> 
     .hint("work in this drone would not outlive it; check workspaceMount in its devcontainer.json"))
 }
 
+/// Checks that the directory of the drone's socket, and no other, is mounted where it is to be.
+pub fn has_its_socket(container: &Container, name: &DroneName, sockets: &Path) -> Result<()> {
+    let mounts = container.host().and_then(|host| host.mounts.as_ref());
+    let mut mounts = mounts.into_iter().flatten();
+    if mounts.any(|mount| is_the_sockets(mount, sockets)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::DevcontainerFailed,
+        format!(
+            "{} is not mounted at {SOCKETS_TARGET} of {name}",
+            sockets.display()
+        ),
+    )
+    .hint("git in this drone would have no token; check what its devcontainer.json mounts there"))
+}
+
+fn is_the_sockets(mount: &Mount, sockets: &Path) -> bool {
+    mount.typ == Some(MountType::BIND)
+        && mount.source.as_deref().map(Path::new) == Some(sockets)
+        && mount.target.as_deref() == Some(SOCKETS_TARGET)
+        && mount.read_only == Some(true)
+}
+
 /// Refuses what would hand over the host. `id` is the part of a volume's name that makes it the
-/// drone's own, beside its name.
-pub fn is_contained(container: &Container, name: &DroneName, id: &str) -> Result<()> {
+/// drone's own, beside its name; `sockets` the one directory of the host that a drone has.
+pub fn is_contained(
+    container: &Container,
+    name: &DroneName,
+    id: &str,
+    sockets: Option<&Path>,
+) -> Result<()> {
     let Some(host) = container.host() else {
         return Err(refused(name, "Docker does not say what it may do"));
     };
@@ -56,7 +88,7 @@ pub fn is_contained(container: &Container, name: &DroneName, id: &str) -> Result
         capabilities(host),
         security(host),
         devices(host),
-        mounts(host, name, id),
+        mounts(host, name, id, sockets),
     ];
     match checks.into_iter().flatten().next() {
         Some(what) => Err(refused(name, &what)),
@@ -140,7 +172,7 @@ fn devices(host: &HostConfig) -> Option<String> {
     })
 }
 
-fn mounts(host: &HostConfig, name: &DroneName, id: &str) -> Option<String> {
+fn mounts(host: &HostConfig, name: &DroneName, id: &str, sockets: Option<&Path>) -> Option<String> {
     for mount in host.mounts.iter().flatten() {
         let source = mount.source.as_deref().unwrap_or_default();
         let fine = match mount.typ {
@@ -150,7 +182,7 @@ fn mounts(host: &HostConfig, name: &DroneName, id: &str) -> Option<String> {
                 let plain = options.is_none_or(|options| options.driver_config.is_none());
                 plain && owns(name, id, source)
             }
-            _ => false,
+            _ => sockets.is_some_and(|sockets| is_the_sockets(mount, sockets)),
         };
         if !fine {
             return Some(format!("{source:?} of the host mounted"));

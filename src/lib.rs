@@ -1,14 +1,14 @@
 //! Hatchery: devcontainers on one's own server. The map of the house:
 //!
-//! - what things are: [`repo`] and [`drone`] (names, scope, labels), [`permission`], [`config`],
-//!   [`secret`], [`error`];
+//! - what things are: [`repo`] and [`drone`] (names, scope, labels), [`drone_file`] (what a drone
+//!   knows of itself), [`permission`], [`config`], [`secret`], [`error`];
 //! - what a person meets: [`verbs`] (a file for each), [`ui`], [`voice`];
 //! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
 //!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
-//! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`helper`] is what asks for
-//!   them in the drone;
+//! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
+//!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
 //!
 //! Data moves one way: verb, drone, edge.
@@ -25,6 +25,7 @@ pub mod devcontainer;
 pub mod docker;
 #[cfg(feature = "server")]
 pub mod drone;
+pub mod drone_file;
 #[cfg(feature = "server")]
 pub mod error;
 #[cfg(feature = "server")]
@@ -39,6 +40,8 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod inspection;
 #[cfg(feature = "server")]
+pub mod journal;
+#[cfg(feature = "server")]
 pub mod permission;
 #[cfg(feature = "server")]
 pub mod process;
@@ -47,6 +50,8 @@ pub mod readiness;
 pub mod repo;
 #[cfg(feature = "server")]
 pub mod secret;
+#[cfg(feature = "server")]
+pub mod sockets;
 #[cfg(feature = "server")]
 pub mod ssh;
 #[cfg(feature = "server")]

@@ -11,8 +11,9 @@ use crate::drone::Identity;
 use crate::error::{Error, Result};
 use crate::host::Places;
 use crate::inspection;
+use crate::sockets::Sockets;
 
-/// Removes containers, siblings, volumes, networks, images and the socket's directory.
+/// Revokes its tokens, removes containers, siblings, volumes, networks, images and the socket.
 /// What could not be removed is what comes back.
 pub async fn remove(
     docker: &Docker,
@@ -20,6 +21,18 @@ pub async fn remove(
     places: &Places,
     identity: &Identity,
 ) -> Vec<Error> {
+    let closing = async {
+        let sockets = Sockets::of(config, places).await?;
+        sockets.close(&identity.name).await
+    };
+    let (closed, mut results) = tokio::join!(closing, objects(docker, identity));
+    results.extend([closed, places.forget(&identity.name)]);
+    results.push(last_one_out(docker, config, places).await);
+    results.into_iter().filter_map(Result::err).collect()
+}
+
+/// What Docker has of it.
+async fn objects(docker: &Docker, identity: &Identity) -> Vec<Result<()>> {
     let mut results = Vec::new();
     match containers(docker, identity).await {
         Ok(all) => {
@@ -35,9 +48,8 @@ pub async fn remove(
         docker.remove_images(&identity.name),
     );
     results.extend(volumes);
-    results.extend([networks, images, places.forget(&identity.name)]);
-    results.push(last_one_out(docker, config, places).await);
-    results.into_iter().filter_map(Result::err).collect()
+    results.extend([networks, images]);
+    results
 }
 
 async fn containers(docker: &Docker, identity: &Identity) -> Result<BTreeSet<String>> {

@@ -31,6 +31,15 @@ impl Owner {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 }
 
+/// What lies at a path in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file with its content.
+    File(Vec<u8>),
+    /// A symbolic link with what it leads to.
+    Link(PathBuf),
+}
+
 /// What goes into a container.
 #[derive(Debug, Clone, Default)]
 pub struct Tree(Vec<Part>);
@@ -233,8 +242,18 @@ impl Docker {
         }
     }
 
-    /// The content of one file in a container, up to `limit` bytes; `None` where it is absent.
+    /// The content of one file in a container, up to `limit` bytes; `None` where it is absent or
+    /// not a regular file.
     pub async fn file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        Ok(match self.entry(container, path, limit).await? {
+            Some(Entry::File(content)) => Some(content),
+            _ => None,
+        })
+    }
+
+    /// What lies at a path in a container: a file of up to `limit` bytes, or a link; `None` where
+    /// there is neither.
+    pub async fn entry(&self, container: &str, path: &str, limit: usize) -> Result<Option<Entry>> {
         let doing = format!("read {path} in {container}");
         let Some(archive) = self.archive(container, path, limit + 64 * 1024).await? else {
             return Ok(None);
@@ -243,10 +262,16 @@ impl Docker {
         let unreadable = |error: io::Error| Error::new(Code::DockerFailed, &*doing).because(error);
         for entry in archive.entries().map_err(unreadable)? {
             let mut entry = entry.map_err(unreadable)?;
-            if entry.header().entry_type().is_file() && entry.size() <= limit as u64 {
+            let kind = entry.header().entry_type();
+            if kind.is_file() && entry.size() <= limit as u64 {
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).map_err(unreadable)?;
-                return Ok(Some(content));
+                return Ok(Some(Entry::File(content)));
+            }
+            if let Some(to) = entry.link_name().map_err(unreadable)?
+                && kind.is_symlink()
+            {
+                return Ok(Some(Entry::Link(to.into_owned())));
             }
         }
         Ok(None)

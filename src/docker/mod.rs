@@ -12,7 +12,7 @@ use std::time::Duration;
 use bollard::ClientVersion;
 use bollard::errors::Error as ApiError;
 
-pub use self::archive::{Owner, Tree};
+pub use self::archive::{Entry, Owner, Tree};
 pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use super::place::Place;
-use super::{ask, git, say};
+use super::{BUNDLE, REAL_GH, ask, git, say};
 
 /// Where gh's own host is, whose token has another variable than an Enterprise Server's.
 const GITHUB: &str = "github.com";
@@ -53,6 +53,10 @@ pub fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
     command.arg0("gh").args(arguments);
     if let Some(own) = &own.path {
         command.env("GH_PATH", own);
+    }
+    // Go reads one file of certificates: this one has the image's in it.
+    if std::env::var_os("SSL_CERT_FILE").is_none() && Path::new(BUNDLE).exists() {
+        command.env("SSL_CERT_FILE", BUNDLE);
     }
     add_token(&mut command, arguments);
     let error = command.exec();
@@ -153,6 +157,7 @@ impl Own {
             .skip(own.map_or(0, |index| index + 1))
             .map(|(path, _)| path)
             .find(|path| is_executable(path))
+            .or_else(|| Some(PathBuf::from(REAL_GH)).filter(|path| is_executable(path)))
     }
 }
 

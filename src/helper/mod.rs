@@ -16,6 +16,11 @@ use std::process::ExitCode;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+/// Where an image's own `gh` is kept, if it was at the place of ours.
+pub const REAL_GH: &str = "/usr/local/lib/hatchery/gh";
+/// The image's certificates and the configuration's, where it names some.
+pub const BUNDLE: &str = "/etc/hatchery/ca-bundle.pem";
+
 /// What went wrong, in one line for the person in the drone.
 type Result<T> = std::result::Result<T, String>;
 

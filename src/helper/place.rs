@@ -1,19 +1,14 @@
 //! What a drone knows of itself: the directory that the server mounts into it.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 use super::Result;
+use crate::drone_file::{self, DroneFile};
 use crate::repo::RepoId;
 
 /// Where the server's directory is in a drone. `HATCHERY_DIR` names another, for the server's own
 /// use of a drone's socket.
 const DIRECTORY: &str = "/run/hatchery";
-/// The most that is read of `drone.json`, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// The drone's place in the world.
 pub struct Place {
@@ -25,24 +20,15 @@ pub struct Place {
 impl Place {
     /// Reads `drone.json`.
     pub fn read() -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Drone {
-            url: String,
-            repositories: Vec<RepoId>,
-        }
         let directory = directory();
-        let path = directory.join("drone.json");
+        let path = directory.join(drone_file::NAME);
         let unreadable = |why: &dyn std::fmt::Display| {
             format!(
                 "{} cannot be read ({why}); is this a drone, and is the server's directory mounted?",
                 path.display()
             )
         };
-        let mut text = String::new();
-        File::open(&path)
-            .and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
-            .map_err(|error| unreadable(&error))?;
-        let drone: Drone = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+        let drone = DroneFile::read(&directory).map_err(|error| unreadable(&error))?;
         let host = drone
             .url
             .strip_prefix("https://")

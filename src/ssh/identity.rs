@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hkdf::Hkdf;
 use rustls::crypto::ring;
@@ -16,7 +16,6 @@ use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
 
 /// Where the secret is when root runs hatchery.
-const SYSTEM_DIRECTORY: &str = "/var/lib/hatchery";
 /// The secret's file in its directory.
 const FILE: &str = "ssh-secret";
 /// The secret's length in bytes.
@@ -39,31 +38,6 @@ impl std::fmt::Debug for ServerSecret {
 }
 
 impl ServerSecret {
-    /// The directory of the secret: root's `/var/lib/hatchery`, also for others where a secret
-    /// lies there already; else `$XDG_STATE_HOME/hatchery` or `~/.local/state/hatchery` (XDG Base
-    /// Directory Specification).
-    pub fn directory() -> Result<PathBuf> {
-        let system = PathBuf::from(SYSTEM_DIRECTORY);
-        if rustix::process::geteuid().is_root() || system.join(FILE).exists() {
-            return Ok(system);
-        }
-        let absolute = |name: &str| {
-            std::env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
-        absolute("XDG_STATE_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-            .map(|state| state.join("hatchery"))
-            .ok_or_else(|| {
-                Error::new(
-                    Code::HostFailed,
-                    "there is no place for this server's ssh secret",
-                )
-                .hint("set HOME or XDG_STATE_HOME to an absolute path, or run as root")
-            })
-    }
-
     /// Reads the secret in this directory; makes both on first use. Two that do so at once get
     /// the same one.
     pub fn load_or_create(directory: &Path) -> Result<Self> {
@@ -98,6 +72,14 @@ impl ServerSecret {
         // start.
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;
+        // A directory that a group shares: the secret is the group's too.
+        let shared = std::fs::metadata(directory).map_err(failed)?;
+        if shared.permissions().mode() & 0o020 != 0 {
+            let group_reads = std::fs::Permissions::from_mode(0o640);
+            file.as_file()
+                .set_permissions(group_reads)
+                .map_err(failed)?;
+        }
         file.as_file().sync_all().map_err(failed)?;
         match file.persist_noclobber(path) {
             Ok(_) => {}

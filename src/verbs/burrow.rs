@@ -57,28 +57,36 @@ impl Burrow {
             docker.set_wanted(sibling, Wanted::Asleep).await?;
         }
         let stopping = try_join_all(all.iter().map(|id| docker.stop(id, STOP_WITHIN)));
-        let left = match &context.config.tailnet {
-            Some(tailnet) if drone.life == Life::Running => {
-                if tailnet.api_key_file.is_some() {
-                    // Headscale can be told while it stops; it can only leave while it runs.
-                    let forgetting = tailnet::join::forget(tailnet, name, None);
-                    let (stopped, left) =
-                        tokio::join!(stopping, tokio::time::timeout(LEAVE_WITHIN, forgetting));
-                    stopped?;
-                    matches!(left, Ok(Ok(())))
-                } else {
-                    let inside = docker.inside(container);
-                    let leaving = tailnet::node::leave(&inside);
-                    let left = tokio::time::timeout(LEAVE_WITHIN, leaving).await;
-                    stopping.await?;
-                    matches!(left, Ok(Ok(())))
+        let revoking = async { context.sockets().await?.revoke(name).await };
+        let parting = async {
+            Ok::<_, Error>(match &context.config.tailnet {
+                Some(tailnet) if drone.life == Life::Running => {
+                    if tailnet.api_key_file.is_some() {
+                        // Headscale can be told while it stops; it can only leave while it runs.
+                        let forgetting = tailnet::join::forget(tailnet, name, None);
+                        let (stopped, left) =
+                            tokio::join!(stopping, tokio::time::timeout(LEAVE_WITHIN, forgetting));
+                        stopped?;
+                        matches!(left, Ok(Ok(())))
+                    } else {
+                        let inside = docker.inside(container);
+                        let leaving = tailnet::node::leave(&inside);
+                        let left = tokio::time::timeout(LEAVE_WITHIN, leaving).await;
+                        stopping.await?;
+                        matches!(left, Ok(Ok(())))
+                    }
                 }
-            }
-            _ => {
-                stopping.await?;
-                true
-            }
+                _ => {
+                    stopping.await?;
+                    true
+                }
+            })
         };
+        let (left, revoked) = tokio::join!(parting, revoking);
+        let left = left?;
+        if let Err(error) = revoked {
+            context.ui.warn(&error.message());
+        }
         if !left {
             context.ui.warn(&format!(
                 "{name} did not leave the tailnet; its name is free once Headscale drops the node"

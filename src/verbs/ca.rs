@@ -18,7 +18,7 @@ impl Ca {
             .tailnet
             .as_ref()
             .map(|tailnet| tailnet.domain.as_str());
-        let secret = ServerSecret::load_or_create(&ServerSecret::directory()?)?;
+        let secret = ServerSecret::load_or_create(context.places.state())?;
         let line = Authority::new(&secret).known_hosts_line(domain)?;
         if context.ui.json() {
             context

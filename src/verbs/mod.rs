@@ -1,5 +1,6 @@
 //! The verbs: a file for each, its arguments and its steps side by side.
 
+mod audit;
 mod burrow;
 mod ca;
 mod completions;
@@ -20,6 +21,7 @@ use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
 use crate::repo::RepoId;
+use crate::sockets::Sockets;
 use crate::ui::Ui;
 
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
@@ -49,6 +51,7 @@ enum Verb {
     Burrow(burrow::Burrow),
     Unburrow(unburrow::Unburrow),
     Slay(slay::Slay),
+    Audit(audit::Audit),
     Ca(ca::Ca),
     Config(config::Show),
     Completions(completions::Completions),
@@ -80,6 +83,7 @@ impl Cli {
             Verb::Burrow(verb) => verb.run(&context).await,
             Verb::Unburrow(verb) => verb.run(&context).await,
             Verb::Slay(verb) => verb.run(&context).await,
+            Verb::Audit(verb) => verb.run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context),
             Verb::Config(verb) => verb.run(&context),
             Verb::Completions(_) => Ok(()),
@@ -98,6 +102,10 @@ pub struct Context<'a> {
 impl Context<'_> {
     async fn docker(&self) -> Result<Docker> {
         Docker::connect(&self.config.docker).await
+    }
+
+    async fn sockets(&self) -> Result<Sockets<'_>> {
+        Sockets::of(&self.config, &self.places).await
     }
 
     /// The repository that a person typed.

@@ -1,15 +1,16 @@
 //! `hatchery spawn`
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 
 use clap::Args;
 
 use super::{Context, interrupted, ssh_command};
-use crate::config::Config;
 use crate::docker::{Docker, Life};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
 use crate::hatching::{Hatched, Hatching, Server, Wishes};
+use crate::permission::{Access, Permission};
 use crate::repo::RepoId;
 use crate::{teardown, voice, work};
 
@@ -25,6 +26,14 @@ pub struct Spawn {
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
 
+    /// A further repository that its GitHub tokens may touch
+    #[arg(long = "repo", value_name = "ORG/REPO")]
+    repositories: Vec<String>,
+
+    /// What its GitHub tokens may do, and nothing beyond: `contents=read`
+    #[arg(long = "permission", value_name = "NAME=ACCESS", value_parser = permission)]
+    permissions: Vec<(Permission, Access)>,
+
     /// Clone its submodules too
     #[arg(long)]
     submodules: bool,
@@ -39,7 +48,7 @@ pub struct Spawn {
 impl Spawn {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let repo = context.repository(&self.repo)?;
-        let identity = Identity::new(scope(&context.config, &repo)?);
+        let identity = Identity::new(self.scope(context, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
         context.places.sweep();
         let docker = context.docker().await?;
@@ -53,11 +62,13 @@ impl Spawn {
                 None => Some(free_port(&identity)?),
             },
         };
+        let sockets = context.sockets().await?;
         let workshop = context.places.workshop(&identity.name)?;
         let server = Server {
             docker: &docker,
             config: &context.config,
             places: &context.places,
+            sockets: &sockets,
             ui: context.ui,
         };
         let hatching = Hatching::new(server, &identity, &wishes, &workshop)?;
@@ -70,19 +81,82 @@ impl Spawn {
             Err(error) => Err(take_back(context, &docker, &identity, &hatching, error).await),
         }
     }
+
+    /// What its tokens may touch: its own repository, what the configuration adds and what was
+    /// asked for; and what they may do with it.
+    fn scope(&self, context: &Context<'_>, repo: &RepoId) -> Result<Scope> {
+        let config = &context.config;
+        if config.github.app_id.is_none()
+            && !(self.repositories.is_empty() && self.permissions.is_empty())
+        {
+            return Err(Error::new(
+                Code::Usage,
+                "--repo and --permission are about GitHub tokens, and this server has no GitHub App",
+            )
+            .hint("set github.app_id and github.private_key_file in the configuration"));
+        }
+        let settings = config.drones.get(repo).cloned().unwrap_or_default();
+        let mut repositories = vec![repo.clone()];
+        let asked = self
+            .repositories
+            .iter()
+            .map(|text| context.repository(text));
+        for other in settings.repositories.into_iter().map(Ok).chain(asked) {
+            let other = other?;
+            if !repositories.contains(&other) {
+                repositories.push(other);
+            }
+        }
+        let configured = settings.permissions;
+        let permissions = if self.permissions.is_empty() {
+            configured
+        } else {
+            let all = configured.as_ref().unwrap_or(&config.github.permissions);
+            Some(narrowed(&self.permissions, all)?)
+        };
+        Scope::new(repositories, permissions).map_err(|error| {
+            Error::new(Code::ConfigInvalid, format!("drones.\"{repo}\"")).because(error)
+        })
+    }
 }
 
-/// What its tokens may touch: its own repository, and what the configuration adds.
-fn scope(config: &Config, repo: &RepoId) -> Result<Scope> {
-    let settings = config.drones.get(repo).cloned().unwrap_or_default();
-    let others = settings
-        .repositories
-        .into_iter()
-        .filter(|other| other != repo);
-    let repositories = std::iter::once(repo.clone()).chain(others).collect();
-    Scope::new(repositories, settings.permissions).map_err(|error| {
-        Error::new(Code::ConfigInvalid, format!("drones.\"{repo}\"")).because(error)
-    })
+/// The permissions that were asked for, which the configured ones must hold.
+fn narrowed(
+    asked: &[(Permission, Access)],
+    configured: &BTreeMap<Permission, Access>,
+) -> Result<BTreeMap<Permission, Access>> {
+    let mut permissions = BTreeMap::new();
+    for &(permission, access) in asked {
+        let most = configured.get(&permission);
+        if most.is_none_or(|&most| most < access) {
+            let most = most.map_or("nothing".to_owned(), ToString::to_string);
+            return Err(Error::new(
+                Code::Usage,
+                format!("{permission}={access} is more than the configuration gives: {most}"),
+            )
+            .hint("raise it in [github.permissions] or in [drones.\"org/repo\"] first"));
+        }
+        if permissions.insert(permission, access).is_some() {
+            return Err(Error::new(
+                Code::Usage,
+                format!("{permission} is given twice"),
+            ));
+        }
+    }
+    Ok(permissions)
+}
+
+/// `NAME=ACCESS`, as GitHub names permissions.
+fn permission(text: &str) -> std::result::Result<(Permission, Access), String> {
+    let (name, access) = text
+        .split_once('=')
+        .ok_or("give it as NAME=ACCESS, like contents=read")?;
+    let permission: Permission = name.parse().map_err(|error| format!("{error}"))?;
+    let access: Access = access.parse().map_err(|error| format!("{error}"))?;
+    if !permission.allows(access) {
+        return Err(format!("{permission} cannot be {access}"));
+    }
+    Ok((permission, access))
 }
 
 /// Refuses where the drone, its name or the last free place is taken; clears an egg.

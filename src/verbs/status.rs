@@ -4,8 +4,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Context, ssh_command};
+use crate::credd::daemon::permissions;
 use crate::docker::{Docker, Drone, Life, Usage};
 use crate::error::Result;
+use crate::journal::{self, Query};
 use crate::{furnish, readiness, tailnet, voice};
 
 /// Memory in use from which the hatchery speaks up, in percent of the drone's limit.
@@ -26,6 +28,7 @@ struct Report {
     usage: Option<Usage>,
     sshd: Option<bool>,
     tailnet: Option<String>,
+    last_mint: Option<journal::Entry>,
 }
 
 impl Status {
@@ -33,7 +36,10 @@ impl Status {
         let repo = context.repository(&self.repo)?;
         let docker = context.docker().await?;
         let drone = context.drone(&docker, &repo).await?;
-        let report = look(context, &docker, &drone).await?;
+        let (report, last_mint) =
+            tokio::join!(look(context, &docker, &drone), last_mint(context, &drone));
+        let mut report = report?;
+        report.last_mint = last_mint;
         if context.ui.json() {
             context.ui.json_result(&as_json(context, &drone, &report));
             return Ok(());
@@ -70,6 +76,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         usage: None,
         sshd: None,
         tailnet: None,
+        last_mint: None,
     };
     let Some(id) = &drone.container else {
         return Ok(report);
@@ -98,6 +105,35 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         }
     }
     Ok(report)
+}
+
+/// When its tokens were last minted, as far as the journal can be read.
+async fn last_mint(context: &Context<'_>, drone: &Drone) -> Option<journal::Entry> {
+    context.config.github.app_id.as_ref()?;
+    let query = Query {
+        drone: Some(&drone.identity.name),
+        event: Some("mint"),
+        since: None,
+        limit: 1,
+    };
+    journal::read(query).await.ok()?.pop()
+}
+
+/// What its tokens may do, as `NAME=ACCESS`.
+fn may_do(context: &Context<'_>, drone: &Drone) -> String {
+    let permissions = permissions(&drone.identity.scope, &context.config);
+    let all: Vec<_> = permissions
+        .iter()
+        .map(|(permission, access)| format!("{permission}={access}"))
+        .collect();
+    all.join(", ")
+}
+
+/// How long ago that was, to the second.
+fn ago(micros: u64) -> String {
+    let then = std::time::UNIX_EPOCH + std::time::Duration::from_micros(micros);
+    let since = then.elapsed().unwrap_or_default().as_secs();
+    humantime::format_duration(std::time::Duration::from_secs(since)).to_string()
 }
 
 /// Whether the kernel has killed something in the drone: its control group counts that
@@ -155,6 +191,9 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
             .then(|| ssh_command(&context.config, drone, &report.user)),
         "sshd_answers": report.sshd,
         "tailnet": report.tailnet,
+        "permissions": context.config.github.app_id.as_ref()
+            .map(|_| permissions(&drone.identity.scope, &context.config)),
+        "last_mint": report.last_mint.as_ref().map(|entry| &entry.at),
         "usage": report.usage,
         "out_of_memory": report.out_of_memory,
     })
@@ -193,6 +232,16 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     }
     if let Some(tailnet) = &report.tailnet {
         rows.push(("tailnet", tailnet.clone()));
+    }
+    if context.config.github.app_id.is_some() {
+        rows.push(("github", may_do(context, drone)));
+        let last = report.last_mint.as_ref();
+        rows.push((
+            "last token",
+            last.map_or("none that the journal knows of".to_owned(), |entry| {
+                format!("{} ago", ago(entry.time))
+            }),
+        ));
     }
     if let Some(usage) = report.usage {
         let size = |bytes| bytesize::ByteSize::b(bytes).display().iec().to_string();

@@ -7,8 +7,9 @@ use super::{Context, interrupted, ssh_command};
 use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::furnish::credentials::{self, Helper};
 use crate::repo::RepoId;
-use crate::{furnish, readiness, tailnet};
+use crate::{furnish, readiness, sockets, tailnet};
 
 /// Wake a drone that was put to sleep
 ///
@@ -94,11 +95,26 @@ async fn refurnish(
     drone: &Drone,
     container: &str,
 ) -> Result<()> {
-    let (files, warnings) = furnish::ssh_files(&context.config, &drone.identity.name).await?;
+    let name = &drone.identity.name;
+    let (files, warnings) = furnish::ssh_files(&context.config, &context.places, name).await?;
     for warning in &warnings {
         context.ui.warn(warning);
     }
-    let tree = furnish::ssh(docker, container, files, Tree::default()).await?;
+    let mut tree = furnish::ssh(docker, container, files, Tree::default()).await?;
+    if furnish::has_sockets(docker, container).await? {
+        // Docker does not start a container whose mounted directory is absent.
+        sockets::prepare(&context.config, &context.places, &drone.identity.scope)?;
+        let sockets = context.sockets().await?;
+        if sockets
+            .open(&context.config, &drone.identity)
+            .await?
+            .is_some()
+        {
+            let github = &context.config.github;
+            tree =
+                credentials::tree(docker, container, github, &Helper::installed()?, tree).await?;
+        }
+    }
     docker.put(container, tree).await
 }
 

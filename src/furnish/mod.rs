@@ -1,10 +1,14 @@
-//! What goes into a created container before it runs: the clone, the tailnet's node, ssh's files.
+//! What goes into a created container before it runs: the clone, the tailnet's node, ssh's files,
+//! what git and `gh` need for their tokens ([`credentials`]).
+
+pub mod credentials;
 
 use crate::config::Config;
-use crate::devcontainer::{METADATA_LABEL, parse_metadata};
+use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, parse_metadata};
 use crate::docker::{Container, Docker, Owner, Tree};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::host::Places;
 use crate::ssh;
 use crate::ssh::ca::Authority;
 use crate::ssh::files::DroneFile;
@@ -31,6 +35,14 @@ pub fn configured_user(metadata: &[serde_json::Value]) -> Option<String> {
         .rev()
         .find_map(|entry| entry.get("remoteUser")?.as_str())
         .map(str::to_owned)
+}
+
+/// Whether the directory of its socket is mounted into this container.
+pub async fn has_sockets(docker: &Docker, id: &str) -> Result<bool> {
+    let container = docker.container(id).await?;
+    let host = container.as_ref().and_then(Container::host);
+    let mut mounts = host.iter().flat_map(|host| host.mounts.iter()).flatten();
+    Ok(mounts.any(|mount| mount.target.as_deref() == Some(SOCKETS_TARGET)))
 }
 
 /// Whom a person works as in this container.
@@ -89,9 +101,13 @@ fn owner_in(passwd: &str, user: &str) -> Option<Owner> {
 }
 
 /// The files that say who may log in and which host this is, with what was left out of them.
-pub async fn ssh_files(config: &Config, name: &DroneName) -> Result<(Vec<DroneFile>, Vec<String>)> {
+pub async fn ssh_files(
+    config: &Config,
+    places: &Places,
+    name: &DroneName,
+) -> Result<(Vec<DroneFile>, Vec<String>)> {
     let keys = ssh::authorized::authorized_keys(&config.ssh).await?;
-    let secret = ServerSecret::load_or_create(&ServerSecret::directory()?)?;
+    let secret = ServerSecret::load_or_create(places.state())?;
     let domain = config
         .tailnet
         .as_ref()

@@ -1,0 +1,194 @@
+//! What gives git and `gh` in a drone their tokens: the helper under its two names, git's
+//! system-wide configuration, and the socket where other clients look for it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Github;
+use crate::docker::{Docker, Entry, Tree};
+use crate::error::{Code, Error, Result, host_io};
+use crate::helper::{BUNDLE, REAL_GH};
+
+/// The helper, under the name by which git finds it.
+const HELPER: &str = "/usr/local/bin/git-credential-hatchery";
+/// Before the image's own `gh` on every usual search path.
+const GH: &str = "/usr/local/bin/gh";
+/// A link that leads nowhere; what it says is which helper is there.
+const VERSION: &str = "/usr/local/lib/hatchery/helper-version";
+/// git's configuration for all users (git-config(1), FILES).
+const GITCONFIG: &str = "/etc/gitconfig";
+/// Where the spec's scripts look for the socket.
+const SOCKET: &str = "/var/run/github-creds.sock";
+/// Certificates that an image trusts (Debian, Alpine, Arch; Red Hat has a link there).
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The largest `gh` that is kept, in bytes; 2.62 has 55 MB.
+const MAX_GH: usize = 256 * 1024 * 1024;
+/// The largest of the other files that is read, in bytes.
+const MAX_FILE: usize = 4 * 1024 * 1024;
+
+const BEGIN: &str = "# hatchery: begin; written anew at every start of this drone";
+const END: &str = "# hatchery: end";
+
+/// The static program that goes into drones.
+#[derive(Debug, Clone)]
+pub struct Helper {
+    path: PathBuf,
+    version: String,
+}
+
+impl Helper {
+    /// The one that was installed with this hatchery.
+    pub fn installed() -> Result<Self> {
+        let own = std::env::current_exe()
+            .map_err(|error| host_io("find", Path::new("hatchery"), error))?;
+        let directory = own.parent().unwrap_or(Path::new("/"));
+        let places = [
+            "../libexec/hatchery/hatchery-drone",
+            "static/hatchery-drone",
+        ];
+        for place in places.map(|place| directory.join(place)) {
+            if let Ok(file) = std::fs::metadata(&place) {
+                return Ok(Self {
+                    path: place,
+                    version: format!("{}-{}.{}", file.size(), file.mtime(), file.mtime_nsec()),
+                });
+            }
+        }
+        Err(Error::new(
+            Code::ProgramMissing,
+            format!(
+                "hatchery-drone is not where it belongs, {} beside {}",
+                places[0],
+                directory.display()
+            ),
+        )
+        .hint("install hatchery whole: `make build`, then `make install`"))
+    }
+
+    /// Where it is on this server.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this container has another one, or none.
+    pub async fn is_outdated_in(&self, docker: &Docker, container: &str) -> Result<bool> {
+        let there = docker.entry(container, VERSION, MAX_FILE).await?;
+        Ok(there != Some(Entry::Link(PathBuf::from(&self.version))))
+    }
+}
+
+/// All of it, added to what goes into this container.
+pub async fn tree(
+    docker: &Docker,
+    container: &str,
+    github: &Github,
+    helper: &Helper,
+    mut tree: Tree,
+) -> Result<Tree> {
+    let program = std::fs::read(&helper.path).map_err(|e| host_io("read", &helper.path, e))?;
+    let (gh, gitconfig, bundle) = tokio::try_join!(
+        docker.entry(container, GH, MAX_GH),
+        docker.file(container, GITCONFIG, MAX_FILE),
+        bundle(docker, container, github),
+    )?;
+    tree = tree.directory("/usr/local/lib/hatchery", 0o755);
+    tree = match gh {
+        // Ours is a link to the helper.
+        Some(Entry::Link(to)) if to == Path::new("git-credential-hatchery") => tree,
+        Some(Entry::Link(to)) => tree.link(REAL_GH, Path::new(GH).with_file_name("").join(to)),
+        Some(Entry::File(content)) => tree.file(REAL_GH, 0o755, content),
+        None => tree,
+    };
+    tree = tree
+        .file(HELPER, 0o755, program)
+        .link(VERSION, &helper.version)
+        .link(GH, "git-credential-hatchery")
+        .link(SOCKET, "/run/hatchery/github-creds.sock");
+    let has_bundle = bundle.is_some();
+    if let Some(bundle) = bundle {
+        tree = tree
+            .directory("/etc/hatchery", 0o755)
+            .file(BUNDLE, 0o644, bundle);
+    }
+    let before = gitconfig.unwrap_or_default();
+    let before = String::from_utf8_lossy(&before);
+    let config = with_block(&before, &block(github, has_bundle));
+    Ok(tree.file(GITCONFIG, 0o644, config.into_bytes()))
+}
+
+/// The certificates that the image trusts and those of the configuration, where it names some.
+async fn bundle(docker: &Docker, container: &str, github: &Github) -> Result<Option<Vec<u8>>> {
+    let Some(path) = &github.ca_file else {
+        return Ok(None);
+    };
+    let own = std::fs::read(path).map_err(|error| host_io("read", path, error))?;
+    let there = docker.file(container, CERTIFICATES, MAX_FILE).await?;
+    let mut bundle = there.unwrap_or_default();
+    if !bundle.is_empty() && !bundle.ends_with(b"\n") {
+        bundle.push(b'\n');
+    }
+    bundle.extend_from_slice(&own);
+    Ok(Some(bundle))
+}
+
+/// git's configuration for this GitHub: the empty helper forgets those of the image, of which one
+/// might keep the token on the disk.
+fn block(github: &Github, has_bundle: bool) -> String {
+    let origin = github.url.origin().ascii_serialization();
+    let host = origin.trim_start_matches("https://");
+    let certificates = if has_bundle {
+        format!("[http \"{origin}\"]\n\tsslCAInfo = {BUNDLE}\n")
+    } else {
+        String::new()
+    };
+    format!(
+        "{BEGIN}\n[credential \"{origin}\"]\n\thelper =\n\thelper = {HELPER}\n\tuseHttpPath = true\n\
+         [url \"{origin}/\"]\n\tinsteadOf = git@{host}:\n\tinsteadOf = ssh://git@{host}/\n\
+         {certificates}{END}\n"
+    )
+}
+
+/// The configuration with our block at its end, in place of the one that an earlier start wrote.
+fn with_block(before: &str, block: &str) -> String {
+    let mut text = String::with_capacity(before.len() + block.len());
+    let mut ours = false;
+    for line in before.lines() {
+        match line {
+            BEGIN => ours = true,
+            END if ours => ours = false,
+            _ if !ours => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            _ => {}
+        }
+    }
+    text + block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn github(url: &str) -> Github {
+        Github {
+            url: url.parse().unwrap(),
+            ..Github::default()
+        }
+    }
+
+    #[test]
+    fn the_image_s_own_configuration_stays_and_ours_is_written_anew() {
+        let own = "[user]\n\tname = x\n[credential]\n\thelper = store";
+        let first = with_block(own, &block(&github("https://github.com"), false));
+        assert!(first.starts_with(&format!("{own}\n{BEGIN}\n")), "{first}");
+        let again = with_block(&first, &block(&github("https://github.com"), false));
+        assert_eq!(first, again);
+        let other = with_block(&first, &block(&github("https://ghe.example:8443"), true));
+        assert!(!other.contains("github.com"), "{other}");
+        assert!(other.contains("[credential \"https://ghe.example:8443\"]"));
+        assert!(other.contains("insteadOf = git@ghe.example:8443:"));
+        assert!(other.contains(BUNDLE));
+        assert!(other.starts_with(&format!("{own}\n")));
+    }
+}

@@ -1,0 +1,203 @@
+//! The drones' sockets, on the server's side: what lies in their directories and who serves them.
+//!
+//! On a machine with hatchery's units that is systemd, which starts one `hatchery-credd` for each
+//! drone when it is needed ([`systemd`]); elsewhere one `hatchery-credd` serves all of them. A
+//! server without a GitHub App has no sockets.
+
+pub mod systemd;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+
+use crate::config::Config;
+use crate::drone::{DroneName, Identity, Scope};
+use crate::drone_file::write_drone_file;
+use crate::error::{Code, Error, Result, host_io};
+use crate::host::Places;
+use crate::http;
+use systemd::Systemd;
+
+/// The socket in a drone's directory.
+pub const SOCKET: &str = "github-creds.sock";
+/// How long the one daemon of all drones may take to see a new one.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// How often is looked meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long revoking may take: the service answers within 15 s, whatever GitHub does.
+const REVOKE_WITHIN: Duration = Duration::from_secs(20);
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Who serves the sockets of this server.
+#[derive(Debug)]
+pub enum Sockets<'a> {
+    /// Nobody: there is no GitHub App.
+    None,
+    /// systemd, through hatchery's units.
+    Systemd(&'a Places, Systemd),
+    /// One `hatchery-credd`, which follows Docker.
+    Daemon(&'a Places),
+}
+
+impl<'a> Sockets<'a> {
+    /// Finds out who serves them here.
+    pub async fn of(config: &Config, places: &'a Places) -> Result<Self> {
+        if config.github.app_id.is_none() {
+            return Ok(Self::None);
+        }
+        Ok(match places.are_the_systems() {
+            true => match Systemd::with_units().await? {
+                Some(systemd) => Self::Systemd(places, systemd),
+                None => Self::Daemon(places),
+            },
+            false => Self::Daemon(places),
+        })
+    }
+
+    /// Makes the drone's directory and has its socket served; gives the directory. The drone's
+    /// volume must exist: the one daemon learns of the drone from it.
+    pub async fn open(&self, config: &Config, identity: &Identity) -> Result<Option<PathBuf>> {
+        let (Self::Systemd(places, _) | Self::Daemon(places)) = self else {
+            return Ok(None);
+        };
+        let directory = prepare(config, places, &identity.scope)?;
+        match self {
+            Self::Systemd(places, systemd) => {
+                write_scope(places, identity)?;
+                systemd.start(&socket_unit(&identity.name)).await?;
+            }
+            _ => served(&directory).await?,
+        }
+        Ok(Some(directory))
+    }
+
+    /// Revokes the drone's live tokens. Where no service runs for it there are none.
+    pub async fn revoke(&self, name: &DroneName) -> Result<()> {
+        let (places, asleep) = match self {
+            Self::None => return Ok(()),
+            Self::Systemd(places, systemd) => {
+                (places, !systemd.is_active(&service_unit(name)).await?)
+            }
+            Self::Daemon(places) => (places, false),
+        };
+        if asleep {
+            return Ok(());
+        }
+        let path = places.sockets(name).join(SOCKET);
+        let client = http::unix_client(&path, REVOKE_WITHIN)?;
+        let answer = match client.delete("http://localhost/token").send().await {
+            // Nobody holds a token for a drone that nobody serves.
+            Err(error) if error.is_connect() => return Ok(()),
+            answer => answer.map_err(|error| not_revoked(name).because(error.without_url()))?,
+        };
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let body = http::body(answer, MAX_ANSWER).await.unwrap_or_default();
+        Err(not_revoked(name).because(reason(&body)))
+    }
+
+    /// Revokes what is live and ends the credentials of a drone that goes away.
+    pub async fn close(&self, name: &DroneName) -> Result<()> {
+        let revoked = self.revoke(name).await;
+        if let Self::Systemd(places, systemd) = self {
+            // The service first: a client that waits would make the socket start it again.
+            systemd.stop(&socket_unit(name)).await?;
+            systemd.stop(&service_unit(name)).await?;
+            let scope = places.scope_file(name);
+            match std::fs::remove_file(&scope) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(host_io("remove", &scope, error));
+                }
+                _ => {}
+            }
+        }
+        revoked
+    }
+}
+
+/// The directory that is mounted into the drone, with what the drone may know in it.
+pub fn prepare(config: &Config, places: &Places, scope: &Scope) -> Result<PathBuf> {
+    let directory = places.sockets(&DroneName::of(scope.own()));
+    places.shared_directory(&directory)?;
+    write_drone_file(&directory, &config.github.url, scope)?;
+    Ok(directory)
+}
+
+/// Writes the scope where systemd finds it for the service; whether it is another one than before.
+pub fn write_scope(places: &Places, identity: &Identity) -> Result<bool> {
+    let path = places.scope_file(&identity.name);
+    let text = identity.scope.to_json();
+    if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+        return Ok(false);
+    }
+    let directory = path.parent().unwrap_or(&path);
+    places.shared_directory(directory)?;
+    let write = || -> std::io::Result<()> {
+        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        std::io::Write::write_all(&mut new, text.as_bytes())?;
+        new.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o640))?;
+        new.as_file().sync_all()?;
+        new.persist(&path)?;
+        Ok(())
+    };
+    write()
+        .map(|()| true)
+        .map_err(|error| host_io("write", &path, error))
+}
+
+/// The socket unit of a drone.
+pub fn socket_unit(name: &DroneName) -> String {
+    format!("{}{name}.socket", systemd::PREFIX)
+}
+
+/// The service unit of a drone.
+pub fn service_unit(name: &DroneName) -> String {
+    format!("{}{name}.service", systemd::PREFIX)
+}
+
+async fn served(directory: &Path) -> Result<()> {
+    let path = directory.join(SOCKET);
+    let looking = async {
+        while UnixStream::connect(&path).await.is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(SERVED_WITHIN, looking)
+        .await
+        .map_err(|_| {
+            Error::new(
+                Code::HostFailed,
+                format!("nobody serves GitHub credentials on {}", path.display()),
+            )
+            .hint(
+                "install and enable hatchery's systemd units, or start `hatchery-credd`, which \
+                 serves all drones",
+            )
+        })
+}
+
+fn not_revoked(name: &DroneName) -> Error {
+    Error::new(
+        Code::GithubAway,
+        format!("the tokens of {name} could not be revoked; they expire within the hour"),
+    )
+    .hint("the service tries again while it runs; `hatchery audit` shows what became of it")
+}
+
+/// What the service says is wrong.
+fn reason(body: &[u8]) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let message = value.as_ref().and_then(|value| {
+        value
+            .get("error")?
+            .get("message")?
+            .as_str()
+            .map(str::to_owned)
+    });
+    message.unwrap_or_else(|| "the service says nothing more".to_owned())
+}

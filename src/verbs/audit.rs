@@ -1,0 +1,62 @@
+//! `hatchery audit`
+
+use clap::Args;
+
+use super::Context;
+use crate::drone::DroneName;
+use crate::error::Result;
+use crate::journal::{self, Query};
+
+/// Show which GitHub tokens drones were given: each mint, refusal and revocation
+///
+/// Read from the journal. Of a token only its SHA-256 is known, by which GitHub's own audit log
+/// knows it too.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// org/repo; without it, all drones, those that are gone as well
+    repo: Option<String>,
+
+    /// Only what happened since then, as journalctl takes it ("yesterday", "-2h", "2026-01-31")
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    limit: usize,
+}
+
+impl Audit {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let repo = self
+            .repo
+            .map(|text| context.repository(&text))
+            .transpose()?;
+        let drone = repo.as_ref().map(DroneName::of);
+        let entries = journal::read(Query {
+            drone: drone.as_ref(),
+            event: None,
+            since: self.since.as_deref(),
+            limit: self.limit,
+        })
+        .await?;
+        if context.ui.json() {
+            context.ui.json_result(&entries);
+            return Ok(());
+        }
+        if entries.is_empty() {
+            context.ui.talk("Nothing is written down.");
+        }
+        for entry in entries {
+            let sha256 = entry.token_sha256.as_deref().unwrap_or("-");
+            context.ui.result(format!(
+                "{}  {:<24} {:<17} {:<12}  {}",
+                entry.at,
+                entry.drone,
+                entry.event,
+                sha256.get(..12).unwrap_or(sha256),
+                entry.message,
+            ));
+        }
+        Ok(())
+    }
+}
