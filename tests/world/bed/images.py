@@ -13,6 +13,7 @@ from bed.content import digest_of_path, digest_of_text
 from bed.process import say
 from bed.settings import (
     CACHE,
+    GITHUB_API,
     IMAGES,
     INTERNET,
     LAPTOP,
@@ -71,7 +72,13 @@ def internet(filled_registry: str) -> str:
         "LAPTOP": LAPTOP.address,
         "LOGIN_HOST": LOGIN_HOST,
     }
-    return _build("internet", filled_registry, {"github": WORLD / "github", "git": _repositories()}, arguments)
+    extras = {
+        "github": WORLD / "github",
+        "github-api.json": GITHUB_API,
+        "graphql": tools.graphql_core(),
+        "git": _repositories(),
+    }
+    return _build("internet", filled_registry, extras, arguments)
 
 
 def _tailnet(machine: str, headscale: Path) -> str:

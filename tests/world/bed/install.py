@@ -1,27 +1,36 @@
-"""Hatchery itself, as built on the host, into the server."""
+"""Hatchery itself, as built on the host and as `make install` lays it out, into the server."""
 
 from bed import docker
+from bed.images import scratch
 from bed.process import run, say
 from bed.settings import BINARIES, PROJECT, SERVER
 
-_NAMES = ("hatchery", "hatchery-credd", "hatchery-drone")
-_UNITS = PROJECT / "systemd"
+_BUILT = ("hatchery", "hatchery-credd", "static/hatchery-drone")
+_NEW = "/root/.hatchery-new"
+# Copied beside and then put in place of the old: a running program cannot be written to.
+_TAKE_OVER = f"""
+cp -a --remove-destination {_NEW}/* /
+rm -r {_NEW}
+systemd-sysusers
+systemd-tmpfiles --create hatchery.conf
+systemctl daemon-reload
+"""
+# The drop-in of Docker's socket acts when the socket is made; dockerd is not restarted without need.
+_ADMIT_TO_DOCKER = (
+    "getfacl /run/docker.sock 2> /dev/null | grep -q ^group:hatchery: || systemctl restart docker.socket docker.service"
+)
 
 
 def everything() -> None:
-    """Copy the binaries that exist to /usr/local/bin, the units to /usr/local/lib/systemd/system."""
-    present = [BINARIES / name for name in _NAMES if (BINARIES / name).is_file()]
-    for binary in present:
-        # Copied beside and renamed: a running program cannot be written to.
-        run("docker", "cp", binary, f"{SERVER.container}:/usr/local/bin/.{binary.name}.new")
-        docker.inside(
-            SERVER.container,
-            f"cd /usr/local/bin; chown root:root .{binary.name}.new; chmod 755 .{binary.name}.new; mv .{binary.name}.new {binary.name}",
-        )
-    if _UNITS.is_dir():
-        docker.inside(SERVER.container, "mkdir -p /usr/local/lib/systemd/system")
-        for unit in sorted(file for file in _UNITS.iterdir() if file.suffix in (".service", ".socket", ".timer")):
-            docker.write(SERVER.container, f"/usr/local/lib/systemd/system/{unit.name}", unit.read_bytes())
-        docker.inside(SERVER.container, "systemctl daemon-reload")
-    names = ", ".join(binary.name for binary in present)
-    say(f"installed on the server: {names}" if names else f"no binaries in {BINARIES}: the server has no hatchery yet")
+    """Copy what `make install` copies; without binaries there is no hatchery yet, and no error."""
+    missing = [name for name in _BUILT if not (BINARIES / name).is_file()]
+    if missing:
+        say(f"{', '.join(missing)} missing in {BINARIES}: the server has no hatchery until `make build`")
+        return
+    with scratch("install") as root:
+        run("make", "--silent", "-C", PROJECT, "install", f"DESTDIR={root}", f"BINARIES={BINARIES}")
+        docker.inside(SERVER.container, f"rm -rf {_NEW}; mkdir {_NEW}")
+        run("docker", "cp", f"{root}/.", f"{SERVER.container}:{_NEW}")
+    docker.inside(SERVER.container, _TAKE_OVER)
+    docker.inside(SERVER.container, _ADMIT_TO_DOCKER)
+    say("installed hatchery on the server")

@@ -4,12 +4,16 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 from bed import docker
-from bed.process import say, wait_until
-from bed.settings import BASE_IMAGE, INTERNET, LAPTOP, LOGIN_SERVER, SERVER, TAIL_DOMAIN, TAILNET
+from bed.process import run, say, wait_until
+from bed.settings import APP_ID, BASE_IMAGE, INTERNET, LAPTOP, LOGIN_SERVER, SERVER, STATE, TAIL_DOMAIN, TAILNET
 
 _SECRETS = "/etc/hatchery/secrets"
+_APP_KEY = "/etc/hatchery/app-key.pem"
 _CONFIG = f"""\
 [github]
+app_id = "{APP_ID}"
+api_url = "https://api.github.com"
+private_key_file = "{_APP_KEY}"
 ca_file = "/usr/local/share/ca-certificates/hatchery-world.crt"
 
 [tailnet]
@@ -30,6 +34,7 @@ def everything() -> None:
         work = [
             pool.submit(_pull_base_image),
             pool.submit(_introduce),
+            pool.submit(_register_app),
         ]
         for done in work:
             done.result()
@@ -75,6 +80,15 @@ def _introduce() -> None:
     )
     docker.write(SERVER.container, "/etc/hatchery/config.toml", _CONFIG % json.dumps(public_key.strip()))
     _join(LAPTOP.container, "laptop", _auth_key(users["levin"], "--expiration 1h"))
+
+
+def _register_app() -> None:
+    """A GitHub App: GitHub has the public half of its key, the server the private one as GitHub gives it."""
+    key = STATE / "app-key.pem"
+    if not key.exists():
+        run("openssl", "genrsa", "-traditional", "-out", key, "2048")
+    docker.write(SERVER.container, _APP_KEY, key.read_bytes(), "0600")
+    docker.write(INTERNET.container, f"/srv/github/apps/{APP_ID}.pem", run("openssl", "rsa", "-in", key, "-pubout"))
 
 
 def _headscale(arguments: str) -> str:

@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from bed import binaries, docker
+from bed import binaries, docker, tools
 from bed.content import digest_of_path, digest_of_text
 from bed.images import Images, copy, scratch
 from bed.process import run, say, succeeds, wait_until
@@ -21,6 +21,8 @@ _NAMESPACES = {
     "sshd": "devcontainers/features",
     "common-utils": "devcontainers/features",
     "github-cli": "devcontainers/features",
+    "go": "devcontainers/features",
+    "rust": "devcontainers/features",
     "tailscale": "tailscale/codespace",
 }
 _PREBUILT: dict[str, dict[str, str]] = {"ghcr.io/devcontainers/features/sshd:1": {}}
@@ -37,6 +39,8 @@ def ensure(images: Images) -> str:
         digest_of_path(Path(__file__)),
         binaries.TAILSCALED.version,
         binaries.GH.version,
+        digest_of_path(tools.go_root() / "bin" / "go"),
+        digest_of_path(tools.cargo()),
     )
     reference = f"{PREFIX}/registry-filled:{digest[:16]}"
     if not docker.image_exists(reference):
@@ -80,13 +84,15 @@ def _publish_features(server_image: str) -> None:
     carried = {
         "tailscale": {"tailscaled": binaries.build(binaries.TAILSCALED)},
         "github-cli": {"gh": binaries.build(binaries.GH)},
+        "go": {name: tools.go_root() / name for name in ("bin/go", "go.env", "VERSION")},
+        "rust": {"cargo": tools.cargo()},
     }
     for namespace in sorted(set(_NAMESPACES.values())):
         with scratch("features") as source:
             for name in (name for name, its in _NAMESPACES.items() if its == namespace):
                 copy(FEATURES / name, source / name)
                 for inside, binary in carried.get(name, {}).items():
-                    shutil.copy2(binary, source / name / inside)
+                    shutil.copy2(binary, source / name / Path(inside).name)
             _with_cli(server_image, source, "features", "publish", "-r", "ghcr.io", "-n", namespace, "/source")
 
 

@@ -17,6 +17,7 @@ _FEATURES: dict[str, dict[str, str]] = {
     "ghcr.io/tailscale/codespace/tailscale": {},
 }
 _PAGES = 200
+_PRIVATE = {"acme/vault", "acme/parts", "acme/gears", "acme/sealed", "acme/den", "other/engine"}
 _MANY = 50
 
 Tree = dict[str, tuple[int, bytes]]  # path -> mode, content (of a submodule: its commit)
@@ -32,6 +33,8 @@ def build_all(target: Path) -> None:
             if all(repository in heads for repository in submodules.values()):
                 links = {path: (0o160000, heads[repository].encode()) for path, repository in submodules.items()}
                 heads[full_name] = _build(target / f"{full_name}.git", {**tree, **links})
+                if full_name in _PRIVATE:
+                    (target / f"{full_name}.git" / "github-private").touch()
                 del waiting[full_name]
 
 
@@ -64,10 +67,11 @@ def _submodules(tree: Tree) -> dict[str, str]:
     """Path -> owner/name of each submodule."""
     parser = configparser.ConfigParser()
     parser.read_string(tree.get(".gitmodules", (0, b""))[1].decode().replace("\t", ""))
-    return {
-        parser[section]["path"]: parser[section]["url"].removeprefix("https://github.com/").removesuffix(".git")
-        for section in parser.sections()
-    }
+    return {parser[section]["path"]: _full_name(parser[section]["url"]) for section in parser.sections()}
+
+
+def _full_name(url: str) -> str:
+    return url.removeprefix("https://github.com/").removeprefix("git@github.com:").removesuffix(".git")
 
 
 def _build(bare: Path, tree: Tree) -> str:

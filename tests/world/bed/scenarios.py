@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bed import docker, world
 from bed.errors import WorldError
-from bed.settings import LOGS, MACHINES, SCENARIOS, WORLD
+from bed.settings import INTERNET, LOGS, MACHINES, SCENARIOS, WORLD
 
 
 def run_all(wanted: list[str], verbose: bool, fresh: bool) -> int:
@@ -61,13 +61,24 @@ def _run(script: Path, verbose: bool) -> bool:
             if verbose:
                 sys.stderr.buffer.write(line)
                 sys.stderr.flush()
-    if process.wait() == 0:
+    good = process.wait() == 0
+    wrong = _violations()
+    if good and not wrong:
         shutil.rmtree(logs)
         return True
-    if not verbose:
+    with log.open("a") as file:
+        file.writelines(f"GitHub's API is not as published: {line}\n" for line in wrong)
+    if not verbose or wrong:
         sys.stderr.write("".join(f"  {line}\n" for line in log.read_text(errors="replace").splitlines()[-30:]))
     _keep_journals(logs)
     return False
+
+
+def _violations() -> list[str]:
+    """Where Hatchery's requests or the fake GitHub's answers did not keep to GitHub's description."""
+    if docker.state(INTERNET.container) != "running":
+        return []
+    return docker.inside(INTERNET.container, "github-fake violations || test $? = 1").splitlines()
 
 
 def _keep_journals(logs: Path) -> None:

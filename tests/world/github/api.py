@@ -1,31 +1,67 @@
-"""api.github.com: what an anonymous client sees. Installations and their tokens have no place here yet."""
+"""api.github.com: sees to it that what comes and goes is what GitHub has published."""
 
-import re
-
-from github import store
-from github.message import Request, Response, as_json
-
-_REPOSITORY = re.compile(r"/repos/([A-Za-z0-9-]+)/([A-Za-z0-9._-]+)")
+from github import apps, description, faults, graphql, rest, state
+from github.description import Operation
+from github.message import RefusedError, Request, Response
 
 
 def respond(request: Request) -> Response:
-    if request.path == "/":
-        return as_json(200, {"repository_url": "https://api.github.com/repos/{owner}/{repo}"})
-    if request.method == "GET" and (match := _REPOSITORY.fullmatch(request.path)):
-        found = store.find(match[1], match[2])
+    found = description.find(request.method, request.path)
+    operation = found[0] if found else None
+    if operation:
+        _check_request(operation, request)
+    fault = faults.take(_kind(operation, request))
+    if fault and (answer := faults.instead(fault)) is not None:
+        return answer
+    response = _answer(found, request)
+    if operation:
+        _check_answer(operation, response)
+    response = response.with_headers({**apps.rate_headers(), "X-GitHub-Media-Type": "github.v3; format=json"})
+    return faults.spoilt(fault, response) if fault else response
+
+
+def _answer(found: tuple[Operation, tuple[str, ...]] | None, request: Request) -> Response:
+    try:
         if found:
-            return as_json(200, _repository(found))
-    return as_json(404, {"message": "Not Found", "documentation_url": "https://docs.github.com/rest", "status": "404"})
+            return apps.respond(*found, request)
+        if request.path == "/graphql":
+            return graphql.respond(request)
+        return rest.respond(request)
+    except RefusedError as refusal:
+        return refusal.response
 
 
-def _repository(repository: store.Repository) -> dict[str, object]:
-    full_name = f"{repository.owner}/{repository.name}"
-    return {
-        "name": repository.name,
-        "full_name": full_name,
-        "private": False,
-        "owner": {"login": repository.owner},
-        "html_url": f"https://github.com/{full_name}",
-        "clone_url": f"https://github.com/{full_name}.git",
-        "default_branch": "main",
-    }
+def _kind(operation: Operation | None, request: Request) -> str:
+    """What a fault can be laid on."""
+    name = operation.name if operation else ""
+    if name.endswith("-installation"):
+        return "look-up"
+    if name == "apps/create-installation-access-token":
+        return "mint"
+    if name == "apps/revoke-installation-access-token":
+        return "revoke"
+    return "graphql" if request.path == "/graphql" else "rest"
+
+
+def _check_request(operation: Operation, request: Request) -> None:
+    """Hatchery's own requests are held to the description; what others send is theirs."""
+    agent = request.headers.get("user-agent", "")
+    if not agent.startswith("hatchery/"):
+        return
+    headers = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
+    for name, value in headers.items():
+        if request.headers.get(name) != value:
+            _violated(f"{operation.name} was asked with {name}: {request.headers.get(name)}")
+    if wrong := operation.wrong_request(request.body):
+        _violated(f"{operation.name} was asked wrongly: {wrong}")
+
+
+def _check_answer(operation: Operation, response: Response) -> None:
+    body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    if wrong := operation.wrong_answer(response.status, body):
+        _violated(f"{operation.name} was answered wrongly: {wrong}")
+
+
+def _violated(what: str) -> None:
+    with state.changed() as known:
+        known.violations.append(what)

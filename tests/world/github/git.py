@@ -25,6 +25,10 @@ def serve(request: Request, repository: Repository, service_path: str) -> Respon
         "CONTENT_LENGTH": str(len(request.body)),
         "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
         "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
+        # Who may push has been decided before.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.receivepack",
+        "GIT_CONFIG_VALUE_0": "true",
     }
     with tempfile.TemporaryFile() as body:
         body.write(request.body)

@@ -29,7 +29,7 @@ class Request:
         return parse_qs(self.query_string, keep_blank_values=True)
 
     @property
-    def token(self) -> str | None:
+    def secret(self) -> str | None:
         """What the client authenticates with: a bearer token, or the password of a basic login."""
         scheme, _, credentials = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() in ("bearer", "token"):
@@ -38,7 +38,7 @@ class Request:
             try:
                 return base64.b64decode(credentials).decode().partition(":")[2]
             except (binascii.Error, UnicodeDecodeError):
-                return None
+                return ""
         return None
 
 
@@ -48,6 +48,17 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Iterable[bytes] = b""
 
+    def with_headers(self, headers: Mapping[str, str]) -> "Response":
+        return Response(self.status, {**self.headers, **headers}, self.body)
+
+
+class RefusedError(Exception):
+    """An answer that ends what was being done."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
 
 def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> Response:
     return Response(status, {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}, body.encode())
@@ -56,3 +67,9 @@ def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> Re
 def as_json(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
     content_type = {"Content-Type": "application/json; charset=utf-8"}
     return Response(status, {**content_type, **(headers or {})}, json.dumps(value).encode())
+
+
+def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> RefusedError:
+    """As GitHub's API says no."""
+    body = {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+    return RefusedError(as_json(status, body, headers))

@@ -1,0 +1,3 @@
+module github.com/acme/parts
+
+go 1.21

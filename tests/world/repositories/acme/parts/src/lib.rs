@@ -1,0 +1,1 @@
+pub const TEETH: u32 = 12;
