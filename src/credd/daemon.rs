@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 
+use super::audit::JOURNAL_PREFIX;
 use super::clock::{Clock, GithubTime, KernelClock};
 use super::github::{Github, Patience};
 use super::jwt::AppKey;
@@ -188,7 +189,7 @@ fn start_logging() {
     let journal = stderr_is_the_journal()
         .then(tracing_journald::layer)
         .and_then(std::io::Result::ok)
-        .map(|layer| layer.with_field_prefix(Some("HATCHERY".to_owned())));
+        .map(|layer| layer.with_field_prefix(Some(JOURNAL_PREFIX.to_owned())));
     let lines = journal.is_none().then(|| {
         tracing_subscriber::fmt::layer()
             .with_ansi(false)

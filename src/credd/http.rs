@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use url::form_urlencoded;
 
 use super::audit::rfc3339;
-use super::failure::Failure;
+use super::failure::{Failure, presentable};
 use super::keeper::Keeper;
 use super::mint::Minted;
 
@@ -109,7 +109,7 @@ fn wish<B: Body>(request: &Request<B>) -> Result<Wish, Wrong> {
     let mut repo = None;
     for (key, value) in form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()) {
         if key != "repo" || !takes_repo {
-            return Err(Wrong::Parameter(key.chars().take(40).collect()));
+            return Err(Wrong::Parameter(presentable(&key)));
         }
         if repo.replace(value.into_owned()).is_some() {
             return Err(Wrong::Twice);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::audit::Audit;
 use super::budget::Budget;
-use super::failure::Failure;
+use super::failure::{Failure, presentable};
 use super::github::Github;
 use super::mint::{Known, Mint, Minted};
 use crate::drone::{DroneName, Scope};
@@ -122,7 +122,7 @@ impl Keeper {
         }
         Arc::new(Self {
             github,
-            audit: Audit::new(drone),
+            audit: Audit::new(drone, permissions.clone()),
             owners,
             permissions,
             budget: Budget::default(),
@@ -133,9 +133,8 @@ impl Keeper {
     /// The token that covers this repository; without one, the own owner's.
     pub async fn token(self: &Arc<Self>, repo: Option<&str>) -> Outcome {
         let (index, repo) = self.find(repo).inspect_err(|failure| {
-            let asked = repo.unwrap_or_default();
-            let shown: String = asked.chars().take(140).collect();
-            self.audit.refused(&shown, failure, self.steady());
+            let asked = shown(repo.unwrap_or_default());
+            self.audit.refused(&[asked], failure, self.steady());
         })?;
         let minted = self.fresh(index).await?;
         match repo {
@@ -148,7 +147,7 @@ impl Keeper {
         let Some(text) = asked else {
             return Ok((0, None));
         };
-        let outside = || Failure::OutOfScope(text.chars().take(140).collect());
+        let outside = || Failure::OutOfScope(shown(text));
         let repo = RepoId::try_from(text.to_owned()).map_err(|_| outside())?;
         let index = self
             .owners
@@ -209,8 +208,8 @@ impl Keeper {
             let outcome = mint.run().await.map(Arc::new);
             let (known, unwanted) = (mint.known, mint.unwanted);
             this.settle(index, known, &outcome);
-            for secret in unwanted {
-                this.revoke_unwanted(index, secret);
+            for (secret, subject) in unwanted {
+                this.revoke_unwanted(index, secret, subject);
             }
             outcome
         });
@@ -236,7 +235,9 @@ impl Keeper {
             }
             Err(failure) => {
                 owner.failed(failure, self.steady());
-                self.audit.refused(&owner.name, failure, self.steady());
+                let asked: Vec<String> =
+                    owner.repositories.iter().map(ToString::to_string).collect();
+                self.audit.refused(&asked, failure, self.steady());
             }
         }
         let mut state = owner.state();
@@ -260,4 +261,10 @@ impl Keeper {
         });
         busy || self.revoking.load(Ordering::Relaxed) > 0 || self.budget.strained(self.steady())
     }
+}
+
+/// A name that was asked for, fit to be told and written down: if it is not a repository's, it may
+/// be anything, a token too.
+fn shown(asked: &str) -> String {
+    RepoId::try_from(asked.to_owned()).map_or_else(|_| presentable(asked), |repo| repo.to_string())
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::audit::Audit;
+use super::audit::{Audit, Subject};
 use super::budget::Budget;
 use super::failure::Failure;
 use super::github::{Answer, Auth, Github};
@@ -30,6 +30,18 @@ pub struct Minted {
     pub repositories: Vec<String>,
     /// The repositories of the scope that it covers.
     pub covers: Vec<RepoId>,
+}
+
+impl Minted {
+    /// What is written down of it.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            repositories: self.repositories.clone(),
+            permissions: self.token.permissions().clone(),
+            expires_at: Some(self.token.expires_at()),
+            sha256: self.token.sha256().to_owned(),
+        }
+    }
 }
 
 /// What stays known of an owner from one mint to the next.
@@ -59,7 +71,7 @@ pub struct Mint<'a> {
     /// What is known already.
     pub known: Known,
     /// Tokens that came up and must not live: the caller revokes them.
-    pub unwanted: Vec<Secret>,
+    pub unwanted: Vec<(Secret, Subject)>,
     /// Repositories that were found to have moved, with their number.
     pub moved: BTreeMap<RepoId, u64>,
     /// Repositories that were found to be gone.
@@ -216,10 +228,12 @@ impl Mint<'_> {
         let gone: Vec<RepoId> = moved.keys().filter(unnamed).cloned().collect();
         self.gone.extend(gone);
         let wanted = self.present().all(|repo| moved.contains_key(repo));
+        let minted = self.minted(token);
         if wanted {
-            return Ok(Some(self.minted(token)));
+            return Ok(Some(minted));
         }
-        self.unwanted.push(token.secret().clone());
+        let secret = minted.token.secret().clone();
+        self.unwanted.push((secret, minted.subject()));
         Ok(None)
     }
 
@@ -283,9 +297,15 @@ impl Mint<'_> {
 
     fn grant(&mut self, answer: &Answer, repositories: Named) -> Result<Token, Failure> {
         Token::from_grant(&answer.body, &self.asking(repositories)).map_err(|rejected| {
-            let sha256 = rejected.token.as_ref().map(fingerprint).unwrap_or_default();
-            self.audit.rejected(self.owner, &sha256, rejected.why);
-            self.unwanted.extend(rejected.token);
+            let asked = Subject {
+                repositories: self.present().map(ToString::to_string).collect(),
+                permissions: self.permissions.clone(),
+                expires_at: None,
+                sha256: rejected.token.as_ref().map(fingerprint).unwrap_or_default(),
+            };
+            self.audit.rejected(&asked, rejected.why);
+            self.unwanted
+                .extend(rejected.token.map(|secret| (secret, asked)));
             Failure::Unusable(rejected.why)
         })
     }
@@ -315,7 +335,7 @@ impl Mint<'_> {
             repositories,
             covers,
         };
-        self.audit.minted(&minted.token, &minted.repositories);
+        self.audit.minted(&minted.subject());
         minted
     }
 }

@@ -8,10 +8,10 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use tokio::time::{Instant, sleep};
 
+use super::audit::Subject;
 use super::failure::Failure;
 use super::github::Auth;
 use super::keeper::Keeper;
-use super::token::fingerprint;
 use crate::secret::Secret;
 
 /// How long whoever revokes waits for GitHub.
@@ -25,8 +25,9 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 struct Condemned {
     owner: usize,
     secret: Secret,
-    sha256: String,
-    expires_at: SystemTime,
+    subject: Subject,
+    /// How long it is pursued.
+    until: SystemTime,
 }
 
 impl Keeper {
@@ -51,8 +52,8 @@ impl Keeper {
             condemned.extend(live.map(|minted| Condemned {
                 owner: index,
                 secret: minted.token.secret().clone(),
-                sha256: minted.token.sha256().to_owned(),
-                expires_at: minted.token.expires_at(),
+                subject: minted.subject(),
+                until: minted.token.expires_at(),
             }));
         }
         self.revoking.fetch_add(condemned.len(), Ordering::Relaxed);
@@ -70,12 +71,17 @@ impl Keeper {
     }
 
     /// Revokes a token that nobody may have, in the background.
-    pub(super) fn revoke_unwanted(self: &Arc<Self>, owner: usize, secret: Secret) {
+    pub(super) fn revoke_unwanted(
+        self: &Arc<Self>,
+        owner: usize,
+        secret: Secret,
+        subject: Subject,
+    ) {
         let token = Condemned {
             owner,
-            sha256: fingerprint(&secret),
             secret,
-            expires_at: self.github.time().now() + LIFETIME,
+            subject,
+            until: self.github.time().now() + LIFETIME,
         };
         self.revoking.fetch_add(1, Ordering::Relaxed);
         let this = self.clone();
@@ -90,7 +96,7 @@ impl Keeper {
             self.revoking.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
-        let told = format!("token {}…: {failure}", &token.sha256[..12]);
+        let told = format!("token {}…: {failure}", &token.subject.sha256[..12]);
         let this = self.clone();
         tokio::spawn(async move {
             this.pursue(token, failure).await;
@@ -102,7 +108,7 @@ impl Keeper {
     /// Tries until it is revoked or has expired.
     async fn pursue(&self, token: Condemned, mut failure: Failure) {
         let mut pause = self.github.patience().revocation;
-        while self.github.time().now() < token.expires_at {
+        while self.github.time().now() < token.until {
             sleep(match failure {
                 Failure::Limited(wait) => wait.max(pause),
                 _ => pause,
@@ -123,12 +129,12 @@ impl Keeper {
             _ => self.send_revocation(&token.secret).await,
         };
         match &outcome {
-            Ok(()) => self.audit.revoked(&token.sha256),
+            Ok(()) => self.audit.revoked(&token.subject),
             Err(failure) => {
                 if matches!(failure, Failure::Limited(_)) {
                     owner.failed(failure, self.steady());
                 }
-                self.audit.not_revoked(&token.sha256, failure);
+                self.audit.not_revoked(&token.subject, failure);
             }
         }
         outcome
