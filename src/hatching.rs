@@ -10,20 +10,18 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
 };
-use crate::docker::{Container, Docker, Owner, Tree, Wanted};
+use crate::docker::{Container, Owner, Tree, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
-use crate::host::{Places, Workshop};
-use crate::sockets::Sockets;
+use crate::host::Workshop;
+use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
-use crate::ui::Ui;
 use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
@@ -54,21 +52,6 @@ pub struct Hatched {
     pub workspace: String,
     /// A lifecycle command failed; the drone runs all the same.
     pub setup_failed: Option<Error>,
-}
-
-/// This server, as a spawn needs it.
-#[derive(Debug, Clone, Copy)]
-pub struct Server<'a> {
-    /// Its Docker.
-    pub docker: &'a Docker,
-    /// What is in force.
-    pub config: &'a Config,
-    /// Where things are kept.
-    pub places: &'a Places,
-    /// Who serves the drones' sockets.
-    pub sockets: &'a Sockets<'a>,
-    /// Where words go.
-    pub ui: &'a Ui,
 }
 
 /// One spawn under way.

@@ -3,9 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
+use crate::credd::audit::field;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::process::{self, Group};
@@ -86,11 +87,11 @@ async fn run(query: Query<'_>) -> Result<Vec<Entry>> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     match query.drone {
-        Some(drone) => command.arg(format!("HATCHERY_DRONE={drone}")),
+        Some(drone) => command.arg(format!("{}={drone}", field::DRONE)),
         None => &mut command,
     };
     match query.event {
-        Some(event) => command.arg(format!("HATCHERY_EVENT={event}")),
+        Some(event) => command.arg(format!("{}={event}", field::EVENT)),
         None => &mut command,
     };
     if let Some(since) = query.since {
@@ -139,43 +140,22 @@ async fn run(query: Query<'_>) -> Result<Vec<Entry>> {
 
 /// One entry of `journalctl --output=json`; `None` for what is no event.
 fn parse(line: &[u8]) -> Option<Entry> {
-    #[derive(Deserialize)]
-    struct Raw {
-        #[serde(rename = "__REALTIME_TIMESTAMP")]
-        time: String,
-        #[serde(rename = "HATCHERY_EVENT")]
-        event: String,
-        #[serde(rename = "HATCHERY_DRONE")]
-        drone: String,
-        #[serde(rename = "HATCHERY_REPOSITORIES", default)]
-        repositories: Option<String>,
-        #[serde(rename = "HATCHERY_PERMISSIONS", default)]
-        permissions: Option<String>,
-        #[serde(rename = "HATCHERY_EXPIRES_AT", default)]
-        expires_at: Option<String>,
-        #[serde(rename = "HATCHERY_TOKEN_SHA256", default)]
-        token_sha256: Option<String>,
-        #[serde(rename = "MESSAGE")]
-        message: String,
-    }
-    let raw: Raw = serde_json::from_slice(line).ok()?;
-    let time = raw.time.parse().ok()?;
+    let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).ok()?;
+    let text = |key| raw.get(key)?.as_str().map(str::to_owned);
+    let time = text("__REALTIME_TIMESTAMP")?.parse().ok()?;
     let at = std::time::UNIX_EPOCH.checked_add(Duration::from_micros(time))?;
     Some(Entry {
         time,
         at: humantime::format_rfc3339_seconds(at).to_string(),
-        event: raw.event,
-        drone: raw.drone,
-        repositories: raw
-            .repositories
+        event: text(field::EVENT)?,
+        drone: text(field::DRONE)?,
+        repositories: text(field::REPOSITORIES)
             .and_then(|list| serde_json::from_str(&list).ok())
             .unwrap_or_default(),
-        permissions: raw
-            .permissions
-            .and_then(|map| serde_json::from_str(&map).ok()),
-        expires_at: raw.expires_at,
-        token_sha256: raw.token_sha256,
-        message: raw.message,
+        permissions: text(field::PERMISSIONS).and_then(|map| serde_json::from_str(&map).ok()),
+        expires_at: text(field::EXPIRES_AT),
+        token_sha256: text(field::TOKEN_SHA256),
+        message: text("MESSAGE")?,
     })
 }
 

@@ -6,6 +6,7 @@
 //! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
 //!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
+//! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
@@ -47,9 +48,13 @@ pub mod permission;
 pub mod process;
 #[cfg(feature = "server")]
 pub mod readiness;
+#[cfg(feature = "server")]
+pub mod recovery;
 pub mod repo;
 #[cfg(feature = "server")]
 pub mod secret;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "server")]
 pub mod sockets;
 #[cfg(feature = "server")]
@@ -64,5 +69,7 @@ pub mod ui;
 pub mod verbs;
 #[cfg(feature = "server")]
 pub mod voice;
+#[cfg(feature = "server")]
+pub mod waking;
 #[cfg(feature = "server")]
 pub mod work;

@@ -155,6 +155,19 @@ pub fn socket_unit(name: &DroneName) -> String {
     format!("{}{name}.socket", systemd::PREFIX)
 }
 
+/// The pattern of all drones' socket units.
+pub fn all_socket_units() -> String {
+    format!("{}*.socket", systemd::PREFIX)
+}
+
+/// Whose socket unit this is.
+pub fn drone_of(unit: &str) -> Option<DroneName> {
+    let name = unit
+        .strip_prefix(systemd::PREFIX)?
+        .strip_suffix(".socket")?;
+    DroneName::from_label(name)
+}
+
 /// The service unit of a drone.
 pub fn service_unit(name: &DroneName) -> String {
     format!("{}{name}.service", systemd::PREFIX)

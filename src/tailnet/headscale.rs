@@ -1,5 +1,6 @@
 //! Headscale's REST API (0.29, `/api/v1`), with the key from `tailnet.api_key_file`.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -153,6 +154,13 @@ impl Headscale {
         }
         let answer: Answer = self.ask(Method::GET, "node", &[], None).await?;
         Ok(answer.nodes)
+    }
+
+    /// The names of our user's nodes.
+    pub async fn names(&self) -> Result<HashSet<String>> {
+        let own = self.nodes().await?.into_iter();
+        let own = own.filter(|node| node.owner() == self.user);
+        Ok(own.map(|node| node.given_name.to_lowercase()).collect())
     }
 
     /// The node that holds this name, where there is one.

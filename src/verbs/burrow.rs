@@ -10,12 +10,10 @@ use crate::docker::{Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::tailnet;
+use crate::waking::STOP_WITHIN;
 
 /// How long the drone may take to leave the tailnet before it is stopped all the same.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long its processes have to end, in seconds.
-pub const STOP_WITHIN: i32 = 10;
 
 /// Put a drone to sleep: its work stays, its name in the tailnet is free
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod ca;
 mod completions;
 mod config;
 mod list;
+mod recover;
 mod slay;
 mod spawn;
 mod status;
@@ -21,6 +22,7 @@ use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
 use crate::repo::RepoId;
+use crate::server::Server;
 use crate::sockets::Sockets;
 use crate::ui::Ui;
 
@@ -52,6 +54,7 @@ enum Verb {
     Unburrow(unburrow::Unburrow),
     Slay(slay::Slay),
     Audit(audit::Audit),
+    Recover(recover::Recover),
     Ca(ca::Ca),
     Config(config::Show),
     Completions(completions::Completions),
@@ -83,6 +86,7 @@ impl Cli {
             Verb::Burrow(verb) => verb.run(&context).await,
             Verb::Unburrow(verb) => verb.run(&context).await,
             Verb::Slay(verb) => verb.run(&context).await,
+            Verb::Recover(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context),
             Verb::Config(verb) => verb.run(&context),
@@ -106,6 +110,16 @@ impl Context<'_> {
 
     async fn sockets(&self) -> Result<Sockets<'_>> {
         Sockets::of(&self.config, &self.places).await
+    }
+
+    fn server<'b>(&'b self, docker: &'b Docker, sockets: &'b Sockets<'b>) -> Server<'b> {
+        Server {
+            docker,
+            config: &self.config,
+            places: &self.places,
+            sockets,
+            ui: self.ui,
+        }
     }
 
     /// The repository that a person typed.

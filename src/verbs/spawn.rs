@@ -9,7 +9,7 @@ use super::{Context, interrupted, ssh_command};
 use crate::docker::{Docker, Life};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
-use crate::hatching::{Hatched, Hatching, Server, Wishes};
+use crate::hatching::{Hatched, Hatching, Wishes};
 use crate::permission::{Access, Permission};
 use crate::repo::RepoId;
 use crate::{teardown, voice, work};
@@ -64,13 +64,7 @@ impl Spawn {
         };
         let sockets = context.sockets().await?;
         let workshop = context.places.workshop(&identity.name)?;
-        let server = Server {
-            docker: &docker,
-            config: &context.config,
-            places: &context.places,
-            sockets: &sockets,
-            ui: context.ui,
-        };
+        let server = context.server(&docker, &sockets);
         let hatching = Hatching::new(server, &identity, &wishes, &workshop)?;
         let hatched = tokio::select! {
             hatched = hatching.run() => hatched,

@@ -2,14 +2,13 @@
 
 use clap::Args;
 
-use super::burrow::STOP_WITHIN;
 use super::{Context, interrupted, ssh_command};
-use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
+use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::furnish::credentials::{self, Helper};
+use crate::furnish;
 use crate::repo::RepoId;
-use crate::{furnish, readiness, sockets, tailnet};
+use crate::waking::wake;
 
 /// Wake a drone that was put to sleep
 ///
@@ -29,7 +28,8 @@ impl Unburrow {
         match (&drone.container, drone.life) {
             (Some(_), Life::Running) => {}
             (Some(container), Life::Burrowed | Life::Stopped) => {
-                let waking = wake(context, &docker, &drone, container);
+                let sockets = context.sockets().await?;
+                let waking = wake(context.server(&docker, &sockets), &drone, container);
                 tokio::select! {
                     woken = waking => woken?,
                     error = interrupted() => return Err(error.hint(format!(
@@ -50,103 +50,6 @@ impl Unburrow {
         }
         report(context, &docker, &repo).await
     }
-}
-
-async fn wake(
-    context: &Context<'_>,
-    docker: &Docker,
-    drone: &Drone,
-    container: &str,
-) -> Result<()> {
-    let name = &drone.identity.name;
-    context.ui.step(&format!("Waking {name}"));
-    let registered = drone.life == Life::Stopped;
-    let joining = async {
-        if registered {
-            return Ok(());
-        }
-        join(context, docker, drone, container).await
-    };
-    tokio::try_join!(joining, refurnish(context, docker, drone, container))?;
-    start(docker, drone, container).await?;
-    if context.config.tailnet.is_none() {
-        return readiness::sshd(docker, container, name).await;
-    }
-    let ready = tokio::try_join!(
-        readiness::sshd(docker, container, name),
-        readiness::node(docker, container, name),
-    );
-    match ready {
-        // It was away for longer than Headscale remembers it.
-        Err(error) if registered && error.code() == Code::TailnetRefused => {
-            docker.stop(container, STOP_WITHIN).await?;
-            join(context, docker, drone, container).await?;
-            start(docker, drone, container).await?;
-            readiness::node(docker, container, name).await
-        }
-        ready => ready.map(|_| ()),
-    }
-}
-
-/// What the configuration says of ssh may have changed while the drone slept.
-async fn refurnish(
-    context: &Context<'_>,
-    docker: &Docker,
-    drone: &Drone,
-    container: &str,
-) -> Result<()> {
-    let name = &drone.identity.name;
-    let (files, warnings) = furnish::ssh_files(&context.config, &context.places, name).await?;
-    for warning in &warnings {
-        context.ui.warn(warning);
-    }
-    let mut tree = furnish::ssh(docker, container, files, Tree::default()).await?;
-    if furnish::has_sockets(docker, container).await? {
-        // Docker does not start a container whose mounted directory is absent.
-        sockets::prepare(&context.config, &context.places, &drone.identity.scope)?;
-        let sockets = context.sockets().await?;
-        if sockets
-            .open(&context.config, &drone.identity)
-            .await?
-            .is_some()
-        {
-            let github = &context.config.github;
-            tree =
-                credentials::tree(docker, container, github, &Helper::installed()?, tree).await?;
-        }
-    }
-    docker.put(container, tree).await
-}
-
-/// Registers the drone's node from outside and puts it into the sleeping container.
-async fn join(
-    context: &Context<'_>,
-    docker: &Docker,
-    drone: &Drone,
-    container: &str,
-) -> Result<()> {
-    let Some(tailnet) = &context.config.tailnet else {
-        return Ok(());
-    };
-    let name = &drone.identity.name;
-    context.ui.step(&format!("Joining the tailnet as {name}"));
-    let workshop = context.places.workshop(name)?;
-    let state = workshop.directory("node")?;
-    tailnet::join::join(tailnet, name, &state).await?;
-    let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
-    docker.put(container, tree).await
-}
-
-async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()> {
-    let mut all = vec![container.to_owned()];
-    let siblings = docker.project_containers(&drone.identity.name).await?;
-    all.extend(siblings.into_iter().filter(|sibling| sibling != container));
-    for id in &all {
-        docker.set_wanted(id, Wanted::Running).await?;
-    }
-    let starting = all.iter().map(|id| docker.start(id));
-    futures_util::future::try_join_all(starting).await?;
-    Ok(())
 }
 
 async fn report(context: &Context<'_>, docker: &Docker, repo: &RepoId) -> Result<()> {

@@ -1,0 +1,348 @@
+//! Bringing back what ran: after a reboot, a restart of Docker, an outage of Headscale, a new
+//! version of hatchery. What should run says its restart policy; what is burrowed stays so.
+//!
+//! First everything is looked at, which costs next to nothing; a drone's lock is taken only where
+//! there is something to do, so that any other verb may be at work beside it.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt, stream};
+
+use crate::config::Config;
+use crate::docker::{Drone, Life};
+use crate::drone::{DroneName, Identity, Scope};
+use crate::error::{Code, Error, Result, host_io};
+use crate::furnish::credentials::{self, Helper};
+use crate::host::{Lock, Places};
+use crate::server::Server;
+use crate::sockets::{self, Sockets};
+use crate::tailnet::headscale::Headscale;
+use crate::{docker, furnish, readiness, tailnet, waking};
+
+/// How many drones are worked on at once.
+const AT_ONCE: usize = 8;
+/// Nobody has worked yet in a drone that has run for less: it may be started once more.
+const FRESH: Duration = Duration::from_secs(10 * 60);
+
+/// What became of one drone.
+#[derive(Debug)]
+pub struct Report {
+    /// The drone.
+    pub drone: DroneName,
+    /// What was done, in words; nothing where nothing had to be.
+    pub done: Vec<&'static str>,
+    /// Why it is not as it should be.
+    pub failed: Option<Error>,
+}
+
+impl Report {
+    fn of(drone: &DroneName) -> Self {
+        Self {
+            drone: drone.clone(),
+            done: Vec::new(),
+            failed: None,
+        }
+    }
+}
+
+/// Makes directories and sockets before Docker starts the drones. Docker does not run yet: which
+/// drones there are say the copies of their scopes.
+pub async fn sockets(
+    config: &Config,
+    places: &Places,
+    sockets: &Sockets<'_>,
+) -> Result<Vec<Report>> {
+    let scopes = scopes(places)?;
+    let opening = stream::iter(scopes).map(|(name, scope)| async move {
+        let mut report = Report::of(&name);
+        let opened = async {
+            let identity = Identity::new(scope?);
+            if identity.name != name {
+                return Err(Error::new(
+                    Code::HostFailed,
+                    format!(
+                        "{} holds the scope of {}",
+                        places.scope_file(&name).display(),
+                        identity.repo
+                    ),
+                )
+                .hint("remove it; `hatchery recover` writes it anew"));
+            }
+            // Docker starts no container whose mounted directory is absent, App or no App.
+            sockets::prepare(config, places, &identity.scope)?;
+            sockets.open(config, &identity).await
+        };
+        match opened.await {
+            Ok(Some(_)) => report.done.push("its socket is there"),
+            Ok(None) => {}
+            Err(error) => report.failed = Some(error),
+        }
+        report
+    });
+    Ok(opening.buffer_unordered(AT_ONCE).collect().await)
+}
+
+/// Brings back every drone that should run.
+pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
+    let (drones, warnings) = server.docker.drones().await?;
+    for warning in warnings {
+        server
+            .ui
+            .warn(&format!("carries a drone's label but is none: {warning}"));
+    }
+    let served = match server.sockets {
+        Sockets::Systemd(_, systemd) => Some(systemd.active(&sockets::all_socket_units()).await?),
+        _ => None,
+    };
+    let served: Option<HashSet<String>> = served.map(|units| units.into_iter().collect());
+    let registered = registered(server, &drones).await;
+    let unknown = registered.as_ref().err().map(Error::message);
+    let registered = registered.unwrap_or_default();
+    let known = |drone: &Drone| {
+        registered
+            .as_ref()
+            .map(|all| all.contains(drone.identity.name.as_str()))
+    };
+    let (served, known) = (&served, &known);
+    let helper = match server.sockets {
+        Sockets::None => None,
+        _ => Some(Helper::installed()?),
+    };
+    let helper = helper.as_ref();
+    let tended = stream::iter(&drones).map(|drone| async move {
+        let mut report = Report::of(&drone.identity.name);
+        let tending = Tending {
+            server,
+            drone,
+            served: served.as_ref(),
+            registered: known(drone),
+            helper,
+        };
+        match tending.run(&mut report.done).await {
+            Err(error) if error.code() == Code::DroneBusy => {}
+            Err(error) => report.failed = Some(error),
+            Ok(()) => {}
+        }
+        report
+    });
+    let mut reports: Vec<Report> = tended.buffer_unordered(AT_ONCE).collect().await;
+    reports.extend(forget_the_gone(server, served.as_ref()).await?);
+    if let Some(why) = unknown {
+        server.ui.warn(&format!(
+            "whether drones are in the tailnet is not known: {why}"
+        ));
+    }
+    Ok(reports)
+}
+
+/// The names that the control server has, in one question, where there is a key for its API.
+async fn registered(server: Server<'_>, drones: &[Drone]) -> Result<Option<HashSet<String>>> {
+    let any = drones.iter().any(|drone| drone.life == Life::Running);
+    let Some(tailnet) = server.config.tailnet.as_ref().filter(|_| any) else {
+        return Ok(None);
+    };
+    match Headscale::new(tailnet)? {
+        Some(api) => api.names().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// One drone, looked at and, where that is needed, brought back.
+struct Tending<'a> {
+    server: Server<'a>,
+    drone: &'a Drone,
+    /// The socket units that are up, where systemd serves them.
+    served: Option<&'a HashSet<String>>,
+    /// Whether the control server knows its node, where it could be asked.
+    registered: Option<bool>,
+    helper: Option<&'a Helper>,
+}
+
+impl Tending<'_> {
+    async fn run(&self, done: &mut Vec<&'static str>) -> Result<()> {
+        let Some(container) = &self.drone.container else {
+            return Ok(());
+        };
+        match self.drone.life {
+            Life::Burrowed | Life::Egg => Ok(()),
+            Life::Stopped => {
+                let _lock = self.lock().await?;
+                waking::wake(self.server, self.drone, container).await?;
+                done.push("started");
+                Ok(())
+            }
+            Life::Running => self.run_on(container, done).await,
+        }
+    }
+
+    /// The drone's lock, if it still is as it was seen.
+    async fn lock(&self) -> Result<Lock> {
+        let name = &self.drone.identity.name;
+        let lock = self.server.places.lock(name)?;
+        match self.server.docker.drone(name).await? {
+            Some(now) if now.life == self.drone.life && now.container == self.drone.container => {
+                Ok(lock)
+            }
+            // Another hatchery was quicker, and knew what it did.
+            _ => Err(Error::new(Code::DroneBusy, format!("{name} has changed"))),
+        }
+    }
+
+    async fn run_on(&self, container: &str, done: &mut Vec<&'static str>) -> Result<()> {
+        // One after the other: each may want the drone's lock.
+        let credentials = self.credentials(container).await;
+        let node = self.node(container).await;
+        done.extend(credentials?);
+        done.extend(node?);
+        Ok(())
+    }
+
+    /// Its socket, and the helper that asks on it.
+    async fn credentials(&self, container: &str) -> Result<Vec<&'static str>> {
+        let (server, identity) = (self.server, &self.drone.identity);
+        let mut done = Vec::new();
+        let Some(helper) = self.helper else {
+            return Ok(done);
+        };
+        if !furnish::has_sockets(server.docker, container).await? {
+            return Ok(done);
+        }
+        if !self.is_served() {
+            let _lock = self.lock().await?;
+            server.sockets.open(server.config, identity).await?;
+            done.push("its socket is there again");
+        }
+        if helper.is_outdated_in(server.docker, container).await? {
+            let _lock = self.lock().await?;
+            let tree = docker::Tree::default();
+            let github = &server.config.github;
+            let tree = credentials::tree(server.docker, container, github, helper, tree).await?;
+            server.docker.put(container, tree).await?;
+            done.push("its credential helper is of this version");
+        }
+        Ok(done)
+    }
+
+    fn is_served(&self) -> bool {
+        let name = &self.drone.identity.name;
+        match self.served {
+            Some(units) => {
+                units.contains(&sockets::socket_unit(name))
+                    && self.server.places.scope_file(name).exists()
+            }
+            None => self
+                .server
+                .places
+                .sockets(name)
+                .join(sockets::SOCKET)
+                .exists(),
+        }
+    }
+
+    /// Its place in the tailnet: a node that was away for too long never returns by itself.
+    async fn node(&self, container: &str) -> Result<Option<&'static str>> {
+        let (server, name) = (self.server, &self.drone.identity.name);
+        let Some(tailnet) = server.config.tailnet.as_ref() else {
+            return Ok(None);
+        };
+        if self.registered == Some(true) {
+            return Ok(None);
+        }
+        let inside = server.docker.inside(container);
+        match tailnet::node::status(&inside).await {
+            Ok(status) if status.needs_login() => {}
+            // It is on its way, or its tailscaled is not there: no registration mends that.
+            _ => return Ok(None),
+        }
+        let _lock = self.lock().await?;
+        if tailnet.api_key_file.is_some() {
+            tailnet::node::rejoin(&inside, tailnet, name).await?;
+            readiness::node(server.docker, container, name).await?;
+        } else if self.is_fresh(container).await? {
+            waking::register_anew(server, self.drone, container).await?;
+        } else {
+            // Says what to do: what runs in it is not ended for this.
+            tailnet::node::rejoin(&inside, tailnet, name).await?;
+        }
+        Ok(Some("registered in the tailnet anew"))
+    }
+
+    async fn is_fresh(&self, container: &str) -> Result<bool> {
+        let container = self.server.docker.container(container).await?;
+        let started = container.as_ref().and_then(docker::Container::started_at);
+        let started =
+            started.and_then(|at| humantime::parse_rfc3339_weak(at.trim_end_matches('Z')).ok());
+        Ok(started
+            .and_then(|at| SystemTime::now().duration_since(at).ok())
+            .is_some_and(|since| since < FRESH))
+    }
+}
+
+/// Ends the credentials of drones that are no more.
+async fn forget_the_gone(
+    server: Server<'_>,
+    served: Option<&HashSet<String>>,
+) -> Result<Vec<Report>> {
+    let mut names: HashSet<DroneName> = scopes(server.places)?
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    names.extend(
+        served
+            .into_iter()
+            .flatten()
+            .filter_map(|unit| sockets::drone_of(unit)),
+    );
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut reports = Vec::new();
+    // By name alone: what another version of hatchery has labelled is still a drone.
+    let volumes: HashSet<String> = server.docker.volume_names().await?.into_iter().collect();
+    for name in names.iter().filter(|name| !volumes.contains(name.as_str())) {
+        let Ok(_lock) = server.places.lock(name) else {
+            continue;
+        };
+        let there = server.docker.volume_names().await?;
+        if there.iter().any(|volume| volume == name.as_str())
+            || server.docker.container_of(name).await?.is_some()
+        {
+            continue;
+        }
+        let mut report = Report::of(name);
+        let closed = server.sockets.close(name).await;
+        match closed.and_then(|()| server.places.forget(name)) {
+            Ok(()) => report.done.push("gone: its socket is closed"),
+            Err(error) => report.failed = Some(error),
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// The copies of the scopes, with the names that their files have.
+fn scopes(places: &Places) -> Result<Vec<(DroneName, Result<Scope>)>> {
+    let directory = places.scopes();
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(host_io("read", &directory, error)),
+    };
+    let named = entries.flatten().filter_map(|entry| {
+        let file = entry.file_name();
+        let name = DroneName::from_label(file.to_str()?.strip_suffix(".json")?)?;
+        let path = entry.path();
+        let scope = std::fs::read_to_string(&path)
+            .map_err(|error| host_io("read", &path, error))
+            .and_then(|text| {
+                Scope::from_json(&text).map_err(|error| {
+                    Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
+                        .hint("`hatchery recover` writes it anew once Docker runs")
+                        .because(error)
+                })
+            });
+        Some((name, scope))
+    });
+    Ok(named.collect())
+}

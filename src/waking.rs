@@ -1,0 +1,98 @@
+//! Bringing back a drone whose container is there and does not run.
+
+use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
+use crate::error::{Code, Result};
+use crate::furnish::credentials::{self, Helper};
+use crate::server::Server;
+use crate::{furnish, readiness, sockets, tailnet};
+
+/// How long its processes have to end, in seconds.
+pub const STOP_WITHIN: i32 = 10;
+
+/// Starts a drone that is burrowed or stopped and waits until it is reachable.
+pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+    let docker = server.docker;
+    let name = &drone.identity.name;
+    server.ui.step(&format!("Waking {name}"));
+    let registered = drone.life == Life::Stopped;
+    let joining = async {
+        if registered {
+            return Ok(());
+        }
+        join(server, drone, container).await
+    };
+    tokio::try_join!(joining, refurnish(server, drone, container))?;
+    start(docker, drone, container).await?;
+    if server.config.tailnet.is_none() {
+        return readiness::sshd(docker, container, name).await;
+    }
+    let ready = tokio::try_join!(
+        readiness::sshd(docker, container, name),
+        readiness::node(docker, container, name),
+    );
+    match ready {
+        // It was away for longer than Headscale remembers it.
+        Err(error) if registered && error.code() == Code::TailnetRefused => {
+            register_anew(server, drone, container).await
+        }
+        ready => ready.map(|_| ()),
+    }
+}
+
+/// Stops a running drone, registers it in the tailnet and starts it again.
+pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+    server.docker.stop(container, STOP_WITHIN).await?;
+    join(server, drone, container).await?;
+    start(server.docker, drone, container).await?;
+    readiness::node(server.docker, container, &drone.identity.name).await
+}
+
+/// What the configuration says of ssh, or hatchery itself, may have changed while the drone slept.
+pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+    let docker = server.docker;
+    let name = &drone.identity.name;
+    let (files, warnings) = furnish::ssh_files(server.config, server.places, name).await?;
+    for warning in &warnings {
+        server.ui.warn(warning);
+    }
+    let mut tree = furnish::ssh(docker, container, files, Tree::default()).await?;
+    if furnish::has_sockets(docker, container).await? {
+        // Docker does not start a container whose mounted directory is absent.
+        sockets::prepare(server.config, server.places, &drone.identity.scope)?;
+        let opened = server.sockets.open(server.config, &drone.identity).await?;
+        if opened.is_some() {
+            let github = &server.config.github;
+            tree =
+                credentials::tree(docker, container, github, &Helper::installed()?, tree).await?;
+        }
+    }
+    docker.put(container, tree).await
+}
+
+/// Registers the drone's node from outside and puts it into the sleeping container.
+async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+    let docker = server.docker;
+    let Some(tailnet) = &server.config.tailnet else {
+        return Ok(());
+    };
+    let name = &drone.identity.name;
+    server.ui.step(&format!("Joining the tailnet as {name}"));
+    let workshop = server.places.workshop(name)?;
+    let state = workshop.directory("node")?;
+    tailnet::join::join(tailnet, name, &state).await?;
+    let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
+    docker.put(container, tree).await
+}
+
+async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()> {
+    let mut siblings = docker.project_containers(&drone.identity.name).await?;
+    siblings.retain(|sibling| sibling != container);
+    for id in &siblings {
+        docker.set_wanted(id, Wanted::Running).await?;
+    }
+    docker.set_wanted(container, Wanted::Running).await?;
+    // The drone may use the network of one of them, which must run by then.
+    let starting = siblings.iter().map(|id| docker.start(id));
+    futures_util::future::try_join_all(starting).await?;
+    docker.start(container).await
+}
