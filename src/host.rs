@@ -263,13 +263,17 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// Opens a lock's file; the next to want it may be another member of the group.
 fn open_lock(path: &Path) -> Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)
-        .map_err(|error| host_io("open", path, error))
+        .map_err(|error| host_io("open", path, error))?;
+    // Refused where it is another's, who has done the same.
+    let _ = file.set_permissions(std::fs::Permissions::from_mode(0o660));
+    Ok(file)
 }
 
 fn same_file(file: &File, path: &Path) -> bool {

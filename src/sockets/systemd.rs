@@ -53,7 +53,10 @@ impl Systemd {
     pub async fn connect() -> Result<Self> {
         let connect = async {
             let connection = zbus::Connection::system().await?;
-            ManagerProxy::new(&connection).await
+            let manager = ManagerProxy::new(&connection).await?;
+            // Once for a connection; without it there are no signals.
+            manager.subscribe().await?;
+            Ok(manager)
         };
         let manager = connect
             .await
@@ -103,7 +106,6 @@ impl Systemd {
         let running = async {
             // Before it is asked for: the job may be done before the answer is here.
             let mut removed = self.manager.receive_job_removed().await?;
-            self.manager.subscribe().await?;
             let asked = if start {
                 self.manager.start_unit(unit, "replace").await
             } else {

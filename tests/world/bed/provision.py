@@ -68,15 +68,15 @@ def _introduce() -> None:
     users = {name: _tailnet_user(name) for name in ("levin", "devcontainer")}
     public_key = _laptop_key()
     docker.write(INTERNET.container, "/srv/github/keys/levin", public_key)
-    docker.inside(SERVER.container, f"install -d -m 700 {_SECRETS}")
+    docker.inside(SERVER.container, f"install -d -m 2750 -g hatchery {_SECRETS}")
     docker.write(
         SERVER.container,
         f"{_SECRETS}/tailnet-auth-key",
         _auth_key(users["devcontainer"], "--reusable --ephemeral --expiration 720h"),
-        "0600",
+        "0640",
     )
     docker.write(
-        SERVER.container, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0600"
+        SERVER.container, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0640"
     )
     docker.write(SERVER.container, "/etc/hatchery/config.toml", _CONFIG % json.dumps(public_key.strip()))
     _join(LAPTOP.container, "laptop", _auth_key(users["levin"], "--expiration 1h"))
