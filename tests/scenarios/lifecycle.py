@@ -24,7 +24,7 @@ export LC_ALL=C
     grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
   find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
     grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
+      -e 'file /var/lib/hatchery\(/ssh[^/]*\|/drones\)\?'
   find /etc -type f -printf 'file %p %s %T@\n'
   ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
   ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
@@ -238,7 +238,7 @@ publish(
     },
 )
 HELD: Sequence[tuple[str, str, Machine, str, str, str]] = (
-    ("clone", "acme/site", internet, "github", "pgrep -x git", ""),
+    ("clone", "acme/site", internet, "github", "pgrep -x git", "egg"),
     ("build", "acme/slow-build", internet, "", "pgrep -fx 'sleep 4321'", "egg"),
     ("create", "acme/plain", tailnet, "headscale", "docker ps -a --filter status=created | grep acme-plain", "egg"),
     ("lifecycle command", "acme/slow", tailnet, "", "pgrep -fx 'sleep 4321'", "egg"),
