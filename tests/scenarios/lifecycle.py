@@ -98,6 +98,8 @@ def both(*commands: str) -> None:
 
 start_all()
 server.wait_for_unit("docker.service")
+# What is broken here on purpose is not to be mended meanwhile.
+server.succeed("systemctl stop hatchery-recover.timer")
 tailnet.wait_for_unit("headscale.service")
 laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
 authority = server.succeed("hatchery ca")

@@ -121,6 +121,8 @@ def searched(pattern: str) -> list[str]:
 start_all()
 for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
     machine.wait_for_unit(f"{unit}.service")
+# What is broken here on purpose is not to be mended meanwhile.
+server.succeed("systemctl stop hatchery-recover.timer")
 laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
 authority = server.succeed("hatchery ca")
 laptop.succeed(f"echo '{authority.strip()}' > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")

@@ -14,6 +14,8 @@ rm -r {_NEW}
 systemd-sysusers
 systemd-tmpfiles --create hatchery.conf
 systemctl daemon-reload
+systemctl enable --quiet --now hatchery-firewall.service hatchery-sockets.service hatchery-recover.timer
+systemctl enable --quiet hatchery-recover.service
 """
 # The drop-in of Docker's socket acts when the socket is made; dockerd is not restarted without need.
 _ADMIT_TO_DOCKER = (

@@ -1,0 +1,58 @@
+"""Who is in the group hatchery uses every verb without sudo; who is not, is told so."""
+
+import json
+
+MEMBER = "runuser -u overlord -- env HOME=/home/overlord"
+
+
+def contains(said: str, *parts: str) -> None:
+    for part in parts:
+        assert part in said, f"{part!r} is not in: {said}"
+
+
+def member(arguments: str) -> str:
+    return server.succeed(f"cd /home/overlord && {MEMBER} hatchery {arguments} 2>&1")
+
+
+start_all()
+server.wait_for_unit("docker.service")
+tailnet.wait_for_unit("headscale.service")
+server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+
+with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays"):
+    contains(member("spawn acme/vault"), "Hatchery ready.")
+    contains(member("list"), "acme-vault", "running")
+    contains(member("status acme/vault"), "contents=write", "last token  ", " ago")
+    contains(member("audit acme/vault"), "token minted for acme/vault")
+    contains(member("burrow acme/vault"), "is burrowed")
+    contains(member("unburrow acme/vault"), "is awake")
+    server.succeed("systemctl stop hatchery-credd@acme-vault.socket")
+    contains(member("recover"), "acme-vault: its socket is there again")
+    contains(member("ca"), "@cert-authority")
+    contains(member("slay acme/vault"), "is gone")
+
+with subtest("what one made, another removes"):
+    server.succeed("useradd --create-home --groups hatchery --password '!' kerrigan 2> /dev/null || true")
+    member("spawn acme/vault")
+    contains(server.succeed("cd / && runuser -u kerrigan -- hatchery slay acme/vault 2>&1"), "is gone")
+    contains(server.succeed("hatchery spawn acme/vault 2>&1"), "Hatchery ready.")
+    contains(member("slay acme/vault"), "is gone")
+
+with subtest("a member may do nothing else to systemd"):
+    for command in (
+        "systemctl stop docker.service",
+        "systemctl start hatchery-firewall.service",
+        "systemctl stop hatchery-recover.timer",
+        "systemctl kill hatchery-credd@acme-vault.service",
+        "systemctl daemon-reload",
+    ):
+        server.fail(f"{MEMBER} {command} --no-ask-password")
+
+with subtest("others are refused, and told what to do"):
+    for verb in ("list", "spawn acme/plain", "ca", "recover"):
+        status, said = server.execute(f"cd / && runuser -u nobody -- hatchery {verb} 2>&1")
+        assert status == 1, f"{verb}: {status}"
+        contains(said, "the group hatchery", "[not-allowed]", "usermod -aG hatchery")
+    status, said = server.execute("cd / && runuser -u nobody -- hatchery list --json")
+    assert json.loads(said)["error"]["code"] == "not-allowed", said
+    server.fail("runuser -u nobody -- ls /run/hatchery")
