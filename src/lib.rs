@@ -7,6 +7,7 @@
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
 //!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
+//! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`helper`] is what asks for
 //!   them in the drone;
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
@@ -23,6 +24,8 @@ pub mod credd;
 pub mod devcontainer;
 #[cfg(feature = "server")]
 pub mod docker;
+#[cfg(feature = "server")]
+pub mod doctor;
 #[cfg(feature = "server")]
 pub mod drone;
 #[cfg(feature = "server")]

@@ -4,6 +4,7 @@ mod burrow;
 mod ca;
 mod completions;
 mod config;
+mod doctor;
 mod list;
 mod slay;
 mod spawn;
@@ -11,6 +12,7 @@ mod status;
 mod unburrow;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -49,6 +51,7 @@ enum Verb {
     Burrow(burrow::Burrow),
     Unburrow(unburrow::Unburrow),
     Slay(slay::Slay),
+    Doctor(doctor::Doctor),
     Ca(ca::Ca),
     Config(config::Show),
     Completions(completions::Completions),
@@ -60,11 +63,11 @@ impl Cli {
         self.json
     }
 
-    /// Does it.
-    pub async fn run(self, ui: &Ui) -> Result<()> {
+    /// Does it; the exit status is the verb's own where it has one.
+    pub async fn run(self, ui: &Ui) -> Result<ExitCode> {
         if let Verb::Completions(completions) = self.verb {
             completions.run();
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         let mut config = Config::load(self.config.as_deref())?;
         config.fit_to_this_server();
@@ -80,10 +83,12 @@ impl Cli {
             Verb::Burrow(verb) => verb.run(&context).await,
             Verb::Unburrow(verb) => verb.run(&context).await,
             Verb::Slay(verb) => verb.run(&context).await,
+            Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context),
             Verb::Config(verb) => verb.run(&context),
             Verb::Completions(_) => Ok(()),
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 
