@@ -7,6 +7,7 @@ mod programs;
 mod reach;
 mod services;
 mod targets;
+mod verdicts;
 
 use std::time::Duration;
 

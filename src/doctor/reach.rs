@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use super::Finding;
 use super::host;
-use super::targets::{Facts, Run, targets, verdicts};
+use super::targets::{Facts, targets};
+use super::verdicts::{Run, verdicts};
 use crate::config::Config;
 use crate::docker::{Bridge, Docker};
 use crate::error::{Code, Error, Result, host_io};
 use crate::helper::probe;
 use crate::host::{Places, drone_program};
+use crate::process::printable;
 use crate::teardown;
 
 /// Docker's own network, on which images are built.
 const DEFAULT_NETWORK: &str = "bridge";
+/// How many other networks are tried.
+const MAX_OTHERS: usize = 6;
 /// How long the server itself may take to reach GitHub.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,52 +51,57 @@ async fn attempt(
     path: &Path,
 ) -> Result<Vec<Finding>> {
     let bridges = docker.bridges().await?;
-    let facts = facts(docker, config, &bridges).await?;
+    let probed = probed(config, &bridges);
+    let facts = facts(docker, config, &bridges, &probed).await?;
     let targets = targets(&facts);
-    let networks = [config.docker.network.clone(), DEFAULT_NETWORK.to_owned()];
+    let networks: Vec<_> = probed.iter().map(|bridge| bridge.network.clone()).collect();
     let arguments: Vec<_> = ["probe".to_owned()]
         .into_iter()
         .chain(targets.iter().map(|target| target.address.clone()))
         .collect();
+    let useless = |why: String| {
+        Error::new(Code::DockerFailed, "cannot try what a container reaches")
+            .hint(format!(
+                "is {} the static program that `make install` installs?",
+                path.display()
+            ))
+            .because(why)
+    };
     let outputs = docker
         .run_on_networks(program, &arguments, &networks)
         .await
-        .map_err(|error| {
-            Error::new(Code::DockerFailed, "cannot try what a container reaches")
-                .hint(format!(
-                    "is {} the static program that `make install` installs?",
-                    path.display()
-                ))
-                .because(error.message())
-        })?;
-    let runs: Vec<_> = networks
+        .map_err(|error| useless(error.message()))?;
+    if let Some(output) = outputs.iter().find(|output| output.status != 0) {
+        return Err(useless(printable(output.stderr.trim())));
+    }
+    let runs: Vec<_> = probed
         .into_iter()
         .zip(&outputs)
-        .map(|(network, output)| Run {
-            network,
+        .map(|(bridge, output)| Run {
+            network: bridge.network.clone(),
+            stranger: (!is_known(&bridge.device)).then(|| bridge.device.clone()),
             outcomes: probe::read(&output.stdout)
                 .map(|(address, outcome)| (address.to_owned(), outcome))
                 .collect(),
         })
         .collect();
-    let mut findings = verdicts(&facts, &targets, &runs);
-    findings.push(names(&bridges));
-    Ok(findings)
+    Ok(verdicts(&facts, &targets, &runs))
 }
 
-async fn facts(docker: &Docker, config: &Config, bridges: &[Bridge]) -> Result<Facts> {
+async fn facts(
+    docker: &Docker,
+    config: &Config,
+    bridges: &[Bridge],
+    probed: &[&Bridge],
+) -> Result<Facts> {
     let (endpoints, tailnet, internet) =
         tokio::join!(docker.endpoints(), host::tailnet(), internet(config));
     let mut endpoints = endpoints?;
     let published = |port: &u16| endpoints.published.contains(port);
     let ports = host::ports().into_iter().filter(|port| !published(port));
     // The bridges' own first: a container has the shortest way to them.
-    let probed = |bridge: &&Bridge| {
-        [config.docker.network.as_str(), DEFAULT_NETWORK].contains(&bridge.network.as_str())
-    };
-    let mut addresses: Vec<_> = bridges
+    let mut addresses: Vec<_> = probed
         .iter()
-        .filter(probed)
         .flat_map(|bridge| bridge.gateways.clone())
         .collect();
     for address in host::addresses() {
@@ -129,29 +138,17 @@ async fn internet(config: &Config) -> Option<String> {
     matches!(connected, Ok(Ok(_))).then_some(target)
 }
 
-/// Whether the firewall knows all of Docker's bridges: it goes by their names.
-fn names(bridges: &[Bridge]) -> Finding {
-    const NAME: &str = "bridges";
-    let unknown: Vec<_> = bridges
+/// The networks to try from: the drones' own, Docker's own, and those with a name of their own,
+/// by which the firewall goes.
+fn probed<'a>(config: &'a Config, bridges: &'a [Bridge]) -> Vec<&'a Bridge> {
+    let named = |name: &str| bridges.iter().find(move |bridge| bridge.network == name);
+    let usual = [named(&config.docker.network), named(DEFAULT_NETWORK)];
+    let mut networks: Vec<_> = usual.into_iter().flatten().collect();
+    let unknown = bridges
         .iter()
-        .filter(|bridge| !is_known(&bridge.device))
-        .map(|bridge| bridge.device.as_str())
-        .collect();
-    let Some(first) = unknown.first() else {
-        return Finding::ok(
-            NAME,
-            format!("the firewall knows all {} of Docker's", bridges.len()),
-        );
-    };
-    Finding::problem(
-        NAME,
-        format!("the firewall does not know {}", unknown.join(", ")),
-        format!(
-            "write `add element inet hatchery closed {{ \"{first}\" }}` into \
-             /etc/hatchery/firewall.d/{first}.nft and `systemctl reload hatchery-firewall`, or \
-             remove the network"
-        ),
-    )
+        .filter(|bridge| !is_known(&bridge.device) && !usual.contains(&Some(bridge)));
+    networks.extend(unknown.take(MAX_OTHERS));
+    networks
 }
 
 /// The names in `systemd/hatchery.nft`.
@@ -161,4 +158,26 @@ fn is_known(device: &str) -> bool {
             .strip_prefix("br-")
             .and_then(|rest| rest.chars().next())
             .is_some_and(|first| matches!(first, '0'..='9' | 'a'..='f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::NETWORK_DEVICE;
+
+    #[test]
+    fn dockers_own_names_are_known_and_a_lans_is_not() {
+        for (device, known) in [
+            ("docker0", true),
+            ("docker_gwbridge", true),
+            (NETWORK_DEVICE, true),
+            ("br-0123456789ab", true),
+            ("br-f3456789abcd", true),
+            ("br-lan", false),
+            ("br0", false),
+            ("mynet0", false),
+        ] {
+            assert_eq!(is_known(device), known, "{device}");
+        }
+    }
 }

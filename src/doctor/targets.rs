@@ -1,10 +1,7 @@
-//! What is tried from a container, and what the outcomes mean.
+//! What is tried from a container.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-
-use super::{Finding, State};
-use crate::helper::probe::Outcome;
 
 /// The most that is tried of each: enough to see whether a door is open.
 const PORTS: usize = 6;
@@ -38,22 +35,28 @@ pub(super) struct Facts {
 
 /// What a target is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Zone {
+pub(super) enum Zone {
+    /// What the server reaches as a member of the tailnet.
     Tailnet,
+    /// The server's own listeners.
     Server,
+    /// What the cloud tells a machine.
     Metadata,
+    /// Other drones.
     Drones,
+    /// What has to be open.
     Internet,
 }
 
 /// One try.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    zone: Zone,
+    /// What it is part of.
+    pub zone: Zone,
     /// `ADDRESS:PORT` or `NAME:PORT`.
     pub address: String,
     /// What a person calls it.
-    name: String,
+    pub name: String,
 }
 
 impl Target {
@@ -102,142 +105,54 @@ pub(super) fn targets(facts: &Facts) -> Vec<Target> {
     targets
 }
 
-/// What came of it on one network.
-pub(super) struct Run {
-    /// The network's name.
-    pub network: String,
-    /// Each target's address with its outcome.
-    pub outcomes: Vec<(String, Outcome)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Run {
-    fn of(&self, target: &Target) -> Outcome {
-        let mut outcomes = self.outcomes.iter();
-        outcomes
-            .find(|(address, _)| *address == target.address)
-            .map_or(Outcome::Failed, |(_, outcome)| *outcome)
-    }
-}
-
-/// What all outcomes mean.
-pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<Finding> {
-    let firewall = "`systemctl enable --now hatchery-firewall`; where it is active already, something has \
-                    emptied the rules: `systemctl reload hatchery-firewall`";
-    let neighbours = "the drones' network was not made by hatchery: slay the drones, remove it with \
-                      `docker network rm`, and the next spawn makes it anew";
-    let closed = |name, what: &str, zone, hint| match zone {
-        Zone::Tailnet if facts.peers.is_none() => {
-            Finding::skipped(name, "this server is in no tailnet itself")
-        }
-        Zone::Drones if facts.drones.is_empty() => {
-            Finding::skipped(name, "no container is on the drones' network")
-        }
-        zone => verdict(name, what, zone, hint, targets, runs),
-    };
-    vec![
-        closed(
-            "reach-tailnet",
-            "this server's tailnet",
-            Zone::Tailnet,
-            firewall,
-        ),
-        closed("reach-server", "this server itself", Zone::Server, firewall),
-        closed(
-            "reach-metadata",
-            "the cloud's metadata",
-            Zone::Metadata,
-            firewall,
-        ),
-        closed("reach-drones", "each other", Zone::Drones, neighbours),
-        internet(facts, targets, runs),
-    ]
-}
-
-fn verdict(
-    name: &'static str,
-    what: &str,
-    zone: Zone,
-    hint: &str,
-    targets: &[Target],
-    runs: &[Run],
-) -> Finding {
-    let tried: Vec<_> = targets
-        .iter()
-        .filter(|target| target.zone == zone)
-        .flat_map(|target| runs.iter().map(move |run| (target, run, run.of(target))))
-        .filter(|(_, _, outcome)| *outcome != Outcome::Failed)
-        .collect();
-    if tried.is_empty() {
-        return Finding::problem(
-            name,
-            format!("whether containers reach {what} could not be tried"),
-            "try again; the containers of a probe need to start threads and open connections",
+    #[test]
+    fn every_address_of_the_server_is_tried_on_ssh_and_its_listeners() {
+        let facts = Facts {
+            addresses: vec!["172.17.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            ports: BTreeSet::from([22, 443]),
+            ..Facts::default()
+        };
+        let targets = targets(&facts);
+        let addresses: Vec<_> = targets.iter().map(|target| &*target.address).collect();
+        assert_eq!(
+            addresses,
+            [
+                "172.17.0.1:22",
+                "172.17.0.1:443",
+                "[fd00::1]:22",
+                "[fd00::1]:443",
+                METADATA
+            ]
         );
     }
-    let mut reached: Vec<&str> = Vec::new();
-    let mut networks = BTreeSet::new();
-    for (target, run, _) in tried.iter().filter(|(_, _, outcome)| outcome.reached()) {
-        networks.insert(run.network.as_str());
-        if !reached.contains(&target.name.as_str()) {
-            reached.push(&target.name);
-        }
-    }
-    if reached.is_empty() {
-        let count = tried.len();
-        return Finding::ok(
-            name,
-            format!("containers do not reach {what} ({count} tries)"),
+
+    #[test]
+    fn a_server_in_a_tailnet_without_peers_is_tried_all_the_same() {
+        let facts = Facts {
+            peers: Some(Vec::new()),
+            ..Facts::default()
+        };
+        let first = targets(&facts).swap_remove(0);
+        assert_eq!(
+            (first.zone, &*first.address),
+            (Zone::Tailnet, TAILSCALE_SERVICE)
         );
     }
-    let more = reached.len().saturating_sub(4);
-    reached.truncate(4);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    Finding::problem(
-        name,
-        format!(
-            "containers on {} reach {what}: {}{more}",
-            Vec::from_iter(networks).join(", "),
-            reached.join(", ")
-        ),
-        hint,
-    )
-}
 
-fn internet(facts: &Facts, targets: &[Target], runs: &[Run]) -> Finding {
-    const NAME: &str = "reach-internet";
-    let Some(target) = targets.iter().find(|target| target.zone == Zone::Internet) else {
-        return Finding::skipped(NAME, "the server itself does not reach GitHub directly");
-    };
-    debug_assert_eq!(facts.internet.as_ref(), Some(&target.address));
-    let bad: Vec<_> = runs
-        .iter()
-        .map(|run| (run, run.of(target)))
-        .filter(|(_, outcome)| *outcome != Outcome::Connected)
-        .collect();
-    let Some((run, outcome)) = bad.first() else {
-        return Finding::ok(NAME, format!("containers reach {}", target.name));
-    };
-    let (what, hint) = match outcome {
-        Outcome::Unresolved => (
-            "has no DNS",
-            "where the server's resolver is on the server, containers do not reach it: name \
-             another as \"dns\" in /etc/docker/daemon.json",
-        ),
-        _ => (
-            "does not reach it, and the server does",
-            "look at `sysctl net.ipv4.ip_forward` and at the server's other firewalls (forward)",
-        ),
-    };
-    Finding {
-        state: State::Problem,
-        hint: Some(hint.to_owned()),
-        ..Finding::ok(
-            NAME,
-            format!("{}: a container on {} {what}", target.name, run.network),
-        )
+    #[test]
+    fn large_servers_do_not_make_it_endless() {
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let facts = Facts {
+            addresses: vec![address; 1000],
+            ports: (1..1000).collect(),
+            peers: Some(vec![("laptop".to_owned(), address); 1000]),
+            drones: vec![address; 1000],
+            internet: None,
+        };
+        assert!(targets(&facts).len() <= 128);
     }
 }

@@ -22,6 +22,10 @@ def everything() -> None:
         docker.inside(SERVER.container, "mkdir -p /usr/local/lib/systemd/system")
         for unit in sorted(file for file in _UNITS.iterdir() if file.suffix in (".service", ".socket", ".timer")):
             docker.write(SERVER.container, f"/usr/local/lib/systemd/system/{unit.name}", unit.read_bytes())
-        docker.inside(SERVER.container, "systemctl daemon-reload")
+        docker.inside(SERVER.container, "mkdir -p /usr/local/share/hatchery")
+        docker.write(SERVER.container, "/usr/local/share/hatchery/hatchery.nft", (_UNITS / "hatchery.nft").read_bytes())
+        docker.inside(
+            SERVER.container, "systemctl daemon-reload; systemctl enable --quiet --now hatchery-firewall.service"
+        )
     names = ", ".join(binary.name for binary in present)
     say(f"installed on the server: {names}" if names else f"no binaries in {BINARIES}: the server has no hatchery yet")
