@@ -8,6 +8,7 @@
 //!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
 //! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
+//! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
@@ -24,6 +25,8 @@ pub mod credd;
 pub mod devcontainer;
 #[cfg(feature = "server")]
 pub mod docker;
+#[cfg(feature = "server")]
+pub mod doctor;
 #[cfg(feature = "server")]
 pub mod drone;
 pub mod drone_file;

@@ -82,7 +82,8 @@ async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>> {
     Ok(names)
 }
 
-async fn last_one_out(docker: &Docker, config: &Config, places: &Places) -> Result<()> {
+/// Removes the drones' network where no drone is left and no spawn under way.
+pub async fn last_one_out(docker: &Docker, config: &Config, places: &Places) -> Result<()> {
     // One after the other, so that the last of several really is the last that looks.
     let _turn = places.turn()?;
     // A spawn that is under way needs the network: then the next slay sees to it.

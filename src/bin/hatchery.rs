@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => Err(Error::new(Code::HostFailed, "cannot start").because(error)),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => ui.failure(&error),
     }
 }

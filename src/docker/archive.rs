@@ -109,7 +109,8 @@ impl Tree {
         self
     }
 
-    fn write(&self, writer: impl Write) -> io::Result<()> {
+    /// Writes the archive.
+    pub(super) fn write(&self, writer: impl Write) -> io::Result<()> {
         let mut archive = Builder::new(writer);
         archive.mode(HeaderMode::Complete);
         archive.follow_symlinks(false);

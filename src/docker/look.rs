@@ -15,7 +15,8 @@ impl Docker {
     /// Whether a volume has nothing in it.
     pub async fn volume_is_empty(&self, volume: &str) -> Result<bool> {
         // Its container is never started. The image is this call's own: others may be looking.
-        let image = self.empty_image().await?;
+        // The end of an archive is two blocks of zeros; this one has nothing before it.
+        let image = self.import(vec![0; 1024], "hatchery.empty").await?;
         let mount = volume_mount(volume, "/volume", true);
         let body = ContainerCreateBody {
             image: Some(image.clone()),
@@ -73,7 +74,7 @@ impl Docker {
         Ok(text.lines().map(crate::process::printable).collect())
     }
 
-    async fn run_to_the_end(&self, id: &str) -> Result<Output> {
+    pub(super) async fn run_to_the_end(&self, id: &str) -> Result<Output> {
         self.start(id).await?;
         let mut waiting = std::pin::pin!(self.api.wait_container(id, None));
         let status = match waiting.next().await {
@@ -108,12 +109,12 @@ impl Docker {
         Ok((text(out), text(err)))
     }
 
-    async fn create(&self, body: ContainerCreateBody) -> Result<String> {
+    pub(super) async fn create(&self, body: ContainerCreateBody) -> Result<String> {
         self.api
             .create_container(None, body)
             .await
             .map(|created| created.id)
-            .map_err(|error| failed("create a container to look into a volume", error))
+            .map_err(|error| failed("create a throw-away container", error))
     }
 
     /// Pulls an image, anonymously, telling of each step.
@@ -137,21 +138,6 @@ impl Docker {
             }
         }
         Ok(())
-    }
-
-    /// Imports an image without a single file and without a name; its id.
-    async fn empty_image(&self) -> Result<String> {
-        let options = CreateImageOptionsBuilder::new().from_src("-").build();
-        // The end of an archive is two blocks of zeros; this one has nothing before it.
-        let nothing = bollard::body_full(vec![0; 1024].into());
-        let mut importing =
-            std::pin::pin!(self.api.create_image(Some(options), Some(nothing), None));
-        let mut id = String::new();
-        while let Some(part) = importing.next().await {
-            let part = part.map_err(|error| failed("import an empty image", error))?;
-            id = part.status.unwrap_or(id);
-        }
-        Ok(id)
     }
 }
 

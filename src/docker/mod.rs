@@ -1,11 +1,14 @@
 //! All that speaks to Docker, over its Engine API.
 
 mod archive;
+mod bridges;
 mod container;
 mod drones;
 mod exec;
 mod look;
+mod machine;
 mod objects;
+mod probe;
 
 use std::time::Duration;
 
@@ -13,9 +16,11 @@ use bollard::ClientVersion;
 use bollard::errors::Error as ApiError;
 
 pub use self::archive::{Entry, Owner, Tree};
+pub use self::bridges::{Bridge, Endpoints};
 pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
+pub use self::machine::Machine;
 pub use self::objects::NETWORK_DEVICE;
 
 use crate::config;

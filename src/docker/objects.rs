@@ -8,6 +8,7 @@ use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 
+use super::bridges::OPTION_DEVICE;
 use super::{Docker, failed, filters, found, status};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
@@ -157,7 +158,7 @@ impl Docker {
             return Ok(());
         }
         let options = HashMap::from([
-            ("com.docker.network.bridge.name", NETWORK_DEVICE),
+            (OPTION_DEVICE, NETWORK_DEVICE),
             ("com.docker.network.bridge.enable_icc", "false"),
         ]);
         let request = NetworkCreateRequest {

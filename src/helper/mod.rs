@@ -8,6 +8,7 @@ mod ask;
 mod gh;
 mod git;
 mod place;
+pub mod probe;
 pub mod question;
 
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match name.to_str() {
         Some("git-credential-hatchery" | "git-credential") => git::run(arguments.next()),
         Some("gh") => gh::run(&program, &arguments.collect::<Vec<_>>()),
+        // Not for a person: how `hatchery doctor` sees what a container can reach.
+        Some("probe") => probe::run(&arguments.collect::<Vec<_>>()),
         _ => {
             say("call it as git-credential-hatchery or gh, or with one of git-credential and gh");
             ExitCode::from(2)

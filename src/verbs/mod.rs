@@ -5,6 +5,7 @@ mod burrow;
 mod ca;
 mod completions;
 mod config;
+mod doctor;
 mod list;
 mod recover;
 mod slay;
@@ -13,6 +14,7 @@ mod status;
 mod unburrow;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -55,6 +57,7 @@ enum Verb {
     Slay(slay::Slay),
     Audit(audit::Audit),
     Recover(recover::Recover),
+    Doctor(doctor::Doctor),
     Ca(ca::Ca),
     Config(config::Show),
     Completions(completions::Completions),
@@ -66,11 +69,11 @@ impl Cli {
         self.json
     }
 
-    /// Does it.
-    pub async fn run(self, ui: &Ui) -> Result<()> {
+    /// Does it; the exit status is the verb's own where it has one.
+    pub async fn run(self, ui: &Ui) -> Result<ExitCode> {
         if let Verb::Completions(completions) = self.verb {
             completions.run();
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         let mut config = Config::load(self.config.as_deref())?;
         config.fit_to_this_server();
@@ -88,10 +91,12 @@ impl Cli {
             Verb::Slay(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
+            Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context),
             Verb::Config(verb) => verb.run(&context),
             Verb::Completions(_) => Ok(()),
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -1,0 +1,137 @@
+//! Running a program of hatchery's own in throw-away containers: in an image that holds nothing
+//! else, so that it works on a server that has no image and no way to get one.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+
+use super::{Docker, Output, Tree, failed, filters};
+use crate::error::{Code, Error, Result};
+
+/// On the image and the containers, so that those of a killed hatchery are found.
+const LABEL: &str = "hatchery.probe";
+
+/// What is older than this is nobody's any more, in seconds.
+const ABANDONED: i64 = 300;
+
+/// Where the program is.
+const PROGRAM: &str = "/hatchery-drone";
+
+impl Docker {
+    /// Runs a static program once on each of these networks, all at once, unprivileged; nothing
+    /// is left behind.
+    pub async fn run_on_networks(
+        &self,
+        program: Vec<u8>,
+        arguments: &[String],
+        networks: &[String],
+    ) -> Result<Vec<Output>> {
+        self.sweep_probes().await?;
+        let mut archive = Vec::new();
+        Tree::default()
+            .file(PROGRAM, 0o755, program)
+            .write(&mut archive)
+            .map_err(|error| {
+                Error::new(Code::HostFailed, "cannot pack a program").because(error)
+            })?;
+        let image = self.import(archive, LABEL).await?;
+        let runs = networks
+            .iter()
+            .map(|network| self.run_on_network(&image, arguments, network));
+        let outputs = join_all(runs).await;
+        self.remove_image(&image).await?;
+        outputs.into_iter().collect()
+    }
+
+    async fn run_on_network(
+        &self,
+        image: &str,
+        arguments: &[String],
+        network: &str,
+    ) -> Result<Output> {
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(vec![PROGRAM.to_owned()]),
+            cmd: Some(arguments.to_vec()),
+            user: Some("65534:65534".to_owned()),
+            labels: Some(HashMap::from([(LABEL.to_owned(), "1".to_owned())])),
+            host_config: Some(HostConfig {
+                network_mode: Some(network.to_owned()),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                readonly_rootfs: Some(true),
+                memory: Some(128 * 1024 * 1024),
+                // A thread for each try.
+                pids_limit: Some(512),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let id = self.create(body).await?;
+        let output = self.run_to_the_end(&id).await;
+        self.remove_container(&id).await?;
+        output
+    }
+
+    /// Removes what a killed hatchery left.
+    async fn sweep_probes(&self) -> Result<()> {
+        let label = filters("label", LABEL.to_owned());
+        let containers = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&label)
+            .build();
+        let containers = self
+            .api
+            .list_containers(Some(containers))
+            .await
+            .map_err(|error| failed("list the containers", error))?;
+        for container in containers {
+            if let (Some(id), true) = (container.id, abandoned(container.created)) {
+                self.remove_container(&id).await?;
+            }
+        }
+        let images = ListImagesOptionsBuilder::new().filters(&label).build();
+        let images = self
+            .api
+            .list_images(Some(images))
+            .await
+            .map_err(|error| failed("list the images", error))?;
+        for image in images {
+            if abandoned(Some(image.created)) {
+                self.remove_image(&image.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Imports an archive as an image with this label and without a name; its id.
+    pub(super) async fn import(&self, archive: Vec<u8>, label: &str) -> Result<String> {
+        let options = CreateImageOptionsBuilder::new()
+            .from_src("-")
+            .changes(vec![format!("LABEL {label}=1")])
+            .build();
+        let archive = bollard::body_full(archive.into());
+        let mut importing =
+            std::pin::pin!(self.api.create_image(Some(options), Some(archive), None));
+        let mut id = String::new();
+        while let Some(part) = importing.next().await {
+            let part = part.map_err(|error| failed("import an image", error))?;
+            id = part.status.unwrap_or(id);
+        }
+        Ok(id)
+    }
+}
+
+fn abandoned(created: Option<i64>) -> bool {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    created.is_some_and(|created| created < now - ABANDONED)
+}

@@ -1,0 +1,136 @@
+//! Docker and the machine under it: limits, memory, disk.
+
+use std::path::Path;
+
+use bytesize::ByteSize;
+
+use super::Finding;
+use crate::config::Config;
+use crate::docker::{Docker, Machine};
+use crate::host::free_space;
+
+/// Below this a build soon ends in a full disk: an image with its features is 1 to 3 GiB.
+const ENOUGH_DISK: ByteSize = ByteSize::gib(5);
+
+pub(super) async fn findings(docker: &Docker, config: &Config) -> Vec<Finding> {
+    let machine = match docker.machine().await {
+        Ok(machine) => machine,
+        Err(error) => return vec![Finding::of("docker", Err(error))],
+    };
+    vec![
+        daemon(&machine, docker.host()),
+        limits(&machine, config),
+        disk(&machine),
+    ]
+}
+
+fn daemon(machine: &Machine, host: &str) -> Finding {
+    if machine.rootless {
+        return Finding::problem(
+            "docker",
+            format!("{host} is a rootless Docker"),
+            "hatchery needs a Docker that runs as root: its networks are what the firewall closes",
+        );
+    }
+    Finding::ok(
+        "docker",
+        format!(
+            "{} at {host}, storage {}, control groups v{}",
+            machine.version, machine.storage, machine.cgroup
+        ),
+    )
+}
+
+fn limits(machine: &Machine, config: &Config) -> Finding {
+    let limits = &config.limits;
+    let size = |size: ByteSize| size.display().iec().to_string();
+    if !machine.unlimited.is_empty() {
+        return Finding::problem(
+            "limits",
+            format!(
+                "this machine does not enforce limits of {}",
+                machine.unlimited.join(", ")
+            ),
+            "turn the control groups on in the kernel's command line (cgroup_enable=memory)",
+        );
+    }
+    if limits.memory > machine.memory {
+        return Finding::problem(
+            "limits",
+            format!(
+                "one drone may use {} of memory, and the server has {}",
+                size(limits.memory),
+                size(machine.memory)
+            ),
+            "lower limits.memory in the configuration",
+        );
+    }
+    Finding::ok(
+        "limits",
+        format!(
+            "up to {} drones of {} each, on {}",
+            limits.drones,
+            size(limits.memory),
+            size(machine.memory)
+        ),
+    )
+}
+
+fn disk(machine: &Machine) -> Finding {
+    let directory = &machine.directory;
+    let Some(free) = free_space(Path::new(directory)).map(ByteSize::b) else {
+        return Finding::skipped("disk", format!("{directory} cannot be looked at"));
+    };
+    let message = format!("{} free in {directory}", free.display().iec());
+    if free < ENOUGH_DISK {
+        return Finding::problem(
+            "disk",
+            message,
+            "`docker system df` shows what takes the space, `hatchery list` the drones",
+        );
+    }
+    Finding::ok("disk", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    fn machine() -> Machine {
+        Machine {
+            memory: ByteSize::gib(16),
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn a_drone_may_not_have_more_memory_than_the_server() {
+        let mut config = Config::default();
+        assert_eq!(limits(&machine(), &config).state, State::Ok);
+        config.limits.memory = ByteSize::gib(17);
+        let finding = limits(&machine(), &config);
+        assert_eq!(finding.state, State::Problem);
+        assert!(finding.hint.unwrap().contains("limits.memory"));
+    }
+
+    #[test]
+    fn limits_that_are_not_enforced_are_named() {
+        let lax = Machine {
+            unlimited: vec!["memory"],
+            ..machine()
+        };
+        let finding = limits(&lax, &Config::default());
+        assert_eq!(finding.state, State::Problem);
+        assert!(finding.message.contains("memory"));
+    }
+
+    #[test]
+    fn a_rootless_docker_is_none() {
+        let rootless = Machine {
+            rootless: true,
+            ..machine()
+        };
+        assert_eq!(daemon(&rootless, "unix:///x").state, State::Problem);
+    }
+}

@@ -1,0 +1,183 @@
+//! What containers reach: tried from throw-away ones, on the drones' network and on Docker's own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Finding;
+use super::host;
+use super::targets::{Facts, targets};
+use super::verdicts::{Run, verdicts};
+use crate::config::Config;
+use crate::docker::{Bridge, Docker};
+use crate::error::{Code, Error, Result, host_io};
+use crate::helper::probe;
+use crate::host::{Places, drone_program};
+use crate::process::printable;
+use crate::teardown;
+
+/// Docker's own network, on which images are built.
+const DEFAULT_NETWORK: &str = "bridge";
+/// How many other networks are tried.
+const MAX_OTHERS: usize = 6;
+/// How long the server itself may take to reach GitHub.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+pub(super) async fn findings(docker: &Docker, config: &Config, places: &Places) -> Vec<Finding> {
+    match look(docker, config, places).await {
+        Ok(findings) => findings,
+        Err(error) => vec![Finding::of("reach", Err(error))],
+    }
+}
+
+async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<Finding>> {
+    let network = &config.docker.network;
+    let program = drone_program()?;
+    let content = tokio::fs::read(&program)
+        .await
+        .map_err(|error| host_io("read", &program, error))?;
+    // As a spawn does: no slay takes the network away meanwhile.
+    let shared = places.network_lock(false)?;
+    docker.ensure_network(network).await?;
+    let tried = attempt(docker, config, content, &program).await;
+    drop(shared);
+    teardown::last_one_out(docker, config, places).await?;
+    tried
+}
+
+async fn attempt(
+    docker: &Docker,
+    config: &Config,
+    program: Vec<u8>,
+    path: &Path,
+) -> Result<Vec<Finding>> {
+    let bridges = docker.bridges().await?;
+    let probed = probed(config, &bridges);
+    let facts = facts(docker, config, &bridges, &probed).await?;
+    let targets = targets(&facts);
+    let networks: Vec<_> = probed.iter().map(|bridge| bridge.network.clone()).collect();
+    let arguments: Vec<_> = ["probe".to_owned()]
+        .into_iter()
+        .chain(targets.iter().map(|target| target.address.clone()))
+        .collect();
+    let useless = |why: String| {
+        Error::new(Code::DockerFailed, "cannot try what a container reaches")
+            .hint(format!(
+                "is {} the static program that `make install` installs?",
+                path.display()
+            ))
+            .because(why)
+    };
+    let outputs = docker
+        .run_on_networks(program, &arguments, &networks)
+        .await
+        .map_err(|error| useless(error.message()))?;
+    if let Some(output) = outputs.iter().find(|output| output.status != 0) {
+        return Err(useless(printable(output.stderr.trim())));
+    }
+    let runs: Vec<_> = probed
+        .into_iter()
+        .zip(&outputs)
+        .map(|(bridge, output)| Run {
+            network: bridge.network.clone(),
+            stranger: (!is_known(&bridge.device)).then(|| bridge.device.clone()),
+            outcomes: probe::read(&output.stdout)
+                .map(|(address, outcome)| (address.to_owned(), outcome))
+                .collect(),
+        })
+        .collect();
+    Ok(verdicts(&facts, &targets, &runs))
+}
+
+async fn facts(
+    docker: &Docker,
+    config: &Config,
+    bridges: &[Bridge],
+    probed: &[&Bridge],
+) -> Result<Facts> {
+    let (endpoints, tailnet, internet) =
+        tokio::join!(docker.endpoints(), host::tailnet(), internet(config));
+    let mut endpoints = endpoints?;
+    let published = |port: &u16| endpoints.published.contains(port);
+    let ports = host::ports().into_iter().filter(|port| !published(port));
+    // The bridges' own first: a container has the shortest way to them.
+    let mut addresses: Vec<_> = probed
+        .iter()
+        .flat_map(|bridge| bridge.gateways.clone())
+        .collect();
+    for address in host::addresses() {
+        let of_bridge = bridges
+            .iter()
+            .any(|bridge| bridge.gateways.contains(&address));
+        if !of_bridge {
+            addresses.push(address);
+        }
+    }
+    Ok(Facts {
+        addresses,
+        ports: ports.collect(),
+        peers: tailnet.map(|status| {
+            let online = status.peers.into_iter().filter(|peer| peer.online);
+            online
+                .filter_map(|peer| Some((peer.label().to_owned(), *peer.addresses.first()?)))
+                .collect()
+        }),
+        drones: endpoints
+            .addresses
+            .remove(&config.docker.network)
+            .unwrap_or_default(),
+        internet,
+    })
+}
+
+/// `NAME:PORT` of GitHub, if this server gets there.
+async fn internet(config: &Config) -> Option<String> {
+    let url = &config.github.url;
+    let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+    let connecting = tokio::net::TcpStream::connect(target.clone());
+    let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+    matches!(connected, Ok(Ok(_))).then_some(target)
+}
+
+/// The networks to try from: the drones' own, Docker's own, and those with a name of their own,
+/// by which the firewall goes.
+fn probed<'a>(config: &'a Config, bridges: &'a [Bridge]) -> Vec<&'a Bridge> {
+    let named = |name: &str| bridges.iter().find(move |bridge| bridge.network == name);
+    let usual = [named(&config.docker.network), named(DEFAULT_NETWORK)];
+    let mut networks: Vec<_> = usual.into_iter().flatten().collect();
+    let unknown = bridges
+        .iter()
+        .filter(|bridge| !is_known(&bridge.device) && !usual.contains(&Some(bridge)));
+    networks.extend(unknown.take(MAX_OTHERS));
+    networks
+}
+
+/// The names in `systemd/hatchery.nft`.
+fn is_known(device: &str) -> bool {
+    matches!(device, "docker0" | "docker_gwbridge" | "hatchery0")
+        || device
+            .strip_prefix("br-")
+            .and_then(|rest| rest.chars().next())
+            .is_some_and(|first| matches!(first, '0'..='9' | 'a'..='f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::NETWORK_DEVICE;
+
+    #[test]
+    fn dockers_own_names_are_known_and_a_lans_is_not() {
+        for (device, known) in [
+            ("docker0", true),
+            ("docker_gwbridge", true),
+            (NETWORK_DEVICE, true),
+            ("br-0123456789ab", true),
+            ("br-f3456789abcd", true),
+            ("br-lan", false),
+            ("br0", false),
+            ("mynet0", false),
+        ] {
+            assert_eq!(is_known(device), known, "{device}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The services that hatchery asks: Headscale, GitHub, the drones' own sockets.
+
+use std::time::Duration;
+
+use reqwest::Certificate;
+
+use super::Finding;
+use crate::config::{Config, Github, Tailnet};
+use crate::docker::{Docker, Drone, Life};
+use crate::error::{Code, Error, Result, host_io};
+use crate::host::Places;
+use crate::http;
+use crate::secret::Secret;
+use crate::ssh::authorized;
+use crate::tailnet::Headscale;
+
+/// How long a service may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) async fn findings(
+    config: &Config,
+    places: &Places,
+    docker: Option<&Docker>,
+) -> Vec<Finding> {
+    let (headscale, github, keys, sockets) = tokio::join!(
+        async {
+            match &config.tailnet {
+                Some(tailnet) => Finding::of("headscale", headscale(tailnet).await),
+                None => Finding::skipped(
+                    "headscale",
+                    "no tailnet is configured: drones listen on a loopback port of this server",
+                ),
+            }
+        },
+        async { Finding::of("github", github(&config.github).await) },
+        async { Finding::of("ssh-keys", keys(config).await) },
+        sockets(config, places, docker),
+    );
+    vec![headscale, github, keys, sockets]
+}
+
+async fn headscale(tailnet: &Tailnet) -> Result<String> {
+    let server = &tailnet.login_server;
+    if let Some(file) = &tailnet.auth_key_file {
+        Secret::read(file, "tailnet.auth_key_file")?;
+    }
+    if let Some(headscale) = Headscale::new(tailnet)? {
+        let nodes = headscale.nodes().await?.len();
+        return Ok(format!("{server} takes the API key; {nodes} nodes"));
+    }
+    let away = |what: String| {
+        Error::new(Code::TailnetAway, format!("{server} {what}"))
+            .hint("check tailnet.login_server, and that Headscale runs")
+    };
+    let client = http::client(ANSWER_WITHIN, reqwest::redirect::Policy::none())?;
+    let mut url = server.clone();
+    url.set_path(&format!("{}/health", url.path().trim_end_matches('/')));
+    let answer = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|error| away("does not answer".to_owned()).because(error.without_url()))?;
+    if !answer.status().is_success() {
+        return Err(away(format!("answers {}", answer.status())));
+    }
+    Ok(format!(
+        "{server} answers; its auth key is tried by the next spawn"
+    ))
+}
+
+async fn github(github: &Github) -> Result<String> {
+    let api = &github.api_url;
+    let away = |what: String| {
+        Error::new(Code::GithubAway, format!("{api} {what}"))
+            .hint("check github.api_url, github.ca_file and this server's way to the internet")
+    };
+    let mut builder = http::builder(ANSWER_WITHIN).redirect(reqwest::redirect::Policy::none());
+    if let Some(path) = &github.ca_file {
+        let pem = std::fs::read(path).map_err(|error| host_io("read", path, error))?;
+        let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        builder = builder.tls_certs_merge(certificates);
+    }
+    let answer = builder
+        .build()
+        .map_err(http::cannot_build)?
+        .get(api.clone())
+        .send()
+        .await
+        .map_err(|error| away("does not answer".to_owned()).because(error.without_url()))?;
+    // Without a token it may well refuse or limit: it is there.
+    if answer.status().is_server_error() {
+        return Err(away(format!("answers {}", answer.status())));
+    }
+    Ok(format!("{api} answers"))
+}
+
+async fn keys(config: &Config) -> Result<String> {
+    let keys = authorized::authorized_keys(&config.ssh).await?;
+    let count = keys.lines.len();
+    match keys.warnings.first() {
+        Some(warning) => Err(Error::new(
+            Code::NoAuthorizedKey,
+            format!("{count} may log in to drones, and {warning}"),
+        )
+        .hint("correct ssh.authorized_keys or ssh.authorized_keys_from")),
+        None => Ok(format!("{count} may log in to drones")),
+    }
+}
+
+/// Whether each running drone's credential service answers. It alone has the App's key, so what
+/// GitHub says of that stands in `hatchery audit`.
+async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> Finding {
+    const NAME: &str = "credentials";
+    if config.github.app_id.is_none() {
+        return Finding::skipped(
+            NAME,
+            "no GitHub App is configured: drones have no credentials",
+        );
+    }
+    let drones = match docker {
+        Some(docker) => docker.drones().await,
+        None => return Finding::skipped(NAME, "no Docker, no drones"),
+    };
+    let drones = match drones {
+        Ok((drones, _)) => drones,
+        Err(error) => return Finding::of(NAME, Err(error)),
+    };
+    let running: Vec<_> = drones
+        .iter()
+        .filter(|drone| drone.life == Life::Running)
+        .collect();
+    let mut silent = Vec::new();
+    for drone in &running {
+        if !answers(drone, places).await {
+            silent.push(drone.identity.name.to_string());
+        }
+    }
+    if silent.is_empty() {
+        return Finding::ok(NAME, format!("{} sockets answer", running.len()));
+    }
+    Finding::problem(
+        NAME,
+        format!("the sockets of {} do not answer", silent.join(", ")),
+        format!(
+            "`hatchery recover` makes them anew; `journalctl -u 'hatchery-credd@{}'` tells more",
+            silent[0]
+        ),
+    )
+}
+
+async fn answers(drone: &Drone, places: &Places) -> bool {
+    let socket = places
+        .sockets(&drone.identity.name)
+        .join("github-creds.sock");
+    let Ok(client) = http::unix_client(&socket, ANSWER_WITHIN) else {
+        return false;
+    };
+    let answer = client.get("http://localhost/healthz").send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}

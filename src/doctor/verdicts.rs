@@ -1,0 +1,228 @@
+//! What the outcomes of a probe mean.
+
+use std::collections::BTreeSet;
+
+use super::Finding;
+use super::targets::{Facts, Target, Zone};
+use crate::helper::probe::Outcome;
+
+/// How many of the targets that were reached are named.
+const NAMED: usize = 4;
+
+/// What came of it on one network.
+pub(super) struct Run {
+    /// The network's name.
+    pub network: String,
+    /// Its device, where that has a name that the firewall does not know by itself.
+    pub stranger: Option<String>,
+    /// Each target's address with its outcome.
+    pub outcomes: Vec<(String, Outcome)>,
+}
+
+impl Run {
+    fn of(&self, target: &Target) -> Outcome {
+        let mut outcomes = self.outcomes.iter();
+        outcomes
+            .find(|(address, _)| *address == target.address)
+            .map_or(Outcome::Failed, |(_, outcome)| *outcome)
+    }
+}
+
+/// A finding for each zone.
+pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<Finding> {
+    let closed = |name, what, zone| closed(name, what, zone, targets, runs);
+    vec![
+        match facts.peers {
+            Some(_) => closed("reach-tailnet", "this server's tailnet", Zone::Tailnet),
+            None => Finding::skipped("reach-tailnet", "this server is in no tailnet itself"),
+        },
+        closed("reach-server", "this server itself", Zone::Server),
+        closed("reach-metadata", "the cloud's metadata", Zone::Metadata),
+        if facts.drones.is_empty() {
+            Finding::skipped("reach-drones", "no container is on the drones' network")
+        } else {
+            closed("reach-drones", "the drones", Zone::Drones)
+        },
+        open(targets, runs),
+    ]
+}
+
+/// What nothing may reach.
+fn closed(name: &'static str, what: &str, zone: Zone, targets: &[Target], runs: &[Run]) -> Finding {
+    let tries: Vec<_> = targets
+        .iter()
+        .filter(|target| target.zone == zone)
+        .flat_map(|target| runs.iter().map(move |run| (target, run, run.of(target))))
+        .filter(|(_, _, outcome)| *outcome != Outcome::Failed)
+        .collect();
+    if tries.is_empty() {
+        return Finding::problem(
+            name,
+            format!("whether containers reach {what} could not be tried"),
+            "try again when this server has fewer processes to run",
+        );
+    }
+    let reached: Vec<_> = tries
+        .iter()
+        .filter(|(_, _, outcome)| outcome.reached())
+        .collect();
+    let Some((_, first, _)) = reached.first() else {
+        let tries = tries.len();
+        return Finding::ok(
+            name,
+            format!("containers do not reach {what} ({tries} tries)"),
+        );
+    };
+    let stranger = reached
+        .iter()
+        .find_map(|(_, run, _)| run.stranger.as_deref());
+    let hint = match (zone, stranger) {
+        (Zone::Drones, _) => format!(
+            "the network {} was not made by hatchery: slay all drones, `docker network rm` it, \
+             and the next spawn makes it anew",
+            first.network
+        ),
+        (_, Some(device)) => format!(
+            "the firewall does not know the device {device}: write `add element inet hatchery \
+             closed {{ \"{device}\" }}` into /etc/hatchery/firewall.d/{device}.nft, then \
+             `systemctl reload hatchery-firewall`"
+        ),
+        _ => "`systemctl enable --now hatchery-firewall`; where it is active already, something \
+              has emptied the rules: `systemctl reload hatchery-firewall`"
+            .to_owned(),
+    };
+    let listed = |names: Vec<&str>| names.join(", ");
+    let networks: BTreeSet<_> = reached.iter().map(|(_, run, _)| &*run.network).collect();
+    let names: BTreeSet<_> = reached.iter().map(|(target, _, _)| &*target.name).collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Finding::problem(
+        name,
+        format!(
+            "containers on {} reach {what}: {}{more}",
+            listed(networks.into_iter().collect()),
+            listed(names.into_iter().take(NAMED).collect())
+        ),
+        hint,
+    )
+}
+
+/// What every container must reach.
+fn open(targets: &[Target], runs: &[Run]) -> Finding {
+    const NAME: &str = "reach-internet";
+    let Some(target) = targets.iter().find(|target| target.zone == Zone::Internet) else {
+        return Finding::skipped(NAME, "the server itself does not reach GitHub directly");
+    };
+    // A network with a name of its own may well be one without internet.
+    let mut usual = runs.iter().filter(|run| run.stranger.is_none());
+    let Some(run) = usual.find(|run| run.of(target) != Outcome::Connected) else {
+        return Finding::ok(NAME, format!("containers reach {}", target.name));
+    };
+    let (what, hint) = match run.of(target) {
+        Outcome::Unresolved => (
+            "does not get its name from DNS",
+            "a resolver on this server itself is closed to containers: name another as \"dns\" in \
+             /etc/docker/daemon.json",
+        ),
+        _ => (
+            "does not reach it, and the server does",
+            "look at `sysctl net.ipv4.ip_forward` and at other firewalls of this server",
+        ),
+    };
+    Finding::problem(
+        NAME,
+        format!("{}: a container on {} {what}", target.name, run.network),
+        hint,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+    use crate::doctor::targets::targets;
+
+    fn facts() -> Facts {
+        Facts {
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            peers: Some(vec![("laptop".to_owned(), "100.64.0.1".parse().unwrap())]),
+            drones: vec!["172.18.0.2".parse().unwrap()],
+            internet: Some("github.com:443".to_owned()),
+            ..Facts::default()
+        }
+    }
+
+    /// All is as it should be but for these.
+    fn run(network: &str, but: &[(&str, Outcome)]) -> Run {
+        let usual = |target: Target| {
+            let outcome = match target.zone {
+                Zone::Internet => Outcome::Connected,
+                _ => Outcome::Prohibited,
+            };
+            let other = but.iter().find(|(address, _)| *address == target.address);
+            let outcome = other.map_or(outcome, |(_, outcome)| *outcome);
+            (target.address, outcome)
+        };
+        Run {
+            network: network.to_owned(),
+            stranger: None,
+            outcomes: targets(&facts()).into_iter().map(usual).collect(),
+        }
+    }
+
+    fn problems(runs: &[Run]) -> Vec<Finding> {
+        let findings = verdicts(&facts(), &targets(&facts()), runs);
+        assert_eq!(findings.len(), 5);
+        let bad = |finding: &Finding| finding.state != State::Ok;
+        findings.into_iter().filter(bad).collect()
+    }
+
+    #[test]
+    fn nothing_is_reached_but_the_internet() {
+        assert_eq!(problems(&[run("hatchery", &[]), run("bridge", &[])]), []);
+    }
+
+    #[test]
+    fn each_door_is_named_with_network_and_target() {
+        for (address, outcome, name) in [
+            ("100.64.0.1:22", Outcome::Connected, "reach-tailnet"),
+            ("100.100.100.100:80", Outcome::Refused, "reach-tailnet"),
+            ("10.0.0.1:22", Outcome::Refused, "reach-server"),
+            ("169.254.169.254:80", Outcome::Connected, "reach-metadata"),
+            ("172.18.0.2:2222", Outcome::Connected, "reach-drones"),
+            ("github.com:443", Outcome::Unresolved, "reach-internet"),
+            ("github.com:443", Outcome::Silent, "reach-internet"),
+            ("github.com:443", Outcome::Refused, "reach-internet"),
+        ] {
+            let found = problems(&[run("hatchery", &[]), run("bridge", &[(address, outcome)])]);
+            let [finding] = &found[..] else {
+                panic!("{address}: {found:?}")
+            };
+            assert_eq!(finding.name, name);
+            assert!(finding.message.contains("bridge"), "{finding:?}");
+            assert!(finding.message.contains(address), "{finding:?}");
+            assert!(!finding.message.contains("hatchery"), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_with_a_name_of_its_own_is_to_be_added() {
+        let stranger = Run {
+            stranger: Some("mynet0".to_owned()),
+            ..run("mine", &[("10.0.0.1:22", Outcome::Connected)])
+        };
+        let found = problems(&[run("hatchery", &[]), stranger]);
+        assert!(found[0].hint.as_ref().unwrap().contains("\"mynet0\""));
+    }
+
+    #[test]
+    fn a_probe_that_tried_nothing_proves_nothing() {
+        let mute = Run {
+            outcomes: Vec::new(),
+            ..run("hatchery", &[])
+        };
+        assert_eq!(problems(&[mute]).len(), 5);
+    }
+}

@@ -1,0 +1,285 @@
+"""The firewall: no container gets to the server's tailnet, to its listeners or to a neighbour; all else works."""
+
+import json
+from typing import Any
+
+DOMAIN = "tail.example.test"
+BASE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+INTERNET = "github.com:443"
+METADATA = "169.254.169.254:80"
+# What a drone with root does to get to the tailnet past its own tailscaled.
+BREAKOUT = "ip route flush table 52; iptables -F ts-input; "
+
+
+def script(targets: list[str]) -> str:
+    """Prints each of these to which a connection can be made. For bash, without a double quote."""
+    words = " ".join(targets)
+    attempt = "timeout 4 bash -c 'exec 3<> /dev/tcp/$0/$1' ${target%:*} ${target##*:} 2> /dev/null && echo $target"
+    return f"for target in {words}; do {{ {attempt}; }} & done; wait"
+
+
+def reached_by(container: str, targets: list[str], first: str = "") -> set[str]:
+    """What root in a container reaches."""
+    command = f"docker exec -i -u 0 {container} bash -s <<'END'\n{first}{script(targets)}\nEND"
+    return set(server.succeed(command).split())
+
+
+def reached_in_build(builder: int, targets: list[str]) -> set[str]:
+    """What a RUN line reaches; 1 is BuildKit."""
+    server.succeed(
+        f"""rm -rf /tmp/build && mkdir /tmp/build && cat > /tmp/build/Dockerfile <<'END'
+FROM {BASE}
+USER root
+RUN bash -c "{script(targets).replace("$", chr(92) + "$")}" > /reached
+END""",
+        f"DOCKER_BUILDKIT={builder} docker build --no-cache -q -t reach /tmp/build",
+    )
+    return set(server.succeed("docker run --rm reach cat /reached").split())
+
+
+def everywhere(targets: list[str]) -> dict[str, set[str]]:
+    """What is reached from a joined drone, a compose project, two builders, a container that never joined."""
+    return {
+        "drone": reached_by("acme-site", targets, BREAKOUT),
+        "compose": reached_by("acme-stack", targets, BREAKOUT),
+        "sibling": reached_by("acme-stack_db_1", targets),
+        "build": reached_in_build(0, targets),
+        "buildkit": reached_in_build(1, targets),
+        "stranger": reached_by("stranger", targets),
+    }
+
+
+def closed(targets: list[str]) -> None:
+    """Nothing but the internet is reached, by name."""
+    seen = everywhere([*targets, INTERNET])
+    assert all(reached == {INTERNET} for reached in seen.values()), seen
+
+
+def doctor() -> tuple[int, dict[str, Any]]:
+    status, output = server.execute("hatchery doctor --json", timeout=120)
+    return status, {check["name"]: check for check in json.loads(output)["checks"]}
+
+
+def healthy() -> None:
+    status, checks = doctor()
+    assert status == 0 and all(check["state"] != "problem" for check in checks.values()), checks
+
+
+def open_doors() -> set[str]:
+    """The names of what the doctor finds; the exit status goes with it."""
+    status, checks = doctor()
+    problems = {name for name, check in checks.items() if check["state"] == "problem"}
+    assert status == (1 if problems else 0), (status, problems)
+    assert all("hatchery-firewall" in checks[name]["hint"] for name in problems), checks
+    return problems
+
+
+def address_of(container: str) -> str:
+    return server.succeed(
+        f"docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}}{{{{end}}}}' {container}"
+    ).strip()
+
+
+def own_address(machine: Machine, device: str) -> str:
+    return str(json.loads(machine.succeed(f"ip -4 -j addr show dev {device}"))[0]["addr_info"][0]["local"])
+
+
+def in_service() -> None:
+    """Whatever goes to a container from outside."""
+    server.wait_until_succeeds(f"nc -z -w 3 {address_of('acme-site')} 2222", timeout=30)
+    assert laptop.succeed(f"ssh -p 2222 vscode@acme-site.{DOMAIN} hostname") == "acme-site\n"
+    server.succeed("curl -sf --max-time 5 http://127.0.0.1:8081/", f"curl -sf --max-time 5 http://{lan}:8082/")
+    for address in (lan, member):
+        laptop.wait_until_succeeds(f"curl -sf --max-time 5 http://{address}:8082/", timeout=30)
+
+
+def tailnet_is_up(machine: Machine) -> None:
+    machine.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+
+
+start_all()
+for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
+    machine.wait_for_unit(f"{unit}.service")
+tailnet_is_up(laptop)
+laptop.succeed(
+    f"echo '{server.succeed('hatchery ca').strip()}' > /root/.ssh/known_hosts",
+    "rm -f /root/.ssh/config",
+)
+
+with subtest("the server is a machine of levin's in the tailnet, as a person's servers are"):
+    levin = json.loads(tailnet.succeed("headscale users list --name levin --output json"))[0]["id"]
+    made = tailnet.succeed(f"headscale preauthkeys create --user {levin} --expiration 1h --output json")
+    server.succeed(
+        "systemctl start tailscaled",
+        f"tailscale up --login-server=http://headscale.example.test:8080 --auth-key={json.loads(made)['key']} "
+        "--hostname=server --accept-dns=false --timeout=30s",
+    )
+    # Something answers where clouds have their metadata.
+    internet.succeed(
+        "ip address add 169.254.169.254/32 dev lo",
+        "systemd-run -q --unit metadata python3 -m http.server 80 --bind 169.254.169.254 --directory /srv",
+    )
+    lan = own_address(server, "eth0")
+    member = own_address(server, "tailscale0")
+    person = own_address(laptop, "tailscale0")
+    metadata_route = f"ip route replace 169.254.169.254 via {own_address(internet, 'eth0')}"
+    server.succeed(metadata_route)
+    server.wait_until_succeeds(f"nc -z -w 3 {person} 22 && nc -z -w 3 169.254.169.254 80", timeout=30)
+
+with subtest("drones and containers of all kinds"):
+    for repository in ("acme/site", "acme/web", "acme/stack"):
+        server.succeed(f"hatchery spawn {repository}")
+    server.succeed(
+        f"docker run -d --name stranger {BASE} sleep infinity",
+        f"docker run -d --restart unless-stopped --name shop -p 127.0.0.1:8081:80 -p 8082:80 {BASE} python3 -m http.server 80",
+    )
+    bridge = own_address(server, "docker0")
+    gateway = own_address(server, "hatchery0")
+    listeners = [f"{address}:22" for address in (gateway, lan, member, bridge)]
+    doors = [f"{person}:22", METADATA, *listeners]
+
+with subtest("without the firewall everything is open, so what follows can fail"):
+    server.succeed("systemctl stop hatchery-firewall")
+    seen = everywhere([*doors, INTERNET])
+    assert all(reached == {*doors, INTERNET} for reached in seen.values()), seen
+    assert open_doors() == {"reach-tailnet", "reach-server", "reach-metadata"}
+
+with subtest("with it nothing is but the internet, by name"):
+    server.succeed("systemctl start hatchery-firewall")
+    closed(doors)
+    healthy()
+    in_service()
+
+with subtest("neighbours do not reach each other"):
+    neighbours = [f"{address_of(name)}:{port}" for name in ("acme-web", "acme-stack") for port in (2222, 3000)]
+    assert server.succeed(f'bash -c "{script(neighbours[:2])}"'.replace("$", "\\$")).split()
+    assert reached_by("acme-site", [*neighbours, INTERNET], BREAKOUT) == {INTERNET}
+    assert reached_by("stranger", [*neighbours, INTERNET]) == {INTERNET}
+
+with subtest("a laptop reaches a drone directly, not by a relay"):
+    laptop.wait_until_succeeds("tailscale ping -c 3 --until-direct acme-site | grep 'via [0-9]'", timeout=30)
+
+with subtest("a restart or reload leaves no moment open"):
+    knock = f"until timeout 1 bash -c 'exec 3<> /dev/tcp/{lan}/22' 2> /dev/null; do echo; done; echo open"
+    server.succeed(f'docker exec -d stranger bash -c "{{ {knock}; }} > /knocks"')
+    server.succeed(
+        "for i in $(seq 15); do systemctl restart hatchery-firewall; systemctl reload hatchery-firewall; done"
+    )
+    assert int(server.succeed("docker exec stranger grep -c ^$ /knocks")) > 50
+    server.fail("docker exec stranger grep open /knocks")
+    server.succeed("systemctl stop hatchery-firewall")
+    server.wait_until_succeeds("docker exec stranger grep open /knocks", timeout=10)
+    server.succeed("systemctl start hatchery-firewall")
+
+with subtest("after restarts of Docker and tailscaled, in any order"):
+    for services in (("docker",), ("tailscaled",), ("docker", "tailscaled")):
+        for service in services:
+            server.succeed(f"systemctl restart {service}")
+        tailnet_is_up(server)
+        server.succeed("docker start stranger acme-stack_db_1")
+        server.wait_until_succeeds("docker exec acme-site true && docker exec acme-stack true", timeout=30)
+        server.wait_until_succeeds(f"nc -z -w 3 {person} 22", timeout=30)
+        closed(doors)
+    healthy()
+    in_service()
+
+with subtest("with the drones' network and a project's made anew"):
+    for repository in ("acme/site", "acme/web", "acme/stack"):
+        server.succeed(f"hatchery slay {repository}")
+    server.fail("docker network inspect hatchery")
+    for repository in ("acme/site", "acme/stack"):
+        server.succeed(f"hatchery spawn {repository}")
+    gateway = own_address(server, "hatchery0")
+    doors = [f"{person}:22", METADATA, *(f"{address}:22" for address in (gateway, lan, member, bridge))]
+    closed(doors)
+    in_service()
+
+with subtest("containers have DNS where the server uses MagicDNS, and no more than that"):
+    server.succeed("tailscale set --accept-dns=true")
+    server.wait_until_succeeds("grep -F 100.100.100.100 /etc/resolv.conf", timeout=10)
+    for network in ("hatchery", "bridge"):
+        server.succeed(f"docker run -d --name magic --network {network} {BASE} sleep infinity")
+        assert reached_by("magic", [*doors, "100.100.100.100:80", INTERNET]) == {INTERNET}
+        server.succeed("docker rm -f magic")
+    healthy()
+    server.succeed("tailscale set --accept-dns=false")
+
+with subtest("IPv6: closed, and neighbour discovery works"):
+    server.succeed(
+        "ip address add fd42::1/64 dev docker0 nodad",
+        "ip netns add six && ip link add six0 type veth peer name eth0 netns six",
+        "ip link set six0 up master docker0 && ip -n six link set eth0 up",
+        "ip -n six address add fd42::2/64 dev eth0 nodad && ip -n six route add default via fd42::1",
+    )
+    six = json.loads(server.succeed("ip -6 -j addr show dev tailscale0 scope global"))[0]["addr_info"][0]["local"]
+    attempt = "ip netns exec six timeout 4 bash -c 'exec 3<> /dev/tcp/{}/22'"
+    server.wait_until_succeeds("ping -6 -c 1 -W 2 fd42::2", timeout=10)
+    server.fail(attempt.format("fd42::1"), attempt.format(six))
+    server.succeed("systemctl stop hatchery-firewall", attempt.format("fd42::1"), attempt.format(six))
+    server.succeed("systemctl start hatchery-firewall", "ip netns del six; ip address del fd42::1/64 dev docker0")
+
+with subtest("the doctor sees that somebody has emptied the rules, and a reload mends it"):
+    server.succeed("nft delete table inet hatchery", "systemctl is-active hatchery-firewall")
+    assert open_doors() == {"reach-tailnet", "reach-server", "reach-metadata"}
+    server.succeed("systemctl reload hatchery-firewall")
+    healthy()
+
+with subtest("it comes back after nftables.service, which empties everything"):
+    if server.execute("systemctl cat nftables.service")[0] == 0:
+        server.succeed("systemctl start nftables")
+        for verb in ("restart", "reload"):
+            server.succeed(f"nft delete table inet hatchery || true; systemctl {verb} nftables")
+            server.wait_until_succeeds("nft list table inet hatchery", timeout=10)
+        server.succeed("systemctl stop nftables; systemctl start hatchery-firewall; systemctl restart docker")
+
+with subtest("a bridge with a name of its own is told of, and added"):
+    own = "/etc/hatchery/firewall.d"
+    server.succeed("docker network create -o com.docker.network.bridge.name=mine0 mine")
+    status, checks = doctor()
+    assert status == 1 and "mine" in checks["reach-server"]["message"], checks
+    assert 'closed { "mine0" }' in checks["reach-server"]["hint"], checks
+    server.succeed(
+        f"mkdir -p {own}; echo 'add element inet hatchery closed {{ \"mine0\" }}' > {own}/mine0.nft",
+        "systemctl reload hatchery-firewall",
+    )
+    healthy()
+
+with subtest("a mistake in the server's own rules fails the unit, and opens nothing"):
+    server.succeed(f"echo nonsense > {own}/typo.nft", "systemctl stop hatchery-firewall")
+    server.fail("systemctl start hatchery-firewall")
+    assert server.execute("docker start stranger")[0] == 0
+    assert reached_by("stranger", [*doors, INTERNET]) == {INTERNET}
+    server.succeed(f"rm -r {own}; docker network rm mine; systemctl start hatchery-firewall")
+
+with subtest("at boot it is there before Docker"):
+    server.succeed("systemctl enable tailscaled")
+    server.reboot()
+    server.wait_for_unit("docker.service")
+    tailnet_is_up(server)
+    server.succeed(metadata_route, "docker start stranger acme-stack_db_1 acme-stack")
+    order = [
+        int(server.get_unit_info(unit)[moment])
+        for unit, moment in (
+            ("hatchery-firewall.service", "ActiveEnterTimestampMonotonic"),
+            ("docker.service", "ExecMainStartTimestampMonotonic"),
+        )
+    ]
+    assert 0 < order[0] < order[1], order
+    server.wait_until_succeeds(f"nc -z -w 3 {person} 22 && docker exec acme-site true", timeout=60)
+    closed(doors)
+    healthy()
+
+with subtest("the doctor leaves nothing behind, and asks for no network that was not there"):
+    for repository in ("acme/site", "acme/stack"):
+        server.succeed(f"hatchery slay --force {repository}")
+    before = server.succeed("docker ps -aq; docker images -aq; docker network ls -q")
+    healthy()
+    assert server.succeed("docker ps -aq; docker images -aq; docker network ls -q") == before
+    server.succeed("docker rm -f stranger shop", "docker rmi reach")
+
+with subtest("without Docker it says so, and goes on"):
+    server.succeed("systemctl stop docker.socket docker")
+    status, checks = doctor()
+    assert status == 1 and checks["docker"]["state"] == "problem" and "systemctl start" in checks["docker"]["hint"]
+    assert checks["containers"]["state"] == "skipped" and checks["headscale"]["state"] == "ok", checks
+    server.succeed("systemctl start docker")
