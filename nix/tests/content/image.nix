@@ -8,6 +8,8 @@
 
   name,
   tag,
+  # Of these, all libraries are in the image.
+  present ? [ ],
   user ? "vscode",
   uid ? 1000,
   withSudo ? true,
@@ -71,6 +73,7 @@ dockerTools.buildLayeredImage {
       '${user}:x:${toString uid}:${toString uid}::/home/${user}:/bin/bash' > etc/passwd
     printf '%s\n' root:x:0: sshd:x:74: '${user}:x:${toString uid}:' > etc/group
     printf '%s\n' 'root:*:1::::::' '${user}:*:1::::::' > etc/shadow
+    echo '${toString present}' > etc/present
     echo 'PRETTY_NAME="A distribution of the test world"' > etc/os-release
     chown -R ${toString uid}:${toString uid} home/${user}
 

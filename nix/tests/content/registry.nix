@@ -3,10 +3,12 @@
   lib,
   callPackage,
   runCommand,
+  cargo,
   curl,
   devcontainer,
   distribution,
-  pkgsStatic,
+  gh,
+  go,
   skopeo,
   tailscale,
 }:
@@ -15,7 +17,19 @@ let
     root = ../../../tests/world/features;
     fileset = ../../../tests/world/features;
   };
-  image = arguments: callPackage ./image.nix arguments;
+  # What a feature brings along; its libraries are in the image's own store.
+  carried = {
+    github-cli = [ "${gh}/bin/gh" ];
+    go = [
+      "${go}/share/go/bin/go"
+      "${go}/share/go/go.env"
+      "${go}/share/go/VERSION"
+    ];
+    rust = [ "${cargo}/bin/cargo" ];
+    tailscale = [ "${tailscale}/bin/tailscaled" ];
+  };
+  image =
+    arguments: callPackage ./image.nix ({ present = lib.concatLists (lib.attrValues carried); } // arguments);
   images = {
     "devcontainers/base:ubuntu" = image {
       name = "base";
@@ -33,11 +47,6 @@ let
       tag = "latest";
       withSshd = true;
     };
-  };
-  # What a feature carries goes into images without a store.
-  carried = {
-    tailscale.tailscaled = "$(ls ${tailscale}/bin/.tailscaled-wrapped ${tailscale}/bin/tailscaled 2> /dev/null | head -n 1)";
-    github-cli.gh = "${pkgsStatic.gh}/bin/gh";
   };
 in
 runCommand "world-registry"
@@ -68,14 +77,15 @@ runCommand "world-registry"
     )}
     cp -r --no-preserve=ownership ${features} features
     chmod -R u+w features
+    # carry FILE FEATURE: the program itself where the package wraps it.
+    carry() {
+      local wrapped=''${1%/*}/.''${1##*/}-wrapped
+      [ -e "$wrapped" ] || wrapped=$1
+      install -m 755 "$wrapped" "features/$2/''${1##*/}"
+    }
     ${lib.concatStrings (
       lib.mapAttrsToList (
-        feature: files:
-        lib.concatStrings (
-          lib.mapAttrsToList (name: from: ''
-            install -m 755 ${from} features/${feature}/${name}
-          '') files
-        )
+        feature: files: lib.concatMapStrings (file: "carry ${file} ${feature}\n") files
       ) carried
     )}
     # The CLI speaks http to a registry on localhost.

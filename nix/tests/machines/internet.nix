@@ -105,7 +105,6 @@ in
       User = "github";
       StateDirectory = "github";
       RuntimeDirectory = "github";
-      BindPaths = "/var/lib/github:/srv/github";
       ExecStart = "${github}/bin/github-serve";
       Restart = "on-failure";
     };

@@ -11,6 +11,13 @@ let
     # Headscale speaks plain http here.
     TS_DEBUG_USE_DERP_HTTP = "true";
   };
+  # As in tests/world/images/server.
+  clock = pkgs.writeShellScriptBin "credd-clock" (
+    builtins.replaceStrings
+      [ "$(ls /usr/lib/*/faketime/libfaketime.so.1)" ]
+      [ "${pkgs.libfaketime}/lib/libfaketime.so.1" ]
+      (builtins.readFile ../../../tests/world/images/server/files/usr/local/bin/credd-clock)
+  );
 in
 {
   imports = [
@@ -43,6 +50,8 @@ in
     "C /etc/hatchery/app-key.pem 0600 root root - ${app}/private.pem"
     "L+ /usr/local/share/ca-certificates/hatchery-world.crt - - - - ${authority}/ca.crt"
   ];
+
+  environment.systemPackages = [ clock ];
 
   # A member of the group, who has no sudo.
   users.users.overlord = {
