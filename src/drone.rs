@@ -276,6 +276,19 @@ mod tests {
         assert_eq!(name_of("a-b/c"), name_of("a/b-c"));
     }
 
+    /// The same table that `nix/drone-name.nix` is held against.
+    #[test]
+    fn names_are_those_of_the_table() {
+        let table = include_str!("../tests/drone-names.txt");
+        let pairs = table
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_once(' ').unwrap());
+        for (repository, name) in pairs {
+            assert_eq!(name_of(repository), name, "{repository}");
+        }
+    }
+
     #[test]
     fn a_long_name_is_cut_and_tells_its_repository() {
         let long = |last: &str| name_of(&format!("acme/{}{last}", "n".repeat(90)));

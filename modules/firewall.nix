@@ -1,0 +1,68 @@
+# The table of ../systemd/hatchery.nft, which keeps containers from the tailnet and from this machine.
+{
+  config,
+  lib,
+  pkgs,
+  hatcheryUnit,
+  ...
+}:
+let
+  cfg = config.services.hatchery;
+  file = builtins.readFile ../systemd/hatchery.nft;
+
+  # NixOS writes the line before the chains and the brace behind them.
+  parts = lib.splitString "\ntable inet hatchery {\n" file;
+  chains = lib.throwIf (
+    lib.length parts != 2
+  ) "systemd/hatchery.nft does not define the table inet hatchery once" (
+    lib.head (lib.splitString "\n}" (lib.last parts))
+  );
+
+  viaNixos = config.networking.nftables.enable;
+  open = lib.concatMapStringsSep ", " (name: ''"${name}"'') cfg.firewall.openBridges;
+  # Within the table, because a word in networking.nftables.ruleset makes NixOS flush all tables,
+  # Docker's own among them.
+  element = "\t\ttype ifname\n";
+  withOpen =
+    lib.throwIfNot (lib.hasInfix element chains) "systemd/hatchery.nft has no set of interfaces"
+      (lib.replaceStrings [ element ] [ "${element}\t\telements = { ${open} }\n" ] chains);
+in
+{
+  config = lib.mkIf (cfg.enable && cfg.firewall.enable) (
+    lib.mkMerge [
+      # NixOS loads its tables where its nftables service is; where it is not, they are silently none.
+      (lib.mkIf viaNixos {
+        networking.nftables.tables.hatchery = {
+          family = "inet";
+          content = if open == "" then chains else withOpen;
+        };
+        systemd.services.docker = {
+          wants = [ "nftables.service" ];
+          after = [ "nftables.service" ];
+        };
+      })
+
+      (lib.mkIf (!viaNixos) {
+        systemd.units."hatchery-firewall.service" = hatcheryUnit "hatchery-firewall.service";
+        # The unit names its programs alone, and systemd's own list of places has none here.
+        systemd.packages = [
+          (pkgs.writeTextDir "lib/systemd/system/hatchery-firewall.service.d/50-nixos.conf" ''
+            [Service]
+            ExecSearchPath=${
+              lib.makeBinPath [
+                config.systemd.package
+                pkgs.bash
+                pkgs.coreutils
+                pkgs.gnugrep
+                pkgs.nftables
+              ]
+            }
+          '')
+        ];
+        environment.etc."hatchery/firewall.d/nixos.nft" = lib.mkIf (open != "") {
+          text = "add element inet hatchery open { ${open} }\n";
+        };
+      })
+    ]
+  );
+}

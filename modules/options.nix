@@ -1,0 +1,286 @@
+# What can be said about hatchery. What follows from it is in the files beside this one.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) literalExpression mkOption types;
+  cfg = config.services.hatchery;
+  format = pkgs.formats.toml { };
+
+  secret =
+    { default ? null, ... }@rest:
+    mkOption (
+      {
+        type = types.nullOr types.externalPath;
+        inherit default;
+      }
+      // rest
+    );
+  whoReads = ''
+    It is read by whoever runs {command}`hatchery`, so it belongs to `root:hatchery` with mode `0440`.
+    A path in the Nix store, where everybody could read it, is refused.
+  '';
+
+  limit =
+    type: example: description:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      inherit example;
+      description = "${description} `null` leaves it to hatchery.";
+    };
+
+  access = types.enum [
+    "read"
+    "write"
+    "admin"
+  ];
+
+  drone = {
+    options = {
+      repositories = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [
+          "acme/site"
+          "acme/theme"
+        ];
+        description = ''
+          The repositories that this drone's tokens cover; its own is always among them. Fixed when
+          the drone is created: a change holds from the next {command}`hatchery spawn`.
+        '';
+      };
+      permissions = mkOption {
+        type = types.nullOr (types.attrsOf access);
+        default = null;
+        example = {
+          contents = "read";
+        };
+        description = ''
+          What this drone's tokens may do, in the words of GitHub's API. `null` stands for
+          `settings.github.permissions`. Fixed when the drone is created.
+        '';
+      };
+      autostart = mkOption {
+        type = types.bool;
+        default = false;
+        description = ''
+          Whether the drone is spawned at boot, and by a switch to a new configuration, where it
+          does not exist yet. One that is there is left as it is, burrowed or not.
+        '';
+      };
+    };
+  };
+in
+{
+  options.services.hatchery = {
+    enable = lib.mkEnableOption "hatchery, which turns GitHub repositories into devcontainers on this machine";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ../nix/package.nix { };
+      defaultText = literalExpression "hatchery, built with this machine's nixpkgs";
+      description = "The hatchery to run: its programs and its files for systemd.";
+    };
+
+    settings = mkOption {
+      type = format.type;
+      default = { };
+      example = {
+        devcontainer.trust = [ "acme/*" ];
+        ssh.authorized_keys_from = [ "https://github.com/you.keys" ];
+      };
+      description = ''
+        {file}`/etc/hatchery/config.toml`, as hatchery's manual describes it. The other options are
+        written into it as well. {command}`hatchery config --check` tries it when the system is built,
+        so a mistake stops the build and not the service.
+
+        It is readable by everybody. Secrets are files, named by `githubApp.privateKeyFile`,
+        `headscale.authKeyFile` and `headscale.apiKeyFile`.
+      '';
+    };
+
+    githubApp = {
+      appId = mkOption {
+        type = types.nullOr (types.coercedTo types.ints.positive toString types.str);
+        default = null;
+        example = "Iv23li0123456789abcd";
+        description = ''
+          Client ID, or numeric ID, of the GitHub App whose tokens the drones get. Without an App only
+          public repositories can be spawned.
+        '';
+      };
+      privateKeyFile = secret {
+        example = "/run/secrets/hatchery-app.pem";
+        description = ''
+          The App's private key (PEM). systemd hands it to {command}`hatchery-credd`, and to nothing
+          else, as a credential; it may belong to root alone. A path in the Nix store is refused.
+
+          A daemon that runs keeps the key it started with. It ends when its last token has expired,
+          so a new key is everywhere after an hour; `systemctl stop 'hatchery-credd@*.service'` is
+          quicker.
+        '';
+      };
+    };
+
+    headscale = {
+      url = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "https://headscale.example.org";
+        description = ''
+          The Headscale server that drones join. `null` means no tailnet: drones are reached on a
+          loopback port of this machine.
+        '';
+      };
+      domain = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "tail.example.org";
+        description = "The tailnet's DNS domain: Headscale's `dns.base_domain`.";
+      };
+      apiKeyFile = secret {
+        example = "/run/secrets/hatchery-headscale-api";
+        description = ''
+          A Headscale API key. Each drone then joins by a key of its own, for one use.
+
+          ${whoReads}
+        '';
+      };
+      authKeyFile = secret {
+        example = "/run/secrets/hatchery-authkey";
+        description = ''
+          A reusable, ephemeral pre-auth key of `headscale.user`, where there is no API key.
+
+          ${whoReads}
+        '';
+      };
+      user = mkOption {
+        type = types.str;
+        default = "devcontainer";
+        description = "The Headscale user that owns the drones' nodes, and nothing else.";
+      };
+      people = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [
+          "levin"
+          "ada@example.com"
+        ];
+        description = ''
+          The Headscale users whose machines may reach the drones, on any port. With it, a policy is
+          generated: see `headscale.policyFile`.
+        '';
+      };
+      policy = mkOption {
+        type = (pkgs.formats.json { }).type;
+        default = { };
+        example = literalExpression ''
+          {
+            acls = [
+              {
+                action = "accept";
+                src = [ "group:people" ];
+                dst = [ "tag:printer:631" ];
+              }
+            ];
+          }
+        '';
+        description = ''
+          The Headscale policy. What stands here is added to what hatchery needs: people's machines
+          reach each other and the drones on all ports, and a drone reaches nothing.
+
+          No rule may have the drones as a source. `*`, `autogroup:member` and `autogroup:self`
+          include them and are refused, too.
+        '';
+      };
+      policyFile = mkOption {
+        type = types.nullOr types.path;
+        readOnly = true;
+        description = ''
+          The policy as a file, tried by {command}`headscale policy check` when the system is built;
+          with a Headscale that knows `tests` (0.29), with them and against people's machines and
+          drones made up for it. `null` without `headscale.people`.
+
+          Where Headscale runs on this machine it is its `settings.policy.path`. It also stands at
+          {file}`/etc/hatchery/headscale-policy.json`, for a Headscale elsewhere.
+        '';
+      };
+    };
+
+    drones = mkOption {
+      type = types.attrsOf (types.submodule drone);
+      default = { };
+      example = literalExpression ''
+        {
+          "acme/site" = {
+            autostart = true;
+            repositories = [ "acme/site" "acme/theme" ];
+          };
+        }
+      '';
+      description = ''
+        What is different for one drone, by its repository. A drone need not stand here to be spawned.
+        Where there is a GitHub App, the socket with this drone's credentials is there from boot on; when
+        the entry goes, the switch stops the socket and the daemon behind it.
+      '';
+    };
+
+    authorizedKeys = mkOption {
+      type = types.listOf types.singleLineStr;
+      default = [ ];
+      example = [ "ssh-ed25519 AAAA... levin@laptop" ];
+      description = "Public keys that may log in to drones.";
+    };
+
+    limits = {
+      drones = limit types.ints.positive 32 "How many drones there may be.";
+      memory = limit types.str "16GiB" "Memory of one drone.";
+      cpus = limit (types.numbers.positive) 2.5 "Processors of one drone.";
+      pids = limit types.ints.positive 8192 "Processes and threads of one drone.";
+    };
+
+    firewall = {
+      enable = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether containers, while they run and while they are built, are kept from this machine's
+          own services and from the tailnet that this machine is a member of. Without it a drone is
+          on the tailnet *as this machine*, whatever Headscale's policy says.
+
+          It is a table of nftables, also where `networking.nftables.enable` is off.
+        '';
+      };
+      openBridges = mkOption {
+        type = types.listOf (types.strMatching "[A-Za-z0-9_.-]{1,15}");
+        default = [ ];
+        example = [ "br-data" ];
+        description = ''
+          Bridges that the firewall leaves alone although containers are behind them.
+        '';
+      };
+    };
+  };
+
+  config.assertions = lib.mkIf cfg.enable [
+    {
+      assertion = (cfg.githubApp.appId == null) == (cfg.githubApp.privateKeyFile == null);
+      message = "services.hatchery.githubApp: appId and privateKeyFile go together.";
+    }
+    {
+      assertion = (cfg.headscale.url == null) == (cfg.headscale.domain == null);
+      message = "services.hatchery.headscale: url and domain go together.";
+    }
+    {
+      assertion =
+        cfg.headscale.url == null
+        || cfg.headscale.apiKeyFile != null
+        || cfg.headscale.authKeyFile != null;
+      message = "services.hatchery.headscale: set apiKeyFile (or authKeyFile), by which drones join.";
+    }
+  ];
+}

@@ -1,0 +1,48 @@
+# `nix flake check`. What is evaluated by everybody, and what is built where a builder has KVM.
+{
+  lib,
+  nixpkgs,
+  pkgs,
+  self,
+}:
+let
+  inherit (pkgs.stdenv.hostPlatform) system;
+  scenarios = ../tests/scenarios;
+  names = lib.filter (lib.hasSuffix ".py") (lib.attrNames (builtins.readDir scenarios));
+in
+{
+  inherit (self.packages.${system}) hatchery hatchery-drone;
+
+  module = import ./tests/module.nix {
+    inherit
+      lib
+      nixpkgs
+      pkgs
+      self
+      ;
+  };
+
+  formatting = pkgs.runCommand "formatting" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
+    find ${
+      lib.fileset.toSource {
+        root = ../.;
+        fileset = lib.fileset.fileFilter (file: file.hasExt "nix") ../.;
+      }
+    } -name '*.nix' -exec nixfmt --check {} +
+    touch $out
+  '';
+}
+// lib.listToAttrs (
+  map (
+    file:
+    lib.nameValuePair "scenario-${lib.removeSuffix ".py" (lib.replaceStrings [ "_" ] [ "-" ] file)}" (
+      pkgs.testers.runNixOSTest (
+        import ./tests/scenario.nix {
+          inherit self;
+          name = lib.removeSuffix ".py" file;
+          script = builtins.readFile (scenarios + "/${file}");
+        }
+      )
+    )
+  ) names
+)
