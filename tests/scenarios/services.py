@@ -45,8 +45,8 @@ with subtest("the service has what it needs and nothing else"):
     assert "Uid:\t0\t" not in shown, shown
     limits = " ".join(server.succeed(f"cat /proc/{pid()}/limits").split())
     contains(limits, "Max core file size 0 0 bytes")
-    rss = server.succeed(f"awk '/VmRSS/ {{ print $2 }}' /proc/{pid()}/status")
-    assert int(rss) < 12 * 1024, f"{rss} kB of memory"
+    memory = int(server.succeed(f"systemctl show --property=MemoryCurrent --value {UNIT}.service"))
+    assert memory < 12 * 1024 * 1024, f"{memory} bytes of memory"
 
 with subtest("the first connection starts it"):
     server.succeed(f"systemctl stop {UNIT}.service")
