@@ -4,6 +4,7 @@ mod archive;
 mod container;
 mod drones;
 mod exec;
+mod follow;
 mod look;
 mod objects;
 
