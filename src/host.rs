@@ -91,6 +91,15 @@ impl Places {
         create_private(path, 0o2775)
     }
 
+    /// All of them under this directory.
+    pub fn under(directory: &Path) -> Self {
+        Self {
+            runtime: directory.to_owned(),
+            cache: directory.join(".cache"),
+            state: directory.join(".state"),
+        }
+    }
+
     /// The directory of a drone's socket.
     pub fn sockets(&self, drone: &DroneName) -> PathBuf {
         self.runtime.join(drone)
@@ -99,6 +108,14 @@ impl Places {
     /// The link to the drone's socket that the spec names.
     pub fn socket_link(&self, drone: &DroneName) -> PathBuf {
         self.runtime.join(format!("{drone}.sock"))
+    }
+
+    /// Makes the directory of a drone's socket, which is mounted into the drone.
+    pub fn make_sockets(&self, drone: &DroneName) -> Result<PathBuf> {
+        let path = self.sockets(drone);
+        create_private(&self.runtime, 0o755)?;
+        create_private(&path, 0o755)?;
+        Ok(path)
     }
 
     /// Removes the workshops of spawns that were killed: those whose lock nobody holds.

@@ -1,14 +1,17 @@
-//! Hands out GitHub tokens on a drone's socket.
+//! Hands out GitHub tokens on a drone's socket, or on those of all.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use hatchery::credd::daemon::{Options, run};
+use hatchery::credd::daemon::{Options, run, run_all};
 use hatchery::drone::DroneName;
 use hatchery::error::{Code, Error, Result};
 
-/// Hands out short-lived GitHub tokens, for exactly one drone's repositories, on its socket.
+/// Hands out short-lived GitHub tokens on a drone's socket, for exactly its repositories.
+///
+/// Without `--drone` it serves every drone of this server, as Docker names them.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -21,18 +24,29 @@ struct Arguments {
     /// Binds this socket; without it the socket is inherited (`LISTEN_FDS`).
     #[arg(long, value_name = "PATH", requires = "drone")]
     socket: Option<PathBuf>,
+    /// Where the drones' sockets go [default: /run/hatchery].
+    #[arg(long, value_name = "DIR", conflicts_with = "drone")]
+    runtime: Option<PathBuf>,
     /// The configuration [default: /etc/hatchery/config.toml]
     #[arg(long, value_name = "FILE", env = "HATCHERY_CONFIG")]
     config: Option<PathBuf>,
 }
 
+/// Before it ends on a fault, where it was started by a connection: that waits on, and has it started
+/// again at once.
+const BREATH: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
+    let by_connection = std::env::var_os("LISTEN_FDS").is_some();
     match serve(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hatchery-credd: {}", error.message());
             if let Some(hint) = error.what_next() {
                 eprintln!("  {hint}");
+            }
+            if by_connection {
+                std::thread::sleep(BREATH);
             }
             error.exit_code()
         }
@@ -41,11 +55,7 @@ fn main() -> ExitCode {
 
 fn serve(arguments: Arguments) -> Result<()> {
     let (Some(drone), Some(scope)) = (arguments.drone, arguments.scope) else {
-        return Err(Error::new(
-            Code::Usage,
-            "serving all drones of this server from one process is not there yet",
-        )
-        .hint("name one with --drone NAME --scope FILE"));
+        return run_all(arguments.config.as_deref(), arguments.runtime.as_deref());
     };
     let drone = DroneName::from_label(&drone)
         .ok_or_else(|| Error::new(Code::Usage, format!("{drone:?} is not a drone's name")))?;

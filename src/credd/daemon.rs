@@ -1,9 +1,10 @@
-//! The daemon of one drone: from its command line to its end.
+//! The daemon, of one drone or of all: from its command line to its end.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
@@ -19,9 +20,11 @@ use super::keeper::Keeper;
 use super::lifetime::{Lifetime, serve};
 use super::listener::Listener;
 use super::server::{Bounds, Server};
+use super::swarm::Swarm;
 use crate::config::Config;
 use crate::drone::{DroneName, Scope};
 use crate::error::{Code, Error, Result, host_io};
+use crate::host::Places;
 use crate::permission::{Access, Permission};
 
 /// The largest scope file, in bytes: 500 repositories are about 75 kB.
@@ -29,7 +32,11 @@ const MAX_SCOPE: u64 = 1024 * 1024;
 /// Open files that are not connections: runtime, GitHub, journal.
 const OTHER_FILES: u64 = 64;
 
-/// What the daemon is started with.
+/// The most connections of one drone where all are served: what they take together when each is
+/// flooded stays within what one may take alone.
+const CONNECTIONS_OF_ONE_AMONG_ALL: usize = 128;
+
+/// What the daemon of one drone is started with.
 #[derive(Debug)]
 pub struct Options {
     /// The drone.
@@ -59,7 +66,6 @@ pub fn run(options: &Options) -> Result<()> {
         ));
     }
     let github = github(&config, Arc::new(KernelClock), Patience::default())?;
-    let permissions = permissions(&scope, &config);
     let listener = match &options.socket {
         Some(path) => Listener::bind(path)?,
         None => Listener::inherited()?.ok_or_else(|| {
@@ -68,8 +74,44 @@ pub fn run(options: &Options) -> Result<()> {
         })?,
     };
     start_logging();
-    let keeper = Keeper::new(options.drone.clone(), &scope, permissions, github);
-    let server = Server::new(keeper.clone(), bounds());
+    let permissions = permissions(&scope, &config);
+    let bounds = bounds(Bounds::default(), 1);
+    until_stopped(async |stop| {
+        let keeper = Keeper::new(options.drone.clone(), &scope, permissions, github);
+        let server = Server::new(keeper.clone(), bounds);
+        let socket = listener.listen()?;
+        let ends = listener.is_inherited();
+        serve(&server, &keeper, socket, ends, Lifetime::default(), stop).await;
+        Ok(())
+    })
+}
+
+/// Serves all drones of this server until it is told to stop. `runtime` is where their sockets
+/// go, if not to the usual place.
+pub fn run_all(config: Option<&Path>, runtime: Option<&Path>) -> Result<()> {
+    keep_memory_private();
+    let config = Config::load(config)?;
+    let places = match runtime {
+        Some(directory) => Places::under(directory),
+        None => Places::of_this_user()?,
+    };
+    let github = github(&config, Arc::new(KernelClock), Patience::default())?;
+    start_logging();
+    let each = Bounds {
+        connections: CONNECTIONS_OF_ONE_AMONG_ALL,
+        ..Bounds::default()
+    };
+    let bounds = bounds(each, config.limits.drones as u64);
+    until_stopped(async |stop| {
+        Swarm::new(config, github, places, bounds).serve(stop).await;
+        Ok(())
+    })
+}
+
+/// Runs this until the end, and tells it when it is to stop.
+fn until_stopped(
+    run: impl AsyncFnOnce(Pin<Box<dyn Future<Output = ()>>>) -> Result<()>,
+) -> Result<()> {
     let failed = |error| Error::new(Code::HostFailed, "cannot start").because(error);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,16 +120,13 @@ pub fn run(options: &Options) -> Result<()> {
         .block_on(async {
             let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
             let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            let stop = async {
+            let stop = async move {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
             };
-            let socket = listener.listen()?;
-            let ends = listener.is_inherited();
-            serve(&server, &keeper, socket, ends, Lifetime::default(), stop).await;
-            Ok(())
+            run(Box::pin(stop)).await
         })
 }
 
@@ -159,10 +198,11 @@ fn keep_memory_private() {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// As many connections as are good for us and as the limit on open files allows.
-fn bounds() -> Bounds {
-    let mut bounds = Bounds::default();
-    let wanted = bounds.connections as u64 + OTHER_FILES;
+/// These bounds for each of so many drones, with as many connections as the limit on open files
+/// allows.
+fn bounds(mut bounds: Bounds, drones: u64) -> Bounds {
+    let drones = drones.max(1);
+    let wanted = bounds.connections as u64 * drones + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     let raised = limit.maximum.map_or(wanted, |most| most.min(wanted));
     if limit.current.is_some_and(|current| current < raised) {
@@ -175,7 +215,7 @@ fn bounds() -> Bounds {
         );
     }
     if let Some(files) = getrlimit(Resource::Nofile).current {
-        let connections = files.saturating_sub(OTHER_FILES).max(8);
+        let connections = (files.saturating_sub(OTHER_FILES) / drones).max(8);
         bounds.connections = bounds
             .connections
             .min(usize::try_from(connections).unwrap_or(usize::MAX));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::audit::Audit;
@@ -40,6 +41,9 @@ pub struct Keeper {
     budget: Budget,
     /// Tokens that are still to be revoked.
     pub(super) revoking: AtomicUsize,
+    /// Where GitHub is spoken to: whoever asks may hang up, and may be on another thread, whose
+    /// crowd must not delay what goes over connections that all share.
+    pub(super) runtime: Handle,
 }
 
 /// The scope's repositories of one owner: they share an installation, and so a token.
@@ -98,7 +102,7 @@ impl Owner {
 }
 
 impl Keeper {
-    /// The keeper of this drone's tokens.
+    /// The keeper of this drone's tokens. It speaks to GitHub on the runtime that this is called on.
     pub fn new(
         drone: DroneName,
         scope: &Scope,
@@ -127,6 +131,7 @@ impl Keeper {
             permissions,
             budget: Budget::default(),
             revoking: AtomicUsize::new(0),
+            runtime: Handle::current(),
         })
     }
 
@@ -190,7 +195,7 @@ impl Keeper {
     fn start(self: &Arc<Self>, index: usize) -> Shared<BoxFuture<'static, Outcome>> {
         let this = self.clone();
         let deadline = self.github.deadline();
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let owner = &this.owners[index];
             let mut mint = Mint {
                 github: &this.github,

@@ -97,6 +97,6 @@ fn quiet(keeper: &Keeper, server: &Server, since: Option<Duration>) -> Option<Du
 }
 
 /// Without a supervisor that listens there is nobody to tell.
-fn tell(state: NotifyState<'_>) {
+pub(super) fn tell(state: NotifyState<'_>) {
     let _ = sd_notify::notify(&[state]);
 }

@@ -46,13 +46,7 @@ impl Listener {
     /// socket, or a file of another kind, is not.
     pub fn bind(path: &Path) -> Result<Self> {
         match UnixStream::connect(path) {
-            Ok(_) => {
-                return Err(Error::new(
-                    Code::HostFailed,
-                    format!("somebody serves {} already", path.display()),
-                )
-                .hint("stop the other hatchery-credd first"));
-            }
+            Ok(_) => return Err(Self::taken(path)),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 // Connecting to a regular file is refused too.
@@ -72,12 +66,27 @@ impl Listener {
         let socket = UnixListener::bind(path).map_err(|error| host_io("bind", path, error))?;
         std::fs::set_permissions(path, Permissions::from_mode(MODE))
             .map_err(|error| host_io("open to the drone", path, error))?;
-        let made =
-            std::fs::symlink_metadata(path).map_err(|error| host_io("look at", path, error))?;
+        let made = born_at(path).map_err(|error| host_io("look at", path, error))?;
         Ok(Self {
             socket,
-            own: Some((path.to_owned(), birth(&made))),
+            own: Some((path.to_owned(), made)),
         })
+    }
+
+    /// Somebody else listens at `path`.
+    pub fn taken(path: &Path) -> Error {
+        Error::new(
+            Code::HostFailed,
+            format!("somebody serves {} already", path.display()),
+        )
+        .hint("stop the other hatchery-credd or its socket unit first")
+    }
+
+    /// Whether the socket file that we made is still where we made it.
+    pub fn in_place(&self) -> bool {
+        self.own
+            .as_ref()
+            .is_none_or(|(path, made)| born_at(path).is_ok_and(|there| there == *made))
     }
 
     /// Whether it was inherited: whoever holds it calls us again when we are needed.
@@ -98,7 +107,7 @@ impl Drop for Listener {
     /// Removes the socket file that we made, unless another has taken its place.
     fn drop(&mut self) {
         if let Some((path, made)) = &self.own
-            && std::fs::symlink_metadata(path).is_ok_and(|file| birth(&file) == *made)
+            && born_at(path).is_ok_and(|there| there == *made)
         {
             let _ = std::fs::remove_file(path);
         }
@@ -108,6 +117,7 @@ impl Drop for Listener {
 /// What tells a file from one that took its place: inode numbers are used again.
 type Birth = (u64, u64, i64, i64);
 
-fn birth(file: &std::fs::Metadata) -> Birth {
-    (file.dev(), file.ino(), file.ctime(), file.ctime_nsec())
+fn born_at(path: &Path) -> std::io::Result<Birth> {
+    let file = std::fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use reqwest::Method;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::audit::Subject;
@@ -34,17 +35,38 @@ impl Keeper {
     /// Revokes every token that may still be good and forgets it. The failures are GitHub's;
     /// those tokens are tried again in the background.
     pub async fn revoke_all(self: &Arc<Self>) -> Result<(), Vec<String>> {
-        let mut condemned = Vec::new();
-        for (index, owner) in self.owners.iter().enumerate() {
-            // A mint under way is asked for by someone who came earlier: its token goes too.
+        // A mint under way is asked for by someone who came earlier: its token goes too.
+        for owner in &self.owners {
             loop {
                 let pending = owner.state().pending.clone();
                 let Some(pending) = pending else { break };
                 let _ = pending.await;
             }
+        }
+        let tries: Vec<_> = self
+            .condemn_all()
+            .into_iter()
+            .map(|token| self.revoke_or_pursue(token))
+            .collect();
+        let failures: Vec<String> = join_all(tries)
+            .await
+            .into_iter()
+            .filter_map(|told| told.ok().flatten())
+            .collect();
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures)
+        }
+    }
+
+    /// Forgets every token; those that may still be good are to be revoked.
+    fn condemn_all(&self) -> Vec<Condemned> {
+        let now = self.github.time().now();
+        let mut condemned = Vec::new();
+        for (index, owner) in self.owners.iter().enumerate() {
             let mut state = owner.state();
             state.current = None;
-            let now = self.github.time().now();
             let live = std::mem::take(&mut state.live);
             let live = live
                 .iter()
@@ -56,18 +78,7 @@ impl Keeper {
                 until: minted.token.expires_at(),
             }));
         }
-        self.revoking.fetch_add(condemned.len(), Ordering::Relaxed);
-        let tries = join_all(
-            condemned
-                .into_iter()
-                .map(|token| self.revoke_or_pursue(token)),
-        );
-        let failures: Vec<String> = tries.await.into_iter().flatten().collect();
-        if failures.is_empty() {
-            Ok(())
-        } else {
-            Err(failures)
-        }
+        condemned
     }
 
     /// Revokes a token that nobody may have, in the background.
@@ -83,26 +94,26 @@ impl Keeper {
             subject,
             until: self.github.time().now() + LIFETIME,
         };
-        self.revoking.fetch_add(1, Ordering::Relaxed);
-        let this = self.clone();
-        tokio::spawn(async move {
-            let _ = this.revoke_or_pursue(token).await;
-        });
+        drop(self.revoke_or_pursue(token));
     }
 
-    /// One try here and now; the rest in the background. What failed, if it did.
-    async fn revoke_or_pursue(self: &Arc<Self>, token: Condemned) -> Option<String> {
-        let Err(failure) = self.revoke(&token).await else {
-            self.revoking.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        };
-        let told = format!("token {}…: {failure}", &token.subject.sha256[..12]);
+    /// Tries at once, whether or not anybody waits for it, and goes on in the background. What
+    /// failed at the first try, if it did.
+    fn revoke_or_pursue(self: &Arc<Self>, token: Condemned) -> JoinHandle<Option<String>> {
+        self.revoking.fetch_add(1, Ordering::Relaxed);
         let this = self.clone();
-        tokio::spawn(async move {
-            this.pursue(token, failure).await;
-            this.revoking.fetch_sub(1, Ordering::Relaxed);
-        });
-        Some(told)
+        self.runtime.spawn(async move {
+            let Err(failure) = this.revoke(&token).await else {
+                this.revoking.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            };
+            let told = format!("token {}…: {failure}", &token.subject.sha256[..12]);
+            tokio::spawn(async move {
+                this.pursue(token, failure).await;
+                this.revoking.fetch_sub(1, Ordering::Relaxed);
+            });
+            Some(told)
+        })
     }
 
     /// Tries until it is revoked or has expired.

@@ -6,9 +6,11 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -193,12 +195,23 @@ impl Server {
         }
     }
 
-    async fn serve(self: &Arc<Self>, id: u64, stream: UnixStream) {
+    /// Answers what comes over this stream, which counts as no connection.
+    pub async fn converse(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        self.serve(0, stream).await;
+    }
+
+    async fn serve(self: &Arc<Self>, id: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = service_fn(move |request| {
             let this = self.clone();
             async move {
                 let _busy = this.busy(id);
-                Ok::<_, Infallible>(http::answer(this.keeper.clone(), request).await)
+                let mut answer = http::answer(this.keeper.clone(), request).await;
+                // Others wait for a place: one request each.
+                if this.connections() >= this.bounds.connections {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer)
             }
         });
         let connection = http1::Builder::new()

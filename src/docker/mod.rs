@@ -5,6 +5,7 @@ mod bridges;
 mod container;
 mod drones;
 mod exec;
+mod follow;
 mod look;
 mod machine;
 mod objects;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::place::Place;
-use super::question::{Question, repository_of};
+use super::question::{Decision, Question};
 use super::{Result, ask, say};
 
 /// The user that GitHub expects with an installation access token.
@@ -36,24 +36,20 @@ pub fn run(operation: Option<OsString>) -> ExitCode {
 
 /// The credentials, or nothing for a stranger: then neither drone.json nor the socket matters.
 fn answer(question: &Question) -> Result<Option<String>> {
-    if question.protocol != "https" {
+    let Some(wish) = question.wish() else {
         return Ok(None);
-    }
-    let repo = match question.path.as_deref().map(repository_of) {
-        None => None,
-        Some(Some(repo)) => Some(repo),
-        Some(None) => return Ok(None),
     };
     let place = Place::read()?;
-    if !place.is_host(&question.host) {
-        return Ok(None);
-    }
-    if let Some(repo) = repo.as_ref().filter(|repo| !place.holds(repo)) {
-        return Err(format!(
-            "{repo} is not among this drone's repositories; on the server, spawn the drone with \
-             `--repo {repo}` to add it"
-        ));
-    }
+    let repo = match wish.at(&place) {
+        Decision::Nothing => return Ok(None),
+        Decision::OutOfScope(repo) => {
+            return Err(format!(
+                "{repo} is not among this drone's repositories; on the server, spawn the drone \
+                 with `--repo {repo}` to add it"
+            ));
+        }
+        Decision::Ask(repo) => repo,
+    };
     let token = ask::token(&place.socket(), repo.as_ref())?;
     let mut answer = format!("username={USER}\npassword={}\n", token.token);
     if let Some(expiry) = token.expiry() {

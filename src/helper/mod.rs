@@ -7,7 +7,7 @@
 mod ask;
 mod gh;
 mod git;
-mod place;
+pub mod place;
 pub mod probe;
 pub mod question;
 

@@ -19,7 +19,7 @@ pub struct Place {
 
 impl Place {
     /// Reads `drone.json`.
-    pub fn read() -> Result<Self> {
+    pub(super) fn read() -> Result<Self> {
         let directory = directory();
         let path = directory.join(drone_file::NAME);
         let unreadable = |why: &dyn std::fmt::Display| {
@@ -29,13 +29,17 @@ impl Place {
             )
         };
         let drone = DroneFile::read(&directory).map_err(|error| unreadable(&error))?;
+        Self::new(drone, directory).ok_or_else(|| unreadable(&"its url is not an https URL"))
+    }
+
+    /// The place of a drone that knows this; none where its GitHub is at no https URL.
+    pub fn new(drone: DroneFile, directory: PathBuf) -> Option<Self> {
         let host = drone
             .url
             .strip_prefix("https://")
             .and_then(|rest| rest.split('/').next())
-            .filter(|host| !host.is_empty() && !host.contains('@'))
-            .ok_or_else(|| unreadable(&"its url is not an https URL"))?;
-        Ok(Self {
+            .filter(|host| !host.is_empty() && !host.contains('@'))?;
+        Some(Self {
             host: without_default_port(host).to_ascii_lowercase(),
             repositories: drone.repositories,
             directory,

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use super::place::Place;
 use crate::repo::RepoId;
 
 /// The most that is read of a question, in bytes; git's lines are at most 64 KiB.
@@ -51,6 +52,54 @@ impl Question {
             host: host?,
             path: path.filter(|path| !path.is_empty()),
         })
+    }
+}
+
+/// A question that could be ours: asked over https, and for no path or one of a repository.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wish {
+    host: String,
+    repo: Option<RepoId>,
+}
+
+/// What becomes of a wish.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is a stranger's: no answer, no word, no request.
+    Nothing,
+    /// It is for a repository that is not one of the drone's.
+    OutOfScope(RepoId),
+    /// The socket is asked for the token of this repository, or for the own owner's.
+    Ask(Option<RepoId>),
+}
+
+impl Question {
+    /// What is wished for; none where it cannot be for us.
+    pub fn wish(&self) -> Option<Wish> {
+        if self.protocol != "https" {
+            return None;
+        }
+        let repo = match self.path.as_deref() {
+            None => None,
+            Some(path) => Some(repository_of(path)?),
+        };
+        Some(Wish {
+            host: self.host.clone(),
+            repo,
+        })
+    }
+}
+
+impl Wish {
+    /// What becomes of it in this drone.
+    pub fn at(self, place: &Place) -> Decision {
+        if !place.is_host(&self.host) {
+            return Decision::Nothing;
+        }
+        match self.repo {
+            Some(repo) if !place.holds(&repo) => Decision::OutOfScope(repo),
+            repo => Decision::Ask(repo),
+        }
     }
 }
 

@@ -86,6 +86,28 @@ async fn when_all_wait_for_their_answer_the_next_waits_for_its_turn() {
 }
 
 #[tokio::test]
+async fn while_others_wait_a_connection_is_good_for_one_request() {
+    let bed = few_connections().await;
+    let two = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n\
+        GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answers = async || {
+        let bytes = raw(&bed.socket, two).await;
+        String::from_utf8_lossy(&bytes)
+            .matches("HTTP/1.1 200")
+            .count()
+    };
+    let mut crowd = Vec::new();
+    for _ in 0..15 {
+        crowd.push(UnixStream::connect(&bed.socket).await.unwrap());
+    }
+    eventually("they are taken", || bed.server.connections() == 15).await;
+    assert_eq!(answers().await, 1);
+    drop(crowd);
+    eventually("they are gone", || bed.server.connections() == 0).await;
+    assert_eq!(answers().await, 2);
+}
+
+#[tokio::test]
 async fn a_head_that_takes_too_long_ends_the_connection() {
     let bounds = Bounds {
         head: Duration::from_millis(100),

@@ -82,6 +82,18 @@ async fn delete_takes_the_token_that_is_just_being_minted_with_it() {
 }
 
 #[tokio::test]
+async fn who_revokes_and_hangs_up_leaves_no_token_behind() {
+    let bed = Bed::new().await;
+    bed.token().await;
+    bed.get("/token?repo=other/lib").await;
+    bed.github.state().delay = Duration::from_millis(100);
+    let hung_up = tokio::time::timeout(Duration::from_millis(50), bed.delete()).await;
+    assert!(hung_up.is_err(), "GitHub was too quick for this test");
+    eventually("both are revoked", || bed.github.live().is_empty()).await;
+    eventually("it is over", || !bed.keeper.has_something_to_lose()).await;
+}
+
+#[tokio::test]
 async fn delete_in_a_loop_costs_github_nothing() {
     let bed = Bed::new().await;
     for _ in 0..200 {

@@ -81,10 +81,11 @@ async fn a_bad_key_is_named_at_start() {
 async fn what_it_cannot_serve_is_a_usage_error() {
     let server = Server::new().await;
     let output = Command::new(env!("CARGO_BIN_EXE_hatchery-credd"))
+        .args(["--drone", "acme-site"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("--drone"), "{output:?}");
+    assert!(text(&output.stderr).contains("--scope"), "{output:?}");
     let output = server.command().output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--socket"), "{output:?}");
