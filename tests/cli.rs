@@ -62,6 +62,25 @@ fn every_verb_says_when_docker_is_away() {
 }
 
 #[test]
+fn the_doctor_goes_on_without_docker() {
+    let place = Place::new();
+    let output = place.hatchery(AWAY, &["doctor", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    assert_eq!(found["ok"], false);
+    let check = |name: &str| {
+        let checks = found["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == name).cloned()
+    };
+    let docker = check("docker").unwrap();
+    assert_eq!(docker["state"], "problem");
+    assert!(docker["hint"].as_str().unwrap().contains("systemctl start"));
+    assert_eq!(check("git").unwrap()["state"], "ok");
+    assert_eq!(check("containers").unwrap()["state"], "skipped");
+    assert_eq!(check("headscale").unwrap()["state"], "skipped");
+}
+
+#[test]
 fn what_is_no_repository_is_a_usage_error() {
     let place = Place::new();
     for verb in ["spawn", "status", "burrow", "unburrow", "slay"] {
@@ -169,6 +188,7 @@ fn help_names_every_verb_and_completions_know_them() {
         "burrow",
         "unburrow",
         "slay",
+        "doctor",
         "ca",
         "config",
         "completions",

@@ -7,8 +7,12 @@ DOMAIN = "tail.example.test"
 BASE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 INTERNET = "github.com:443"
 METADATA = "169.254.169.254:80"
-# What a drone with root does to get to the tailnet past its own tailscaled.
-BREAKOUT = "ip route flush table 52; iptables -F ts-input; "
+# A drone with root gets past its own tailscaled; afterwards it is a member of the tailnet again.
+BREAKOUT = """ip route save table 52 > /tmp/routes
+trap 'ip route restore < /tmp/routes; iptables -D INPUT -j ACCEPT' EXIT
+ip route flush table 52
+iptables -I INPUT -j ACCEPT
+"""
 
 
 def script(targets: list[str]) -> str:
