@@ -300,24 +300,6 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The static program that goes into drones: `hatchery-drone`, where `make install` puts it or
-/// beside this program.
-pub fn drone_program() -> Result<PathBuf> {
-    let own = std::env::current_exe()
-        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))?;
-    let beside = own.parent().unwrap_or(Path::new("/"));
-    ["../libexec/hatchery/hatchery-drone", "hatchery-drone"]
-        .iter()
-        .map(|place| beside.join(place))
-        .find(|path| path.is_file())
-        .ok_or_else(|| {
-            Error::new(Code::ProgramMissing, "hatchery-drone is not installed").hint(format!(
-                "`make install` puts it beside {}, into ../libexec/hatchery",
-                own.display()
-            ))
-        })
-}
-
 /// What is left on the disk of this path, in bytes.
 pub fn free_space(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;

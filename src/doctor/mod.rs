@@ -7,6 +7,7 @@ mod programs;
 mod reach;
 mod services;
 mod targets;
+mod units;
 mod verdicts;
 
 use std::time::Duration;
@@ -88,7 +89,7 @@ impl Finding {
 pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
     let docker = Docker::connect(&config.docker).await;
     let connected = docker.as_ref().ok();
-    let (machine, programs, services, reach) = tokio::join!(
+    let (machine, programs, units, services, reach) = tokio::join!(
         bounded("docker", async {
             match &docker {
                 Ok(docker) => machine::findings(docker, config).await,
@@ -100,6 +101,7 @@ pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
             }
         }),
         bounded("programs", programs::findings(config)),
+        bounded("units", async { vec![units::finding().await] }),
         bounded("services", services::findings(config, places, connected)),
         bounded("containers", async {
             match connected {
@@ -108,7 +110,7 @@ pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
             }
         }),
     );
-    [machine, programs, services, reach].concat()
+    [machine, programs, units, services, reach].concat()
 }
 
 async fn bounded(name: &'static str, look: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {

@@ -10,8 +10,9 @@ use super::verdicts::{Run, verdicts};
 use crate::config::Config;
 use crate::docker::{Bridge, Docker};
 use crate::error::{Code, Error, Result, host_io};
+use crate::furnish::credentials::Helper;
 use crate::helper::probe;
-use crate::host::{Places, drone_program};
+use crate::host::Places;
 use crate::process::printable;
 use crate::teardown;
 
@@ -31,14 +32,15 @@ pub(super) async fn findings(docker: &Docker, config: &Config, places: &Places) 
 
 async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<Finding>> {
     let network = &config.docker.network;
-    let program = drone_program()?;
-    let content = tokio::fs::read(&program)
+    let helper = Helper::installed()?;
+    let program = helper.path();
+    let content = tokio::fs::read(program)
         .await
-        .map_err(|error| host_io("read", &program, error))?;
+        .map_err(|error| host_io("read", program, error))?;
     // As a spawn does: no slay takes the network away meanwhile.
     let shared = places.network_lock(false)?;
     docker.ensure_network(network).await?;
-    let tried = attempt(docker, config, content, &program).await;
+    let tried = attempt(docker, config, content, program).await;
     drop(shared);
     teardown::last_one_out(docker, config, places).await?;
     tried

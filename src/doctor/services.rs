@@ -151,7 +151,7 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
 async fn answers(drone: &Drone, places: &Places) -> bool {
     let socket = places
         .sockets(&drone.identity.name)
-        .join("github-creds.sock");
+        .join(crate::sockets::SOCKET);
     let Ok(client) = http::unix_client(&socket, ANSWER_WITHIN) else {
         return false;
     };

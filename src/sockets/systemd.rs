@@ -39,7 +39,7 @@ type Listed = (
 impl Systemd {
     /// systemd, where it runs this machine and hatchery's units are installed.
     pub async fn with_units() -> Result<Option<Self>> {
-        if !Path::new(BOOTED).is_dir() {
+        if !Self::runs() {
             return Ok(None);
         }
         let systemd = Self::connect().await?;
@@ -47,6 +47,11 @@ impl Systemd {
             .knows(&format!("{PREFIX}.socket"))
             .await?
             .then_some(systemd))
+    }
+
+    /// Whether systemd runs this machine.
+    pub fn runs() -> bool {
+        Path::new(BOOTED).is_dir()
     }
 
     /// systemd, which must run this machine.
@@ -66,9 +71,15 @@ impl Systemd {
 
     /// Whether a unit file of this name is installed.
     pub async fn knows(&self, unit: &str) -> Result<bool> {
+        Ok(self.file_state(unit).await?.is_some())
+    }
+
+    /// Whether a unit file is "enabled", "disabled", "static" and so on; `None` where it is not
+    /// installed.
+    pub async fn file_state(&self, unit: &str) -> Result<Option<String>> {
         match self.manager.get_unit_file_state(unit).await {
-            Ok(_) => Ok(true),
-            Err(error) if is(&error, "NoSuchFile") || is(&error, "FileNotFound") => Ok(false),
+            Ok(state) => Ok(Some(state)),
+            Err(error) if is(&error, "NoSuchFile") || is(&error, "FileNotFound") => Ok(None),
             Err(error) => Err(failed(&format!("look for {unit}"), error)),
         }
     }
@@ -88,6 +99,13 @@ impl Systemd {
         let listed = self.manager.list_units_by_names(&[unit]).await;
         let listed = listed.map_err(|error| failed(&format!("look at {unit}"), error))?;
         Ok(listed.iter().any(is_up))
+    }
+
+    /// Whether a unit has failed.
+    pub async fn has_failed(&self, unit: &str) -> Result<bool> {
+        let listed = self.manager.list_units_by_names(&[unit]).await;
+        let listed = listed.map_err(|error| failed(&format!("look at {unit}"), error))?;
+        Ok(listed.iter().any(|unit| unit.3 == "failed"))
     }
 
     /// The units of this pattern that are up.
