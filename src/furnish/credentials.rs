@@ -22,7 +22,7 @@ const SOCKET: &str = "/var/run/github-creds.sock";
 /// Certificates that an image trusts (Debian, Alpine, Arch; Red Hat has a link there).
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The largest `gh` that is kept, in bytes; 2.62 has 55 MB.
-const MAX_GH: usize = 256 * 1024 * 1024;
+const MAX_GH: usize = 128 * 1024 * 1024;
 /// The largest of the other files that is read, in bytes.
 const MAX_FILE: usize = 4 * 1024 * 1024;
 
@@ -87,14 +87,12 @@ pub async fn tree(
 ) -> Result<Tree> {
     let program = std::fs::read(&helper.path).map_err(|e| host_io("read", &helper.path, e))?;
     let (gh, gitconfig, bundle) = tokio::try_join!(
-        docker.entry(container, GH, MAX_GH),
+        own_gh(docker, container),
         docker.file(container, GITCONFIG, MAX_FILE),
         bundle(docker, container, github),
     )?;
     tree = tree.directory("/usr/local/lib/hatchery", 0o755);
     tree = match gh {
-        // Ours is a link to the helper.
-        Some(Entry::Link(to)) if to == Path::new("git-credential-hatchery") => tree,
         Some(Entry::Link(to)) => tree.link(REAL_GH, Path::new(GH).with_file_name("").join(to)),
         Some(Entry::File(content)) => tree.file(REAL_GH, 0o755, content),
         None => tree,
@@ -114,6 +112,15 @@ pub async fn tree(
     let before = String::from_utf8_lossy(&before);
     let config = with_block(&before, &block(github, has_bundle));
     Ok(tree.file(GITCONFIG, 0o644, config.into_bytes()))
+}
+
+/// The image's own `gh`, where that is at the place of ours and we have not been there yet. Later,
+/// whatever lies there is the drone's doing.
+async fn own_gh(docker: &Docker, container: &str) -> Result<Option<Entry>> {
+    match docker.entry(container, VERSION, MAX_FILE).await? {
+        Some(_) => Ok(None),
+        None => docker.entry(container, GH, MAX_GH).await,
+    }
 }
 
 /// The certificates that the image trusts and those of the configuration, where it names some.

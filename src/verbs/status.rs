@@ -28,7 +28,17 @@ struct Report {
     usage: Option<Usage>,
     sshd: Option<bool>,
     tailnet: Option<String>,
-    last_mint: Option<journal::Entry>,
+    last_mint: LastMint,
+}
+
+/// When a drone's tokens were last minted.
+enum LastMint {
+    /// Then.
+    At(journal::Entry),
+    /// Never, as far as the journal goes back.
+    Never,
+    /// The journal cannot be read.
+    Unknown,
 }
 
 impl Status {
@@ -76,7 +86,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         usage: None,
         sshd: None,
         tailnet: None,
-        last_mint: None,
+        last_mint: LastMint::Never,
     };
     let Some(id) = &drone.container else {
         return Ok(report);
@@ -107,16 +117,21 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
     Ok(report)
 }
 
-/// When its tokens were last minted, as far as the journal can be read.
-async fn last_mint(context: &Context<'_>, drone: &Drone) -> Option<journal::Entry> {
-    context.config.github.app_id.as_ref()?;
+async fn last_mint(context: &Context<'_>, drone: &Drone) -> LastMint {
+    if context.config.github.app_id.is_none() {
+        return LastMint::Never;
+    }
     let query = Query {
         drone: Some(&drone.identity.name),
         event: Some("mint"),
         since: None,
         limit: 1,
     };
-    journal::read(query).await.ok()?.pop()
+    match journal::read(query).await.map(|mut entries| entries.pop()) {
+        Ok(Some(entry)) => LastMint::At(entry),
+        Ok(None) => LastMint::Never,
+        Err(_) => LastMint::Unknown,
+    }
 }
 
 /// What its tokens may do, as `NAME=ACCESS`.
@@ -193,7 +208,10 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         "tailnet": report.tailnet,
         "permissions": context.config.github.app_id.as_ref()
             .map(|_| permissions(&drone.identity.scope, &context.config)),
-        "last_mint": report.last_mint.as_ref().map(|entry| &entry.at),
+        "last_mint": match &report.last_mint {
+            LastMint::At(entry) => Some(&entry.at),
+            _ => None,
+        },
         "usage": report.usage,
         "out_of_memory": report.out_of_memory,
     })
@@ -235,12 +253,13 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     }
     if context.config.github.app_id.is_some() {
         rows.push(("github", may_do(context, drone)));
-        let last = report.last_mint.as_ref();
         rows.push((
             "last token",
-            last.map_or("none that the journal knows of".to_owned(), |entry| {
-                format!("{} ago", ago(entry.time))
-            }),
+            match &report.last_mint {
+                LastMint::At(entry) => format!("{} ago", ago(entry.time)),
+                LastMint::Never => "none that the journal knows of".to_owned(),
+                LastMint::Unknown => "unknown: the journal cannot be read".to_owned(),
+            },
         ));
     }
     if let Some(usage) = report.usage {

@@ -75,7 +75,9 @@ with subtest("a power cut"):
     assert "egg" in server.succeed("hatchery list")
 
 with subtest("Docker is restarted while drones are put to sleep and woken"):
-    server.succeed("systemctl restart docker & hatchery burrow acme/site || true; hatchery unburrow acme/site || true; wait")
+    server.succeed(
+        "systemctl restart docker & hatchery burrow acme/site || true; hatchery unburrow acme/site || true; wait"
+    )
     server.wait_until_succeeds("docker version", timeout=60)
     server.wait_until_succeeds("hatchery unburrow acme/site", timeout=120)
     all_is_as_it_was(120)

@@ -1,6 +1,9 @@
 """The credential services under systemd: started when they are needed, gone when they are not, and
 nothing that a drone or an administrator does to them is for good."""
 
+import base64
+import json
+
 UNIT = "hatchery-credd@acme-vault"
 ASK = "curl -sS --max-time 20 --unix-socket /var/run/github-creds.sock"
 # What a person in the drone sees: whether git gets in, on the path that was mounted at its start.
@@ -108,6 +111,25 @@ with subtest("without a live token it ends by itself, and the next request wakes
     assert in_drone(f"{ASK} -o /dev/null -w %{{http_code}} -X DELETE http://localhost/token") == "204"
     server.wait_until_succeeds(f"systemctl is-active {UNIT}.service | grep -x inactive", timeout=90)
     server.succeed(FETCH)
+
+with subtest("a gh of the image's own at the place of ours is kept, and gets the token"):
+    dockerfile = (
+        "FROM mcr.microsoft.com/devcontainers/base:ubuntu\n"
+        "RUN printf '%s\\n' '#!/bin/sh' 'echo real $(echo $GH_TOKEN | cut -c1-4) $@' > /usr/local/bin/gh; chmod +x /usr/local/bin/gh\n"
+    )
+    config = {"build": {"dockerfile": "Dockerfile"}}
+    internet.succeed(
+        "rm -rf /tmp/own /srv/github/git/acme/own-gh.git; git init -q -b main /tmp/own; mkdir /tmp/own/.devcontainer; cd /tmp/own;"
+        f"base64 -d > .devcontainer/Dockerfile <<< {base64.b64encode(dockerfile.encode()).decode()};"
+        f"base64 -d > .devcontainer/devcontainer.json <<< {base64.b64encode(json.dumps(config).encode()).decode()};"
+        "git add .; git -c user.name=Sarah -c user.email=s@example.test commit -qm First;"
+        "git clone -q --bare . /srv/github/git/acme/own-gh.git; chown -R github /srv/github/git/acme/own-gh.git"
+    )
+    server.succeed("hatchery spawn acme/own-gh")
+    for _ in range(2):
+        assert server.succeed("docker exec acme-own-gh gh pr list") == "real ghs_ pr list\n"
+        server.succeed("hatchery burrow acme/own-gh; hatchery unburrow acme/own-gh")
+    server.succeed("hatchery slay --force acme/own-gh")
 
 with subtest("burrow revokes; slay ends it all"):
     server.succeed("hatchery burrow acme/vault")
