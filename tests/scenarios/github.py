@@ -223,7 +223,7 @@ with subtest("cargo, by its own git and by the command; and Go"):
     )
 
 with subtest("after 61 minutes everything still works, with nobody doing anything"):
-    before = tokens()
+    former = tokens()
     internet.succeed("github-fake advance 3660")
     server.succeed("credd-clock advance 3660")
     assert not any(token["live"] for token in tokens().values())
@@ -234,7 +234,7 @@ with subtest("after 61 minutes everything still works, with nobody doing anythin
         "acme-vault",
         "git ls-remote -q https://github.com/other/engine > /dev/null; rm -rf /tmp/clone; git clone -q https://github.com/acme/vault /tmp/clone; cmp /tmp/clone/large.bin /workspaces/vault/large.bin",
     )
-    fresh = [token for sha256, token in tokens().items() if sha256 not in before]
+    fresh = [token for sha256, token in tokens().items() if sha256 not in former]
     assert {token["owner"] for token in fresh if token["live"]} == {"acme", "other"} and len(fresh) == 2, fresh
 
 with subtest("status says what the drone may do and how old its last mint is"):
