@@ -80,7 +80,9 @@ with subtest("thirty crashes in a row do not lock the drone out"):
     server.succeed(FETCH)
 
 with subtest("a service that cannot start says why, and does once it can"):
-    server.succeed(f"systemctl stop {UNIT}.service; cp -a /etc/hatchery/app-key.pem /root/; echo x > /etc/hatchery/app-key.pem")
+    server.succeed(
+        f"systemctl stop {UNIT}.service; cp -a /etc/hatchery/app-key.pem /root/; echo x > /etc/hatchery/app-key.pem"
+    )
     server.fail(f"timeout 20 {FETCH}")
     journal = server.succeed(f"journalctl --unit {UNIT}.service --since=-1min --output=cat")
     contains(journal, "app-key")
