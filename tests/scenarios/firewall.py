@@ -69,13 +69,12 @@ def healthy() -> None:
     assert status == 0 and all(check["state"] != "problem" for check in checks.values()), checks
 
 
-def open_doors() -> set[str]:
-    """The names of what the doctor finds; the exit status goes with it."""
+def finds(*names: str) -> None:
+    """The doctor finds these, says what to do, and its exit status tells."""
     status, checks = doctor()
     problems = {name for name, check in checks.items() if check["state"] == "problem"}
-    assert status == (1 if problems else 0), (status, problems)
-    assert all("hatchery-firewall" in checks[name]["hint"] for name in problems), checks
-    return problems
+    assert status == 1 and problems == set(names), (status, checks)
+    assert all("hatchery-firewall" in checks[name]["hint"] for name in names), checks
 
 
 def address_of(container: str) -> str:
@@ -146,7 +145,7 @@ with subtest("without the firewall everything is open, so what follows can fail"
     server.succeed("systemctl stop hatchery-firewall")
     seen = everywhere([*doors, INTERNET])
     assert all(reached == {*doors, INTERNET} for reached in seen.values()), seen
-    assert open_doors() == {"reach-tailnet", "reach-server", "reach-metadata"}
+    finds("units", "reach-tailnet", "reach-server", "reach-metadata")
 
 with subtest("with it nothing is but the internet, by name"):
     server.succeed("systemctl start hatchery-firewall")
@@ -224,7 +223,7 @@ with subtest("IPv6: closed, and neighbour discovery works"):
 
 with subtest("the doctor sees that somebody has emptied the rules, and a reload mends it"):
     server.succeed("nft delete table inet hatchery", "systemctl is-active hatchery-firewall")
-    assert open_doors() == {"reach-tailnet", "reach-server", "reach-metadata"}
+    finds("reach-tailnet", "reach-server", "reach-metadata")
     server.succeed("systemctl reload hatchery-firewall")
     healthy()
 
