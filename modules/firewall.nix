@@ -48,6 +48,8 @@ in
         systemd.packages = [
           (pkgs.writeTextDir "lib/systemd/system/hatchery-firewall.service.d/50-nixos.conf" ''
             [Service]
+            # A switch loads new rules over the old ones, and is never without.
+            X-ReloadIfChanged=true
             ExecSearchPath=${
               lib.makeBinPath [
                 config.systemd.package

@@ -21,16 +21,6 @@ in
       self
       ;
   };
-
-  formatting = pkgs.runCommand "formatting" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
-    find ${
-      lib.fileset.toSource {
-        root = ../.;
-        fileset = lib.fileset.fileFilter (file: file.hasExt "nix") ../.;
-      }
-    } -name '*.nix' -exec nixfmt --check {} +
-    touch $out
-  '';
 }
 // lib.listToAttrs (
   map (

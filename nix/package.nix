@@ -44,14 +44,13 @@ rustPlatform.buildRustPackage {
   ];
 
   postInstall = ''
-    install -D -m 0755 ${hatchery-drone}/bin/hatchery-drone $out/libexec/hatchery/hatchery-drone
+    mkdir -p $out/libexec/hatchery
+    ln -s ${hatchery-drone}/bin/hatchery-drone $out/libexec/hatchery/hatchery-drone
     install -D -m 0644 -t $out/share/hatchery systemd/hatchery.nft
     install -D -m 0644 systemd/hatchery.polkit.rules $out/share/polkit-1/rules.d/50-hatchery.rules
     install -D -m 0644 systemd/hatchery.sysusers $out/lib/sysusers.d/hatchery.conf
     install -D -m 0644 systemd/hatchery.tmpfiles $out/lib/tmpfiles.d/hatchery.conf
-    for unit in systemd/*.service systemd/*.socket systemd/*.timer; do
-      install -D -m 0644 -t $out/lib/systemd/system $unit
-    done
+    install -D -m 0644 -t $out/lib/systemd/system systemd/*.service systemd/*.socket systemd/*.timer
     substituteInPlace $out/lib/systemd/system/* --replace-quiet /usr/local $out
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''

@@ -225,6 +225,9 @@ let
   units = nixos: nixos.config.systemd.units;
   of = nixos: name: (units nixos).${name};
   lines = lib.splitString "\n";
+  unitFiles = lib.filter (
+    name: lib.any (kind: lib.hasSuffix kind name) [ ".service" ".socket" ".timer" ]
+  ) (lib.attrNames (builtins.readDir ../../systemd));
   names = lib.filter (line: line != "" && !lib.hasPrefix "#" line) (
     lib.splitString "\n" (builtins.readFile ../../tests/drone-names.txt)
   );
@@ -239,6 +242,31 @@ let
     "a full configuration is a good one" = failing whole == [ ];
     "nftables on is a good configuration" = failing withNftables == [ ];
 
+    "the units are the files of systemd/, but for this machine's paths" = lib.all (
+      name:
+      lib.replaceStrings
+        [
+          "${whole.config.services.hatchery.package}/"
+          "/run/secrets/app.pem"
+        ]
+        [
+          "/usr/local/"
+          "/etc/hatchery/app-key.pem"
+        ]
+        (of whole name).text == builtins.readFile (../../systemd + "/${name}")
+    ) unitFiles;
+    "every unit is enabled where its file says so" = lib.all (
+      name:
+      let
+        unit = of whole name;
+        wanted = lib.concatMap (lib.splitString " ") (
+          map (lib.removePrefix "WantedBy=") (
+            lib.filter (lib.hasPrefix "WantedBy=") (lines (builtins.readFile (../../systemd + "/${name}")))
+          )
+        );
+      in
+      unit.enable && (if lib.hasInfix "@" name then unit.wantedBy == [ ] else unit.wantedBy == wanted)
+    ) unitFiles;
     "a declared drone's socket and daemon are instances of the templates" = lib.all (
       unit: (of whole unit).overrideStrategy == "asDropin"
     ) [

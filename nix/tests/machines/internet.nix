@@ -7,7 +7,7 @@ let
   github = pkgs.callPackage ../content/github.nix { };
   repositories = pkgs.callPackage ../content/repositories.nix { };
   app = pkgs.callPackage ../content/app.nix { };
-  keys = import "${pkgs.path}/nixos/tests/ssh-keys.nix" pkgs;
+  keys = import (pkgs.path + "/nixos/tests/ssh-keys.nix") pkgs;
 in
 {
   imports = [ ./common.nix ];

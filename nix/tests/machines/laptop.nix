@@ -2,7 +2,7 @@
 { pkgs, ... }:
 let
   world = import ../world.nix;
-  keys = import "${pkgs.path}/nixos/tests/ssh-keys.nix" pkgs;
+  keys = import (pkgs.path + "/nixos/tests/ssh-keys.nix") pkgs;
 in
 {
   imports = [

@@ -4,7 +4,7 @@ let
   world = import ../world.nix;
   authority = pkgs.callPackage ../content/authority.nix { };
   app = pkgs.callPackage ../content/app.nix { };
-  keys = import "${pkgs.path}/nixos/tests/ssh-keys.nix" pkgs;
+  keys = import (pkgs.path + "/nixos/tests/ssh-keys.nix") pkgs;
   environment = {
     # Node has a list of authorities of its own; this adds the system's.
     NODE_EXTRA_CA_CERTS = "/etc/ssl/certs/ca-certificates.crt";
