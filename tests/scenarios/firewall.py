@@ -114,7 +114,7 @@ with subtest("the server is a machine of levin's in the tailnet, as a person's s
     made = tailnet.succeed(f"headscale preauthkeys create --user {levin} --expiration 1h --output json")
     server.succeed(
         "systemctl start tailscaled",
-        f"tailscale up --login-server=http://headscale.example.test:8080 --auth-key={json.loads(made)['key']} "
+        f"tailscale up --login-server=https://headscale.example.test --auth-key={json.loads(made)['key']} "
         "--hostname=server --accept-dns=false --timeout=30s",
     )
     # Something answers where clouds have their metadata.

@@ -42,8 +42,6 @@ def headscale_stops() -> None:
 def headscale_starts() -> None:
     tailnet.succeed("systemctl start headscale")
     tailnet.wait_until_succeeds("headscale nodes list", timeout=60)
-    # The laptop's own tailscaled may try another port for ever after its control server was away.
-    laptop.succeed("systemctl restart tailscaled")
     laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
 
 

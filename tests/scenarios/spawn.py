@@ -106,7 +106,7 @@ with subtest("Drones accept connections from personal machines but cannot reach 
     key = json.loads(tailnet.succeed(f"headscale preauthkeys create --user {levin} --ephemeral --output json"))["key"]
     server.succeed(
         "systemctl start tailscaled",
-        f"tailscale up --login-server=http://headscale.example.test:8080 --auth-key={key} --hostname=server "
+        f"tailscale up --login-server=https://headscale.example.test --auth-key={key} --hostname=server "
         "--accept-dns=false --timeout=30s",
     )
     # Addresses of both families; sshd of the drones is on another port than that of people's machines.

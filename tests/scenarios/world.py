@@ -9,7 +9,7 @@ FEATURES: dict[str, dict[str, str]] = {
 }
 NAME = "world-probe"
 LABEL = f"world.probe={NAME}"
-LOGIN_SERVER = "http://headscale.example.test:8080"
+LOGIN_SERVER = "https://headscale.example.test"
 
 
 def remove_probe() -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from bed.process import run
-from bed.settings import CACHE, GITHUB_NAMES, REGISTRY_NAMES
+from bed.settings import CACHE, GITHUB_NAMES, LOGIN_HOST, REGISTRY_NAMES
 
 AUTHORITY = CACHE / "authority"
 CERTIFICATE = AUTHORITY / "ca.crt"
+_NAMES = AUTHORITY / "tls.names"
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _PACKAGED = Path("/usr/share/ca-certificates")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -21,23 +22,36 @@ _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def ensure() -> None:
-    """Make ca.crt, and tls.crt + tls.key for every name that *internet* answers to."""
-    if AUTHORITY.exists():
-        return
+    """Make ca.crt, and tls.crt + tls.key for every name that *internet* and *tailnet* answer to."""
+    names = ",".join(f"DNS:{name}" for name in (*GITHUB_NAMES, *REGISTRY_NAMES, LOGIN_HOST))
+    if not AUTHORITY.exists():
+        _make_authority()
+    if not _NAMES.exists() or _NAMES.read_text() != names:
+        _make_certificate(names)
+
+
+def _make_authority() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     draft = Path(mkdtemp(prefix="authority-", dir=CACHE))
-    names = ",".join(f"DNS:{name}" for name in (*GITHUB_NAMES, *REGISTRY_NAMES))
     run(
         "openssl", "req", "-x509", *_CURVE, "-keyout", draft / "ca.key", "-out", draft / "ca.crt", "-days", "3650",
         "-subj", "/CN=hatchery test world", "-addext", "basicConstraints=critical,CA:TRUE",
     )  # fmt: skip
+    draft.replace(AUTHORITY)
+
+
+def _make_certificate(names: str) -> None:
+    draft = Path(mkdtemp(prefix="tls-", dir=AUTHORITY))
     run("openssl", "req", *_CURVE, "-keyout", draft / "tls.key", "-out", draft / "tls.csr", "-subj", "/CN=internet")
     (draft / "extensions").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\n")
     run(
-        "openssl", "x509", "-req", "-in", draft / "tls.csr", "-CA", draft / "ca.crt", "-CAkey", draft / "ca.key",
+        "openssl", "x509", "-req", "-in", draft / "tls.csr", "-CA", CERTIFICATE, "-CAkey", AUTHORITY / "ca.key",
         "-CAcreateserial", "-days", "3650", "-extfile", draft / "extensions", "-out", draft / "tls.crt",
     )  # fmt: skip
-    draft.replace(AUTHORITY)
+    for name in ("tls.crt", "tls.key"):
+        (draft / name).replace(AUTHORITY / name)
+    _NAMES.write_text(names)
+    shutil.rmtree(draft)
 
 
 def certificates() -> dict[str, str]:

@@ -88,7 +88,7 @@ def _tailnet(machine: str, headscale: Path) -> str:
         "TAIL_DOMAIN": TAIL_DOMAIN,
         "NODE_TIMEOUT": NODE_TIMEOUT,
     }
-    return _build("tailnet", machine, {"headscale": headscale}, arguments)
+    return _build("tailnet", machine, {"headscale": headscale, "tls": _tls()}, arguments)
 
 
 def _server(machine: str, node: Path) -> str:

@@ -5,7 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bed import docker
 from bed.process import run, say, wait_until
-from bed.settings import APP_ID, BASE_IMAGE, INTERNET, LAPTOP, LOGIN_SERVER, SERVER, STATE, TAIL_DOMAIN, TAILNET
+from bed.settings import (
+    APP_ID,
+    BASE_IMAGE,
+    INTERNET,
+    LAPTOP,
+    LOGIN_HOST,
+    LOGIN_SERVER,
+    SERVER,
+    STATE,
+    TAIL_DOMAIN,
+    TAILNET,
+)
 
 _SECRETS = "/etc/hatchery/secrets"
 _APP_KEY = "/etc/hatchery/app-key.pem"
@@ -49,7 +60,9 @@ def _await_services() -> None:
     _await(
         INTERNET.container, "GitHub answers", "curl -sf https://api.github.com/ --resolve api.github.com:443:127.0.0.1"
     )
-    _await(TAILNET.container, "Headscale answers", "curl -sf http://127.0.0.1:8080/health")
+    _await(
+        TAILNET.container, "Headscale answers", f"curl -sf {LOGIN_SERVER}/health --resolve {LOGIN_HOST}:443:127.0.0.1"
+    )
     _await(SERVER.container, "the server's dockerd answers", "docker version")
     _await(SERVER.container, "the server resolves github.com", "curl -sf https://api.github.com/")
 
