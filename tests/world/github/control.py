@@ -1,6 +1,7 @@
 """How the machine itself reaches in: a Unix socket, a line of JSON each way. `command` is the other end."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -126,7 +127,8 @@ def _rename(repository: str, to: str) -> Lines:
         known.moved[repository.lower()] = found.number
         known.moved.pop(to.lower(), None)
         target.directory.parent.mkdir(exist_ok=True)
-        found.directory.rename(target.directory)
+        # A directory of the image is not renamed by the file system below, but can be copied.
+        shutil.move(found.directory, target.directory)
     return []
 
 

@@ -64,13 +64,10 @@ def _known(request: Request, grant: Grant | None, owner: str, name: str) -> Repo
     repository = store.find(owner, name)
     with state.seen() as known:
         number = known.moved.get(f"{owner}/{name}".lower())
-    moved = store.by_number(number) if repository is None and number is not None else None
-    found = repository or moved
+    # Git finds a repository that was renamed under its former name, without a redirect.
+    found = store.by_number(number) if repository is None and number is not None else repository
     if found is None or (found.private and not grants.covers(grant, found)):
         raise RefusedError(text(404, "Repository not found.")) if grant else _asked_to_log_in("Repository not found.")
-    if moved:
-        git_path = request.target.split("/", 3)[3]
-        raise RefusedError(text(301, "", {"Location": f"https://github.com/{moved.full_name}.git/{git_path}"}))
     return found
 
 
