@@ -252,8 +252,17 @@ impl Tending<'_> {
         let inside = server.docker.inside(container);
         match tailnet::node::status(&inside).await {
             Ok(status) if status.needs_login() => {}
-            // It is on its way, or its tailscaled is not there: no registration mends that.
-            _ => return Ok(None),
+            Ok(status) if status.is_running() => return Ok(None),
+            // No registration mends that; soon after a start it is on its way.
+            _ if self.is_fresh(container).await? => return Ok(None),
+            Ok(_) => {
+                return Err(Error::new(
+                    Code::DroneUnhealthy,
+                    format!("{name} does not reach the tailnet's control server"),
+                )
+                .hint("its /var/log/tailscaled.log may say why"));
+            }
+            Err(error) => return Err(error),
         }
         let _lock = self.lock().await?;
         if tailnet.api_key_file.is_some() {
