@@ -80,7 +80,7 @@ def held(name: str) -> str:
 
 
 def is_live(sha256: str) -> bool:
-    return next(token["live"] for token in fake("tokens") if token["sha256"] == sha256)
+    return any(token["live"] for token in fake("tokens") if token["sha256"] == sha256)
 
 
 def cold(name: str = DEN) -> None:
