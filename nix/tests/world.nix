@@ -8,7 +8,7 @@
   };
   domain = "tail.example.test";
   loginHost = "headscale.example.test";
-  loginServer = "http://headscale.example.test:8080";
+  loginServer = "https://headscale.example.test";
   nodeTimeout = "70s";
   appId = "Iv23liWORLDWORLD0001";
   baseImage = "devcontainers/base:ubuntu";

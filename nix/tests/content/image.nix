@@ -100,8 +100,6 @@ dockerTools.buildLayeredImage {
     Env = [
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
       "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt"
-      # Headscale speaks plain http in this world.
-      "TS_DEBUG_USE_DERP_HTTP=true"
     ];
     User = if withSudo then "root" else user;
     Labels."devcontainer.metadata" = builtins.toJSON metadata;

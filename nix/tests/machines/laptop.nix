@@ -13,7 +13,6 @@ in
   introductions."/var/lib/world/auth-key" = "laptop";
   services.tailscale.enable = true;
   systemd.services = {
-    tailscaled.environment.TS_DEBUG_USE_DERP_HTTP = "true";
     joined = {
       description = "The tailnet, joined";
       wantedBy = [ "multi-user.target" ];

@@ -8,8 +8,6 @@ let
   environment = {
     # Node has a list of authorities of its own; this adds the system's.
     NODE_EXTRA_CA_CERTS = "/etc/ssl/certs/ca-certificates.crt";
-    # Headscale speaks plain http here.
-    TS_DEBUG_USE_DERP_HTTP = "true";
   };
   # As in tests/world/images/server.
   clock = pkgs.writeShellScriptBin "credd-clock" (

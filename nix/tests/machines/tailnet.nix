@@ -1,7 +1,8 @@
-# Headscale with its embedded relay, on plain http, with the policy that the module of the server wrote.
+# Headscale with its embedded relay, with the policy that the module of the server wrote.
 { nodes, pkgs, ... }:
 let
   world = import ../world.nix;
+  authority = pkgs.callPackage ../content/authority.nix { };
 in
 {
   imports = [ ./common.nix ];
@@ -9,9 +10,11 @@ in
   services.headscale = {
     enable = true;
     address = "0.0.0.0";
-    port = 8080;
+    port = 443;
     settings = {
       server_url = world.loginServer;
+      tls_cert_path = "${authority}/tls.crt";
+      tls_key_path = "${authority}/tls.key";
       derp = {
         urls = [ ];
         auto_update_enabled = false;
