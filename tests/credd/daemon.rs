@@ -142,11 +142,19 @@ async fn killed_and_started_again_it_goes_on() {
 }
 
 #[tokio::test]
-async fn with_this_machines_clock_ten_minutes_off_it_goes_on() {
-    let server = Server::new().await;
-    server.github.clock.set_wrong_by(600);
-    let _daemon = server.running().await;
-    assert_eq!(server.get("/token").await.status, 200);
+async fn started_with_this_machines_clock_ten_minutes_off_it_goes_on() {
+    for wrong_by in [600, -600] {
+        let server = Server::new().await;
+        server.github.clock.set_wrong_by(wrong_by);
+        let mut daemon = server.running().await;
+        let first = server.get("/token").await;
+        assert_eq!(first.status, 200, "{wrong_by}: {first:?}");
+        assert_eq!(server.get("/token").await.body, first.body, "{wrong_by}");
+        daemon.signal(Signal::KILL);
+        daemon.ended().await;
+        let _daemon = server.running().await;
+        assert_eq!(server.get("/token").await.status, 200, "{wrong_by}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::bed::key;
 use crate::client::ask;
 use crate::description::{INSTALLATION, MINT, REVOKE};
-use crate::drone::text;
+use crate::drone::{Drone, TOKEN, http, text};
 use crate::fake::Fault;
 use crate::process::Server;
 
@@ -80,6 +80,60 @@ async fn no_secret_comes_out_on_any_path_or_error() {
     for secret in secrets {
         said.holds_nothing_of(&secret);
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_sent_along_is_not_repeated() {
+    let server = Server::new().await;
+    let mut daemon = server.running().await;
+    let token = server.get("/token").await.body;
+    let mut said = String::new();
+    for (method, target) in [
+        ("GET", format!("/token?repo={token}")),
+        ("GET", format!("/token?repo=acme/site/{token}")),
+        ("GET", format!("/token?{token}")),
+        ("GET", format!("/token?repo=acme/site&{token}=x")),
+        ("GET", format!("/{token}")),
+        ("DELETE", format!("/token?token={token}")),
+        (&*token, "/token".to_owned()),
+    ] {
+        let reply = ask(&server.socket(), method, &target, "").await;
+        assert!(reply.status >= 400);
+        said.push_str(&reply.body);
+        let headers = format!("authorization: Bearer {token}\r\n");
+        ask(&server.socket(), method, "/x", &headers)
+            .await
+            .error(404);
+    }
+    said.push_str(&daemon.stopped().await.2);
+    assert!(said.contains("event=\"refusal\""), "{said}");
+    Said::new(said.as_bytes()).holds_nothing_of(&token);
+}
+
+#[test]
+fn the_helper_repeats_no_token_that_it_cannot_hand_on() {
+    let question = b"protocol=https\nhost=github.com\npath=acme/site\npassword=ghs_1\n\n";
+    let mut said = String::new();
+    for answer in [
+        TOKEN.to_owned(),
+        http(200, TOKEN),
+        http(200, &format!(r#"["{TOKEN}"]"#)),
+        http(200, &format!(r#"{{"token": ["{TOKEN}"]}}"#)),
+        http(200, &format!(r#"{{"token": "{TOKEN}", "expires_at": 5}}"#)),
+        http(
+            200,
+            &format!(r#"{{"token": "{TOKEN} ", "expires_at": "x"}}"#),
+        ),
+        http(500, TOKEN),
+        format!("HTTP/1.1 {TOKEN}\r\n\r\n"),
+    ] {
+        let drone = Drone::answering("https://github.com", &answer);
+        let output = drone.helper("get", question);
+        assert_eq!(text(&output.stdout), "");
+        assert!(!output.stderr.is_empty());
+        said.push_str(&text(&output.stderr));
+    }
+    Said::new(said.as_bytes()).holds_nothing_of(TOKEN);
 }
 
 #[tokio::test]

@@ -78,6 +78,36 @@ async fn a_bad_key_is_named_at_start() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_not_there_or_cannot_be_read_is_named_at_start() {
+    let server = Server::new().await;
+    let configured = std::fs::read_to_string(server.path("config.toml")).unwrap();
+    let app = key("app.pem").display().to_string();
+    let large = "x".repeat(100_000);
+    std::fs::write(server.path("large.pem"), large).unwrap();
+    std::fs::write(server.path("bytes.pem"), [0xff, 0xfe, 0x00]).unwrap();
+    std::fs::create_dir(server.path("directory.pem")).unwrap();
+    for (name, reason) in [
+        ("absent.pem", "cannot be opened"),
+        ("directory.pem", "cannot be read"),
+        ("bytes.pem", "cannot be read"),
+        ("large.pem", "is larger than"),
+    ] {
+        let config = configured.replace(&app, &server.path(name).display().to_string());
+        std::fs::write(server.path("config.toml"), config).unwrap();
+        let said = text(&server.refused().stderr);
+        assert!(said.contains(name) && said.contains(reason), "{said}");
+        assert!(said.contains("github.private_key_file"), "{said}");
+    }
+    let line = configured
+        .lines()
+        .find(|line| line.starts_with("private_key_file"));
+    let config = configured.replace(line.unwrap(), "");
+    std::fs::write(server.path("config.toml"), config).unwrap();
+    let said = text(&server.refused().stderr);
+    assert!(said.contains("github.private_key_file"), "{said}");
+}
+
+#[tokio::test]
 async fn what_it_cannot_serve_is_a_usage_error() {
     let server = Server::new().await;
     let output = Command::new(env!("CARGO_BIN_EXE_hatchery-credd"))

@@ -1,17 +1,14 @@
 //! All drones of a server from one process, as Docker names them.
 
-use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::bed::{allow_many_files, eventually};
+use crate::bed::eventually;
 use crate::client::{Reply, ask, raw};
 use crate::description::{INSTALLATION, MINT, REVOKE};
 use crate::docker::{Labelled, Way, is_absent, owner};
@@ -20,20 +17,20 @@ use crate::fake::Fault;
 use crate::process::{Daemon, Server};
 
 /// What all drones' daemon has, and a GitHub that knows an owner of the test's own.
-struct Host {
-    server: Server,
+pub struct Host {
+    pub server: Server,
     owner: String,
 }
 
 impl Host {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let server = Server::new().await;
         let owner = owner();
         server.github.install(&owner, &["site", "theme"]);
         Self { server, owner }
     }
 
-    fn scope(&self, names: &[&str]) -> String {
+    pub fn scope(&self, names: &[&str]) -> String {
         let full: Vec<String> = names
             .iter()
             .map(|name| format!("{}/{name}", self.owner))
@@ -45,7 +42,7 @@ impl Host {
         self.server.path("run")
     }
 
-    fn socket(&self, drone: &Labelled) -> PathBuf {
+    pub fn socket(&self, drone: &Labelled) -> PathBuf {
         self.runtime().join(drone.name()).join("github-creds.sock")
     }
 
@@ -62,12 +59,12 @@ impl Host {
         command
     }
 
-    fn start(&self) -> Daemon {
+    pub fn start(&self) -> Daemon {
         Daemon(self.command().spawn().unwrap())
     }
 
     /// Waits until this drone is served.
-    async fn served(&self, drone: &Labelled) {
+    pub async fn served(&self, drone: &Labelled) {
         let socket = self.socket(drone);
         eventually(&format!("{} is served", drone.name()), || {
             UnixStream::connect(&socket).is_ok()
@@ -75,7 +72,7 @@ impl Host {
         .await;
     }
 
-    async fn get(&self, drone: &Labelled, target: &str) -> Reply {
+    pub async fn get(&self, drone: &Labelled, target: &str) -> Reply {
         ask(&self.socket(drone), "GET", target, "").await
     }
 
@@ -398,101 +395,4 @@ async fn each_drone_has_mints_of_its_own() {
     );
     assert_eq!(host.server.github.count(MINT), 30);
     assert_eq!(host.get(&modest, "/token").await.status, 200);
-}
-
-/// A crowd that comes again and again, until it is dropped: some ask without end, some have their
-/// tokens revoked, some say nothing. Nobody reads.
-struct Crowd(Arc<AtomicBool>);
-
-impl Crowd {
-    fn at(socket: &Path) -> Self {
-        let go_on = Arc::new(AtomicBool::new(true));
-        for kind in 0..3 {
-            let (socket, go_on) = (socket.to_owned(), go_on.clone());
-            std::thread::spawn(move || {
-                let asks = "GET /token HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
-                let says = [&asks, "DELETE /token HTTP/1.1\r\nhost: x\r\n\r\n", ""][kind];
-                let mut held = std::collections::VecDeque::new();
-                while go_on.load(Ordering::Relaxed) {
-                    let Ok(mut stream) = UnixStream::connect(&socket) else {
-                        continue;
-                    };
-                    stream.set_nonblocking(true).unwrap();
-                    let _ = stream.write(says.as_bytes());
-                    held.push_back(stream);
-                    if held.len() > 1500 {
-                        held.pop_front();
-                    }
-                }
-            });
-        }
-        Self(go_on)
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
-/// A client that waits for its turn, as curl does.
-fn in_the_queue(socket: &Path) -> Option<Reply> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    Reply::parse(&answer)
-}
-
-fn resident_mib(daemon: &Daemon) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
-    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib / 1024.0
-}
-
-#[tokio::test]
-async fn a_flood_at_two_sockets_leaves_a_third_its_quick_answers_and_the_server_its_memory() {
-    if is_absent() {
-        return;
-    }
-    allow_many_files();
-    let host = Host::new().await;
-    let flooded = ["site", "other"].map(|name| Labelled::volume(&host.scope(&[name])));
-    let calm = Labelled::volume(&host.scope(&["theme"]));
-    let daemon = host.start();
-    for drone in flooded.iter().chain([&calm]) {
-        host.served(drone).await;
-    }
-    assert_eq!(host.get(&calm, "/token").await.status, 200);
-    let crowds = [&flooded[0], &flooded[1]].map(|drone| Crowd::at(&host.socket(drone)));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut times = Vec::new();
-    for _ in 0..200 {
-        let begin = Instant::now();
-        assert_eq!(host.get(&calm, "/token").await.status, 200);
-        times.push(begin.elapsed());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let memory = resident_mib(&daemon);
-    let begin = Instant::now();
-    let socket = host.socket(&flooded[0]);
-    let reply = tokio::task::spawn_blocking(move || in_the_queue(&socket)).await;
-    assert_eq!(reply.unwrap().unwrap().status, 200);
-    let own = begin.elapsed();
-    drop(crowds);
-    times.sort();
-    println!(
-        "the third's answers: median {:?}, slowest {:?}; the flooded one's own: {own:?}; {memory:.1} MiB",
-        times[100], times[199]
-    );
-    assert!(times[100] < Duration::from_millis(20), "{:?}", times[100]);
-    assert!(times[199] < Duration::from_millis(500), "{:?}", times[199]);
-    assert!(own < Duration::from_secs(60), "{own:?}");
-    assert!(memory < 64.0, "{memory} MiB");
 }
