@@ -93,7 +93,7 @@ dockerTools.buildLayeredImage {
     chmod 0440 etc/sudoers etc/sudoers.d/${user}
   ''
   + lib.optionalString withSshd ''
-    chroot . /bin/bash < <(cd ${sshdFeature} && sed 's|\$(dirname "\$0")|${sshdFeature}|' install.sh)
+    PATH=/usr/sbin:/usr/bin bash ${sshdFeature}/install.sh
   '';
   config = {
     Cmd = [ "bash" ];
