@@ -35,6 +35,16 @@
 
       formatter = forEach (pkgs: pkgs.nixfmt-tree);
 
-      checks = forEach (pkgs: import ./nix/checks.nix { inherit lib nixpkgs pkgs self; });
+      checks = forEach (
+        pkgs:
+        import ./nix/checks.nix {
+          inherit
+            lib
+            nixpkgs
+            pkgs
+            self
+            ;
+        }
+      );
     };
 }

@@ -65,7 +65,8 @@ let
       ];
   # Hatchery has no key for a secret itself. One that somebody thinks it has would be refused when
   # the system is built, but by then stand in the store.
-  secretKey = name: builtins.match "(.*[._])?((auth|api|private)_key|secret|token|password)" name != null;
+  secretKey =
+    name: builtins.match "(.*[._])?((auth|api|private)_key|secret|token|password)" name != null;
   secretText =
     text:
     lib.hasInfix "PRIVATE KEY-----" text

@@ -12,20 +12,33 @@ let
 
   # NixOS writes the line before the chains and the brace behind them.
   parts = lib.splitString "\ntable inet hatchery {\n" file;
-  chains = lib.throwIf (
-    lib.length parts != 2
-  ) "systemd/hatchery.nft does not define the table inet hatchery once" (
-    lib.head (lib.splitString "\n}" (lib.last parts))
-  );
+  chains =
+    lib.throwIf (lib.length parts != 2)
+      "systemd/hatchery.nft does not define the table inet hatchery once"
+      (lib.head (lib.splitString "\n}" (lib.last parts)));
 
   viaNixos = config.networking.nftables.enable;
-  open = lib.concatMapStringsSep ", " (name: ''"${name}"'') cfg.firewall.openBridges;
-  # Within the table, because a word in networking.nftables.ruleset makes NixOS flush all tables,
-  # Docker's own among them.
-  element = "\t\ttype ifname\n";
-  withOpen =
-    lib.throwIfNot (lib.hasInfix element chains) "systemd/hatchery.nft has no set of interfaces"
-      (lib.replaceStrings [ element ] [ "${element}\t\telements = { ${open} }\n" ] chains);
+
+  # What the owner adds to the table's two sets of bridges.
+  sets = lib.filterAttrs (_: names: names != [ ]) {
+    open = cfg.firewall.openBridges;
+    closed = cfg.firewall.closedBridges;
+  };
+  additions = lib.concatStrings (
+    lib.mapAttrsToList (set: names: "add element inet hatchery ${set} { ${quoted names} }\n") sets
+  );
+  quoted = lib.concatMapStringsSep ", " (name: ''"${name}"'');
+  # Within NixOS's table a set is declared twice, which adds up; a word in networking.nftables.ruleset
+  # would make NixOS flush all tables, Docker's own among them.
+  declarations = lib.concatStrings (
+    lib.mapAttrsToList (set: names: ''
+
+      set ${set} {
+        type ifname
+        elements = { ${quoted names} }
+      }
+    '') sets
+  );
 in
 {
   config = lib.mkIf (cfg.enable && cfg.firewall.enable) (
@@ -34,7 +47,7 @@ in
       (lib.mkIf viaNixos {
         networking.nftables.tables.hatchery = {
           family = "inet";
-          content = if open == "" then chains else withOpen;
+          content = chains + declarations;
         };
         systemd.services.docker = {
           wants = [ "nftables.service" ];
@@ -47,6 +60,9 @@ in
         # The unit names its programs alone, and systemd's own list of places has none here.
         systemd.packages = [
           (pkgs.writeTextDir "lib/systemd/system/hatchery-firewall.service.d/50-nixos.conf" ''
+            [Unit]
+            X-Reload-Triggers=${builtins.hashString "sha256" additions}
+
             [Service]
             # A switch loads new rules over the old ones, and is never without.
             X-ReloadIfChanged=true
@@ -61,9 +77,7 @@ in
             }
           '')
         ];
-        environment.etc."hatchery/firewall.d/nixos.nft" = lib.mkIf (open != "") {
-          text = "add element inet hatchery open { ${open} }\n";
-        };
+        environment.etc."hatchery/firewall.d/nixos.nft" = lib.mkIf (additions != "") { text = additions; };
       })
     ]
   );

@@ -36,7 +36,15 @@ let
 in
 {
   config = lib.mkMerge [
-    { services.hatchery.headscale.policyFile = if !wanted then null else if canRun then checked else written; }
+    {
+      services.hatchery.headscale.policyFile =
+        if !wanted then
+          null
+        else if canRun then
+          checked
+        else
+          written;
+    }
 
     (lib.mkIf wanted {
       services.hatchery.headscale.policy = policy.document;

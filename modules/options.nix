@@ -11,7 +11,10 @@ let
   format = pkgs.formats.toml { };
 
   secret =
-    { default ? null, ... }@rest:
+    {
+      default ? null,
+      ...
+    }@rest:
     mkOption (
       {
         type = types.nullOr types.externalPath;
@@ -32,6 +35,8 @@ let
       inherit example;
       description = "${description} `null` leaves it to hatchery.";
     };
+
+  device = types.strMatching "[A-Za-z0-9_.-]{1,15}";
 
   access = types.enum [
     "read"
@@ -256,11 +261,19 @@ in
         '';
       };
       openBridges = mkOption {
-        type = types.listOf (types.strMatching "[A-Za-z0-9_.-]{1,15}");
+        type = types.listOf device;
         default = [ ];
-        example = [ "br-data" ];
+        example = [ "br-0lan" ];
         description = ''
-          Bridges that the firewall leaves alone although containers are behind them.
+          Bridges that are left alone although their names look like Docker's, or they are to reach this machine.
+        '';
+      };
+      closedBridges = mkOption {
+        type = types.listOf device;
+        default = [ ];
+        example = [ "mynet0" ];
+        description = ''
+          Bridges of Docker's whose names do not look like it, because somebody chose them.
         '';
       };
     };
@@ -277,9 +290,7 @@ in
     }
     {
       assertion =
-        cfg.headscale.url == null
-        || cfg.headscale.apiKeyFile != null
-        || cfg.headscale.authKeyFile != null;
+        cfg.headscale.url == null || cfg.headscale.apiKeyFile != null || cfg.headscale.authKeyFile != null;
       message = "services.hatchery.headscale: set apiKeyFile (or authKeyFile), by which drones join.";
     }
   ];

@@ -28,7 +28,9 @@ let
       placed = builtins.replaceStrings (lib.attrNames places) (lib.attrValues places) (
         builtins.readFile (directory + "/${name}")
       );
-      left = lib.filter (line: !hasPrefix "#" line && hasInfix "/usr/" line) (lib.splitString "\n" placed);
+      left = lib.filter (line: !hasPrefix "#" line && hasInfix "/usr/" line) (
+        lib.splitString "\n" placed
+      );
     in
     lib.throwIf (
       left != [ ]
@@ -44,7 +46,13 @@ let
       )
     ) (lib.splitString "\n" (builtins.readFile (directory + "/${name}")));
 
-  isUnit = name: lib.any (suffix: hasSuffix suffix name) [ ".service" ".socket" ".timer" ];
+  isUnit =
+    name:
+    lib.any (suffix: hasSuffix suffix name) [
+      ".service"
+      ".socket"
+      ".timer"
+    ];
   # The firewall is for firewall.nix to install, in one way or another.
   names = lib.filter (name: isUnit name && name != "hatchery-firewall.service") (
     lib.attrNames (builtins.readDir directory)

@@ -4,7 +4,9 @@ repository:
 let
   upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
   characters = text: builtins.genList (n: builtins.substring n 1 text) (builtins.stringLength text);
-  key = builtins.replaceStrings (characters upper) (characters "abcdefghijklmnopqrstuvwxyz") repository;
+  key =
+    builtins.replaceStrings (characters upper) (characters "abcdefghijklmnopqrstuvwxyz")
+      repository;
   words = builtins.filter (part: builtins.isString part && part != "") (
     builtins.split "[^a-z0-9]+" key
   );

@@ -66,13 +66,17 @@ in
     policy:
     let
       groups = lib.attrNames (
-        lib.filterAttrs (_: members: lib.any (member: token member == drones) members) (policy.groups or { })
+        lib.filterAttrs (_: members: lib.any (member: token member == drones) members) (
+          policy.groups or { }
+        )
       );
       sources = lib.concatMap (rule: rule.src or [ ]) (
         (policy.acls or [ ]) ++ (policy.grants or [ ]) ++ (policy.ssh or [ ])
       );
     in
     lib.unique (
-      lib.filter (source: lib.elem source (everybody ++ groups) || source == drones || source == user) sources
+      lib.filter (
+        source: lib.elem source (everybody ++ groups) || source == drones || source == user
+      ) sources
     );
 }

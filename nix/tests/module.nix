@@ -46,7 +46,9 @@ let
     githubApp = app;
     inherit headscale drones;
     limits.cpus = 2;
-    authorizedKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBgFMhajUng+Rjj/sCFXI9PzG8BQjru2n7JgUVF1Kbv5 levin@laptop" ];
+    authorizedKeys = [
+      "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBgFMhajUng+Rjj/sCFXI9PzG8BQjru2n7JgUVF1Kbv5 levin@laptop"
+    ];
   };
   runsHeadscale = domain: {
     services.headscale = {
@@ -226,7 +228,12 @@ let
   of = nixos: name: (units nixos).${name};
   lines = lib.splitString "\n";
   unitFiles = lib.filter (
-    name: lib.any (kind: lib.hasSuffix kind name) [ ".service" ".socket" ".timer" ]
+    name:
+    lib.any (kind: lib.hasSuffix kind name) [
+      ".service"
+      ".socket"
+      ".timer"
+    ]
   ) (lib.attrNames (builtins.readDir ../../systemd));
   names = lib.filter (line: line != "" && !lib.hasPrefix "#" line) (
     lib.splitString "\n" (builtins.readFile ../../tests/drone-names.txt)
@@ -267,12 +274,12 @@ let
       in
       unit.enable && (if lib.hasInfix "@" name then unit.wantedBy == [ ] else unit.wantedBy == wanted)
     ) unitFiles;
-    "a declared drone's socket and daemon are instances of the templates" = lib.all (
-      unit: (of whole unit).overrideStrategy == "asDropin"
-    ) [
-      "hatchery-credd@acme-my-site.socket"
-      "hatchery-credd@acme-my-site.service"
-    ];
+    "a declared drone's socket and daemon are instances of the templates" =
+      lib.all (unit: (of whole unit).overrideStrategy == "asDropin")
+        [
+          "hatchery-credd@acme-my-site.socket"
+          "hatchery-credd@acme-my-site.service"
+        ];
     "a declared drone's socket is there from boot on" =
       (of whole "hatchery-credd@acme-my-site.socket").wantedBy == [ "sockets.target" ];
     "a drop-in says nothing that the template does not" =
@@ -283,22 +290,29 @@ let
       !lib.any (lib.hasPrefix "hatchery-credd@acme") (lib.attrNames (units withoutDrones));
     "another scope restarts the daemon" =
       (of whole "hatchery-credd@acme-my-site.service").text
-      !=
-        (of (hatchery (full // { drones."Acme/My.Site" = { }; })) "hatchery-credd@acme-my-site.service")
-        .text;
+      != (of (hatchery (full // { drones."Acme/My.Site" = { }; })) "hatchery-credd@acme-my-site.service")
+      .text;
     "without an App no declared drone has a socket" =
       !lib.any (lib.hasPrefix "hatchery-credd@acme") (
-        lib.attrNames (units (hatchery { inherit drones; }))
+        lib.attrNames (
+          units (hatchery {
+            inherit drones;
+          })
+        )
       );
     "a drone is spawned at boot where that is said" =
       (of whole "hatchery-spawn-acme-my-site.service").wantedBy == [ "multi-user.target" ]
-      &&
-        !lib.any (lib.hasPrefix "hatchery-spawn") (
-          lib.attrNames (units (hatchery { drones."a/b" = { }; }))
-        );
-    "the key goes to the daemon as a credential, from where it was said to be" = lib.elem
-      "LoadCredential=app-key:/run/secrets/app.pem"
-      (lines (of whole "hatchery-credd@.service").text);
+      && !lib.any (lib.hasPrefix "hatchery-spawn") (
+        lib.attrNames (
+          units (hatchery {
+            drones."a/b" = { };
+          })
+        )
+      );
+    "the key goes to the daemon as a credential, from where it was said to be" =
+      lib.elem "LoadCredential=app-key:/run/secrets/app.pem" (
+        lines (of whole "hatchery-credd@.service").text
+      );
 
     "the table is loaded by its own unit, or by NixOS's, and by one of them" =
       (units whole) ? "hatchery-firewall.service"
@@ -306,33 +320,44 @@ let
       && !((units withNftables) ? "hatchery-firewall.service")
       && withNftables.config.networking.nftables.tables.hatchery.family == "inet";
     "without the firewall there is no table" =
-      !((units (hatchery { firewall.enable = false; })) ? "hatchery-firewall.service");
+      !(
+        (units (hatchery {
+          firewall.enable = false;
+        }))
+          ? "hatchery-firewall.service"
+      );
     "NixOS's table is that of the file, to the letter" =
       let
         inherit (withNftables.config.networking.nftables.tables.hatchery) content;
       in
-      lib.hasInfix "\ntable inet hatchery {\n${content}\n}\n" (builtins.readFile ../../systemd/hatchery.nft)
+      lib.hasInfix "\ntable inet hatchery {\n${content}\n}\n" (
+        builtins.readFile ../../systemd/hatchery.nft
+      )
       && lib.hasInfix "hook forward" content
       && lib.hasInfix "hook input" content;
-    "a bridge that is left alone is in the table's set, either way" =
+    "the owner's bridges are in the table's sets, either way" =
       let
-        open = {
-          firewall.openBridges = [ "br-data" ];
+        bridges.firewall = {
+          openBridges = [ "br-0lan" ];
+          closedBridges = [ "mynet0" ];
         };
         viaNixos = machine {
           networking.nftables.enable = true;
-          services.hatchery = open;
+          services.hatchery = bridges;
         };
+        inherit (viaNixos.config.networking.nftables) tables flushRuleset;
       in
-      (hatchery open).config.environment.etc."hatchery/firewall.d/nixos.nft".text
-      == "add element inet hatchery open { \"br-data\" }\n"
-      &&
-        lib.hasInfix "elements = { \"br-data\" }"
-          viaNixos.config.networking.nftables.tables.hatchery.content
-      && !viaNixos.config.networking.nftables.flushRuleset;
+      (hatchery bridges).config.environment.etc."hatchery/firewall.d/nixos.nft".text == ''
+        add element inet hatchery closed { "mynet0" }
+        add element inet hatchery open { "br-0lan" }
+      ''
+      && lib.hasInfix "elements = { \"br-0lan\" }" tables.hatchery.content
+      && lib.hasInfix "elements = { \"mynet0\" }" tables.hatchery.content
+      # Else NixOS would empty Docker's tables, too.
+      && !flushRuleset;
 
-    "a drone is a destination and never a source" = lib.all (rule: rule.src == [ "group:people" ])
-      (policyOf whole).acls
+    "a drone is a destination and never a source" =
+      lib.all (rule: rule.src == [ "group:people" ]) (policyOf whole).acls
       && lib.elem "devcontainer@:*" (lib.head (policyOf whole).acls).dst;
     "the policy has tests for people and for drones" =
       lib.sort lib.lessThan (map (test: test.src) (policyOf whole).tests) == [
@@ -347,16 +372,17 @@ let
       != older.config.services.hatchery.headscale.policyFile;
     "the owner's rules stand beside ours" =
       lib.length
-        (policyOf (
-          hatchery {
-            headscale = headscale // {
-              policy = rule "group:people";
-            };
-          }
-        )).acls == 2;
+        (policyOf (hatchery {
+          headscale = headscale // {
+            policy = rule "group:people";
+          };
+        })).acls == 2;
     "without people there is no policy" =
-      (hatchery { headscale = headscale // { people = [ ]; }; }).config.services.hatchery.headscale.policyFile
-      == null;
+      (hatchery {
+        headscale = headscale // {
+          people = [ ];
+        };
+      }).config.services.hatchery.headscale.policyFile == null;
 
     "every option is described" = lib.all (option: option ? description) documented;
     "the names are those of the table" = lib.all (
@@ -368,7 +394,10 @@ let
     ) names;
   }
   // lib.mapAttrs' (
-    name: case: lib.nameValuePair "refused: ${name}" (lib.any (lib.hasInfix case.says) (failing (machine case.module)))
+    name: case:
+    lib.nameValuePair "refused: ${name}" (
+      lib.any (lib.hasInfix case.says) (failing (machine case.module))
+    )
   ) refused
   // lib.listToAttrs (
     lib.concatMap (

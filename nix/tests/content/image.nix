@@ -17,6 +17,7 @@
   withSshd ? false,
 }:
 let
+  authority = pkgs.callPackage ./authority.nix { };
   sshdFeature = ../../../tests/world/features/sshd;
   tools = buildEnv {
     name = "drone-tools";
@@ -57,12 +58,12 @@ let
 in
 dockerTools.buildLayeredImage {
   inherit name tag;
-  contents = [ dockerTools.caCertificates ];
   enableFakechroot = true;
   fakeRootCommands = ''
     mkdir -p usr/bin usr/sbin usr/local/bin usr/local/sbin usr/local/share usr/lib etc/init.d etc/pam.d \
-      etc/ssh/sshd_config.d etc/sudoers.d home/${user} root run/sshd tmp var/lib var/log workspaces
+      etc/ssh/sshd_config.d etc/ssl/certs etc/sudoers.d home/${user} root run/sshd tmp var/lib var/log workspaces
     chmod 1777 tmp
+    cat ${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt ${authority}/ca.crt > etc/ssl/certs/ca-certificates.crt
     ln -s usr/bin bin
     ln -s usr/sbin sbin
     for tool in ${tools}/bin/*; do ln -s "$(readlink -f "$tool")" "usr/bin/''${tool##*/}"; done
@@ -93,13 +94,13 @@ dockerTools.buildLayeredImage {
     chmod 0440 etc/sudoers etc/sudoers.d/${user}
   ''
   + lib.optionalString withSshd ''
-    chroot . /bin/bash < <(cd ${sshdFeature} && sed 's|\$(dirname "\$0")|${sshdFeature}|' install.sh)
+    PATH=/usr/sbin:/usr/bin bash ${sshdFeature}/install.sh
   '';
   config = {
     Cmd = [ "bash" ];
     Env = [
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-      "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt"
+      "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
     ];
     User = if withSudo then "root" else user;
     Labels."devcontainer.metadata" = builtins.toJSON metadata;

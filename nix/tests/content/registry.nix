@@ -29,7 +29,8 @@ let
     tailscale = [ "${tailscale}/bin/tailscaled" ];
   };
   image =
-    arguments: callPackage ./image.nix ({ present = lib.concatLists (lib.attrValues carried); } // arguments);
+    arguments:
+    callPackage ./image.nix ({ present = lib.concatLists (lib.attrValues carried); } // arguments);
   images = {
     "devcontainers/base:ubuntu" = image {
       name = "base";
