@@ -59,21 +59,24 @@ def closed(targets: list[str]) -> None:
     assert all(reached == {INTERNET} for reached in seen.values()), seen
 
 
-def doctor() -> tuple[int, dict[str, Any]]:
+def doctor() -> tuple[set[str], dict[str, Any]]:
+    """The names of the problems, and all checks. How full the machine's disk is says nothing here."""
     status, output = server.execute("hatchery doctor --json", timeout=120)
-    return status, {check["name"]: check for check in json.loads(output)["checks"]}
+    checks = {check["name"]: check for check in json.loads(output)["checks"]}
+    problems = {name for name, check in checks.items() if check["state"] == "problem"}
+    assert status == (1 if problems else 0), (status, checks)
+    return problems - {"disk"}, checks
 
 
 def healthy() -> None:
-    status, checks = doctor()
-    assert status == 0 and all(check["state"] != "problem" for check in checks.values()), checks
+    problems, checks = doctor()
+    assert not problems, checks
 
 
 def finds(*names: str) -> None:
-    """The doctor finds these, says what to do, and its exit status tells."""
-    status, checks = doctor()
-    problems = {name for name, check in checks.items() if check["state"] == "problem"}
-    assert status == 1 and problems == set(names), (status, checks)
+    """The doctor finds these and says what to do."""
+    problems, checks = doctor()
+    assert problems == set(names), checks
     assert all("hatchery-firewall" in checks[name]["hint"] for name in names), checks
 
 
@@ -163,16 +166,23 @@ with subtest("a laptop reaches a drone directly, not by a relay"):
     laptop.wait_until_succeeds("tailscale ping -c 3 --until-direct acme-site | grep 'via [0-9]'", timeout=30)
 
 with subtest("a restart or reload leaves no moment open"):
-    knock = f"until timeout 1 bash -c 'exec 3<> /dev/tcp/{lan}/22' 2> /dev/null; do echo; done; echo open"
-    server.succeed(f'docker exec -d stranger bash -c "{{ {knock}; }} > /knocks"')
+    # Datagrams, each of a flow of its own, because refusals of connections are rationed to one in a second.
+    listen = "import socket; s = socket.socket(2, 2); s.bind((str(), 4711)); s.recv(9)"
+    server.succeed(f'systemd-run -q --unit listener python3 -c "{listen}"')
+    knock = f"""import socket, time
+for number in range(1000000):
+    with socket.socket(2, 2) as s: s.sendto(b'knock', ('{lan}', 4711))
+    if number % 100 == 0: open('/knocks', 'w').write(str(number))
+    time.sleep(0.001)"""
+    server.succeed(f'docker exec -d stranger python3 -c "{knock}"')
+    server.wait_until_succeeds("docker exec stranger test -s /knocks", timeout=10)
     server.succeed(
         "for i in $(seq 15); do systemctl restart hatchery-firewall; systemctl reload hatchery-firewall; done"
     )
-    assert int(server.succeed("docker exec stranger grep -c ^$ /knocks")) > 50
-    server.fail("docker exec stranger grep open /knocks")
-    server.succeed("systemctl stop hatchery-firewall")
-    server.wait_until_succeeds("docker exec stranger grep open /knocks", timeout=10)
-    server.succeed("systemctl start hatchery-firewall")
+    assert int(server.succeed("docker exec stranger cat /knocks")) > 1000
+    server.succeed("systemctl is-active listener", "systemctl stop hatchery-firewall")
+    server.wait_until_fails("systemctl is-active listener", timeout=10)
+    server.succeed("systemctl start hatchery-firewall", "docker restart -t 0 stranger")
 
 with subtest("after restarts of Docker and tailscaled, in any order"):
     for services in (("docker",), ("tailscaled",), ("docker", "tailscaled")):
@@ -238,8 +248,8 @@ with subtest("it comes back after nftables.service, which empties everything"):
 with subtest("a bridge with a name of its own is told of, and added"):
     own = "/etc/hatchery/firewall.d"
     server.succeed("docker network create -o com.docker.network.bridge.name=mine0 mine")
-    status, checks = doctor()
-    assert status == 1 and "mine" in checks["reach-server"]["message"], checks
+    problems, checks = doctor()
+    assert "reach-server" in problems and "mine" in checks["reach-server"]["message"], checks
     assert 'closed { "mine0" }' in checks["reach-server"]["hint"], checks
     server.succeed(
         f"mkdir -p {own}; echo 'add element inet hatchery closed {{ \"mine0\" }}' > {own}/mine0.nft",
@@ -282,7 +292,7 @@ with subtest("the doctor leaves nothing behind, and asks for no network that was
 
 with subtest("without Docker it says so, and goes on"):
     server.succeed("systemctl stop docker.socket docker")
-    status, checks = doctor()
-    assert status == 1 and checks["docker"]["state"] == "problem" and "systemctl start" in checks["docker"]["hint"]
+    problems, checks = doctor()
+    assert "docker" in problems and "systemctl start" in checks["docker"]["hint"], checks
     assert checks["containers"]["state"] == "skipped" and checks["headscale"]["state"] == "ok", checks
     server.succeed("systemctl start docker")
