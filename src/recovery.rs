@@ -250,9 +250,11 @@ impl Tending<'_> {
             return Ok(None);
         }
         let inside = server.docker.inside(container);
-        match tailnet::node::status(&inside).await {
-            Ok(status) if status.needs_login() => {}
-            Ok(status) if status.is_running() => return Ok(None),
+        let believes = match tailnet::node::status(&inside).await {
+            Ok(status) if status.needs_login() => false,
+            Ok(status) if status.is_running() && self.registered.is_none() => return Ok(None),
+            // It does not notice that the control server has forgotten it.
+            Ok(status) if status.is_running() => true,
             // No registration mends that; soon after a start it is on its way.
             _ if self.is_fresh(container).await? => return Ok(None),
             Ok(_) => {
@@ -263,16 +265,21 @@ impl Tending<'_> {
                 .hint("its /var/log/tailscaled.log may say why"));
             }
             Err(error) => return Err(error),
-        }
+        };
         let _lock = self.lock().await?;
-        if tailnet.api_key_file.is_some() {
-            tailnet::node::rejoin(&inside, tailnet, name).await?;
+        if let Some(api) = Headscale::new(tailnet)? {
+            // Once more, now that nobody else is at work on it.
+            let forgotten = api.holder(name).await?.is_none();
+            if believes && !forgotten {
+                return Ok(None);
+            }
+            tailnet::node::rejoin(&inside, tailnet, name, forgotten).await?;
             readiness::node(server.docker, container, name).await?;
         } else if self.is_fresh(container).await? {
             waking::register_anew(server, self.drone, container).await?;
         } else {
             // Says what to do: what runs in it is not ended for this.
-            tailnet::node::rejoin(&inside, tailnet, name).await?;
+            tailnet::node::rejoin(&inside, tailnet, name, false).await?;
         }
         Ok(Some("registered in the tailnet anew"))
     }

@@ -109,8 +109,14 @@ pub async fn leave(drone: &impl Inside) -> Result<()> {
 
 /// Registers a node anew that lost its registration while its drone runs, with a single-use key
 /// by standard input. The reusable key is never given to a drone. A node that has its registration
-/// keeps it.
-pub async fn rejoin(drone: &impl Inside, tailnet: &Tailnet, name: &DroneName) -> Result<Status> {
+/// keeps it, unless the control server has `forgotten` it: a tailscaled that is connected does not
+/// notice that.
+pub async fn rejoin(
+    drone: &impl Inside,
+    tailnet: &Tailnet,
+    name: &DroneName,
+    forgotten: bool,
+) -> Result<Status> {
     let Some(api) = Headscale::new(tailnet)? else {
         return Err(Error::new(
             Code::TailnetRefused,
@@ -123,7 +129,7 @@ pub async fn rejoin(drone: &impl Inside, tailnet: &Tailnet, name: &DroneName) ->
     };
     // To remove the node of a drone that is in the tailnet would put it out.
     let before = status(drone).await?;
-    if !before.needs_login() {
+    if !before.needs_login() && !forgotten {
         return called(before, name);
     }
     let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
@@ -132,6 +138,9 @@ pub async fn rejoin(drone: &impl Inside, tailnet: &Tailnet, name: &DroneName) ->
     argv.extend(arguments.iter().map(String::as_str));
     // Prefs that the drone changed meanwhile must not make this an error.
     argv.push("--reset");
+    if forgotten {
+        argv.push("--force-reauth");
+    }
     let output = bounded(REJOIN, drone.run(&argv, key.expose().as_bytes())).await?;
     if output.status != 0 {
         return Err(refusal(&String::from_utf8_lossy(&output.stderr)));
@@ -302,12 +311,16 @@ mod tests {
         let tailnet = away(Some(&key));
         let name = |repo: &str| DroneName::of(&repo.parse().unwrap());
         let drone = Drone::saying(&[(0, RUNNING)]);
-        assert!(rejoin(&drone, &tailnet, &name("a/b")).await.is_ok());
+        assert!(rejoin(&drone, &tailnet, &name("a/b"), false).await.is_ok());
         let drone = Drone::saying(&[(0, RUNNING)]);
-        let error = rejoin(&drone, &tailnet, &name("a/c")).await.unwrap_err();
+        let error = rejoin(&drone, &tailnet, &name("a/c"), false)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Code::TailnetRefused);
         let drone = Drone::saying(&[(0, LOGGED_OUT)]);
-        let error = rejoin(&drone, &tailnet, &name("a/b")).await.unwrap_err();
+        let error = rejoin(&drone, &tailnet, &name("a/b"), false)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Code::TailnetAway, "this one would be joined");
     }
 
@@ -316,7 +329,7 @@ mod tests {
         let drone = Drone::saying(&[]);
         let tailnet = away(None);
         let name = DroneName::of(&"a/b".parse().unwrap());
-        let error = rejoin(&drone, &tailnet, &name).await.unwrap_err();
+        let error = rejoin(&drone, &tailnet, &name, false).await.unwrap_err();
         assert_eq!(error.code(), Code::TailnetRefused);
         assert!(drone.ran.lock().unwrap().is_empty());
     }
