@@ -230,7 +230,8 @@ in
       description = ''
         What is different for one drone, by its repository. A drone need not stand here to be spawned.
         Where there is a GitHub App, the socket with this drone's credentials is there from boot on; when
-        the entry goes, the switch stops the socket and the daemon behind it.
+        the entry goes, the switch stops the socket and the daemon behind it. A drone that still exists is
+        then like any other, until {command}`hatchery slay`.
       '';
     };
 

@@ -103,8 +103,8 @@ for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "doc
 laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
 authority = server.succeed("hatchery ca").strip()
 laptop.succeed(f"echo {shlex.quote(authority)} > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+internet.succeed("github-fake reset")
 server.succeed("credd-clock begin")
-fake("asked --forget")
 
 with subtest("a private repository is cloned with a token for exactly the scope"):
     extra = " ".join(f"--repo {repository}" for repository in SCOPE[1:])

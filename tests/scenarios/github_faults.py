@@ -111,6 +111,7 @@ for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "doc
 laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
 authority = server.succeed("hatchery ca").strip()
 laptop.succeed(f"echo {shlex.quote(authority)} > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+internet.succeed("github-fake reset")
 server.succeed("hatchery spawn acme/den --repo acme/gears --repo other/engine", "hatchery spawn acme/vault")
 
 with subtest("a cached token is served whatever GitHub does"):
@@ -129,6 +130,40 @@ with subtest("what goes wrong once is not noticed"):
         fault(name, "--times 1")
         works()
         assert asked_of_the_api()[-1].startswith("POST /app/installations/"), name
+
+with subtest("the server's clock is ten minutes off, either way"):
+    for seconds in (600, -600):
+        server.succeed("credd-clock begin", f"credd-clock advance {seconds}")
+        cold()
+        works()
+        server.succeed("credd-clock end")
+    cold()
+
+with subtest("what is not the drone's is refused, however it is asked for, and GitHub is not asked"):
+    asked = [
+        ("GET", "/token?repo=acme/sealed", 403),
+        ("GET", "/token?repo=ACME/Sealed", 403),
+        ("GET", "/token?repo=acme%2Fsealed", 403),
+        ("GET", "/token?repo=acme/den/%2e%2e/sealed", 403),
+        ("GET", "/token?repo=acme/den%00sealed", 403),
+        ("GET", "/token?repo=acme/den&repo=acme/sealed", 400),
+        ("GET", "/token?owner=acme", 400),
+        ("GET", "/token/../token", 404),
+        ("GET", "//token", 404),
+        ("GET", "/installation/repositories", 404),
+        ("POST", "/token", 405),
+        ("GET", "http://api.github.com/token?repo=acme/sealed", 403),
+    ]
+    for method, target, status in asked:
+        told = on(
+            DEN,
+            f"curl -s -o /tmp/told -w '%{{http_code}}' -X {method} -H 'X-Repository: acme/sealed' "
+            f"--path-as-is --unix-socket {SOCKET} --request-target '{target}' http://localhost/",
+        )
+        assert told == str(status), f"{method} {target}: {told}"
+        on(DEN, "jq -e '.error | .code and .message' /tmp/told > /dev/null")
+    assert asked_of_the_api() == []
+    assert ask(DEN, "?repo=ACME/Den").status == 200
 
 with subtest("GitHub is down: the drone is told, and asked to come back"):
     for name in ("unavailable", "error", "reset", "malformed", "cut"):

@@ -97,6 +97,7 @@ for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "doc
 laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
 authority = server.succeed("hatchery ca").strip()
 laptop.succeed(f"echo {shlex.quote(authority)} > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+internet.succeed("github-fake reset")
 
 with subtest("tokens go every way that they can, and every way goes wrong"):
     server.succeed(

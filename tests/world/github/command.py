@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("--times", type=int, help="so many requests; default: until healed")
     fault.add_argument("--seconds", type=int, default=60, help="how long a rate limit says that it lasts")
     verb("heal", "nothing is broken any more")
+    verb("reset", "as at first: no token, no request, no fault, the App installed everywhere; the clock stays")
     asked = verb("asked", "the requests since the start, a line of JSON each")
     asked.add_argument("--forget", action="store_true", help="and begin anew")
     verb("tokens", "every token that was minted, by its SHA-256, a line of JSON each")

@@ -63,6 +63,17 @@ def _heal() -> Lines:
     return []
 
 
+def _reset() -> Lines:
+    """Well, and with nothing behind it: no tokens, no requests, no faults. Its clock cannot go back."""
+    with state.changed() as known:
+        known.grants.clear()
+        known.faults.clear()
+        known.installations.clear()
+        known.lifetime = state.LIFETIME
+    record.forget()
+    return []
+
+
 def _asked(forget: bool) -> Lines:
     lines = [asdict(asked) for asked in record.everything()]
     if forget:
@@ -142,6 +153,7 @@ _VERBS: dict[str, Callable[..., Lines]] = {
     "lifetime": _lifetime,
     "fault": _fault,
     "heal": _heal,
+    "reset": _reset,
     "asked": _asked,
     "tokens": _tokens,
     "secrets": _secrets,
