@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(4);
+/// How long a connection may take to come about, TLS included; a busy server takes seconds for that.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// A client whose requests end within `limit`, connecting, redirects and body included.
 /// It follows redirects only as `redirects` says.

@@ -48,9 +48,17 @@ impl Helper {
         ];
         for place in places.map(|place| directory.join(place)) {
             if let Ok(file) = std::fs::metadata(&place) {
+                // In a Nix store nothing but the path tells one version from another.
+                let path = std::fs::canonicalize(&place).unwrap_or(place);
                 return Ok(Self {
-                    path: place,
-                    version: format!("{}-{}.{}", file.size(), file.mtime(), file.mtime_nsec()),
+                    version: format!(
+                        "{}-{}.{}-{}",
+                        file.size(),
+                        file.mtime(),
+                        file.mtime_nsec(),
+                        path.display()
+                    ),
+                    path,
                 });
             }
         }
