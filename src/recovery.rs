@@ -91,11 +91,11 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
             .ui
             .warn(&format!("carries a drone's label but is none: {warning}"));
     }
-    let served = match server.sockets {
+    let units = match server.sockets {
         Sockets::Systemd(_, systemd) => Some(systemd.active(&sockets::all_socket_units()).await?),
         _ => None,
     };
-    let served: Option<HashSet<String>> = served.map(|units| units.into_iter().collect());
+    let units: Option<HashSet<String>> = units.map(|units| units.into_iter().collect());
     let registered = registered(server, &drones).await;
     let unknown = registered.as_ref().err().map(Error::message);
     let registered = registered.unwrap_or_default();
@@ -104,7 +104,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
             .as_ref()
             .map(|all| all.contains(drone.identity.name.as_str()))
     };
-    let (served, known) = (&served, &known);
+    let (units, known) = (&units, &known);
     let helper = match server.sockets {
         Sockets::None => None,
         _ => Some(Helper::installed()?),
@@ -115,7 +115,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
         let tending = Tending {
             server,
             drone,
-            served: served.as_ref(),
+            units: units.as_ref(),
             registered: known(drone),
             helper,
         };
@@ -127,7 +127,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
         report
     });
     let mut reports: Vec<Report> = tended.buffer_unordered(AT_ONCE).collect().await;
-    reports.extend(forget_the_gone(server, served.as_ref()).await?);
+    reports.extend(forget_the_gone(server, units.as_ref()).await?);
     if let Some(why) = unknown {
         server.ui.warn(&format!(
             "whether drones are in the tailnet is not known: {why}"
@@ -153,7 +153,7 @@ struct Tending<'a> {
     server: Server<'a>,
     drone: &'a Drone,
     /// The socket units that are up, where systemd serves them.
-    served: Option<&'a HashSet<String>>,
+    units: Option<&'a HashSet<String>>,
     /// Whether the control server knows its node, where it could be asked.
     registered: Option<bool>,
     helper: Option<&'a Helper>,
@@ -226,7 +226,7 @@ impl Tending<'_> {
 
     fn is_served(&self) -> bool {
         let name = &self.drone.identity.name;
-        match self.served {
+        match self.units {
             Some(units) => {
                 units.contains(&sockets::socket_unit(name))
                     && self.server.places.scope_file(name).exists()
@@ -298,14 +298,14 @@ impl Tending<'_> {
 /// Ends the credentials of drones that are no more.
 async fn forget_the_gone(
     server: Server<'_>,
-    served: Option<&HashSet<String>>,
+    units: Option<&HashSet<String>>,
 ) -> Result<Vec<Report>> {
     let mut names: HashSet<DroneName> = scopes(server.places)?
         .into_iter()
         .map(|(name, _)| name)
         .collect();
     names.extend(
-        served
+        units
             .into_iter()
             .flatten()
             .filter_map(|unit| sockets::drone_of(unit)),

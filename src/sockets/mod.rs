@@ -48,13 +48,12 @@ impl<'a> Sockets<'a> {
         if config.github.app_id.is_none() {
             return Ok(Self::None);
         }
-        Ok(match places.are_the_systems() {
-            true => match Systemd::with_units().await? {
-                Some(systemd) => Self::Systemd(places, systemd),
-                None => Self::Daemon(places),
-            },
-            false => Self::Daemon(places),
-        })
+        if places.are_the_systems()
+            && let Some(systemd) = Systemd::with_units().await?
+        {
+            return Ok(Self::Systemd(places, systemd));
+        }
+        Ok(Self::Daemon(places))
     }
 
     /// Makes the drone's directory and has its socket served; gives the directory. The drone's

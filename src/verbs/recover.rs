@@ -35,7 +35,7 @@ impl Recover {
         if failed.is_empty() {
             return Ok(());
         }
-        let details = failed.iter().flat_map(|report| {
+        let details = failed.iter().filter_map(|report| {
             let error = report.failed.as_ref();
             error.map(|error| {
                 let next = error.what_next().unwrap_or_default();

@@ -34,7 +34,7 @@ struct Report {
 /// When a drone's tokens were last minted.
 enum LastMint {
     /// Then.
-    At(journal::Entry),
+    At(Box<journal::Entry>),
     /// Never, as far as the journal goes back.
     Never,
     /// The journal cannot be read.
@@ -128,7 +128,7 @@ async fn last_mint(context: &Context<'_>, drone: &Drone) -> LastMint {
         limit: 1,
     };
     match journal::read(query).await.map(|mut entries| entries.pop()) {
-        Ok(Some(entry)) => LastMint::At(entry),
+        Ok(Some(entry)) => LastMint::At(Box::new(entry)),
         Ok(None) => LastMint::Never,
         Err(_) => LastMint::Unknown,
     }
