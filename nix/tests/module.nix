@@ -384,7 +384,7 @@ let
         };
       }).config.services.hatchery.headscale.policyFile == null;
 
-    "every option is described" = lib.all (option: option ? description) documented;
+    "every option is described" = lib.all (option: option.description or null != null) documented;
     "the names are those of the table" = lib.all (
       line:
       let
