@@ -13,6 +13,8 @@ pub use server::write_drone_file;
 
 /// The file's name in the drone's directory.
 pub const NAME: &str = "drone.json";
+/// The drone's socket, beside it.
+pub const SOCKET: &str = "github-creds.sock";
 /// The most that is read of it, in bytes: 500 repositories are about 75 kB.
 const MAX: u64 = 1024 * 1024;
 

@@ -235,7 +235,7 @@ impl Tending<'_> {
                 .server
                 .places
                 .sockets(name)
-                .join(sockets::SOCKET)
+                .join(crate::drone_file::SOCKET)
                 .exists(),
         }
     }

@@ -15,12 +15,10 @@ use super::keeper::Keeper;
 use super::listener::Listener;
 use super::server::{Bounds, Server};
 use crate::drone::{DroneName, Identity};
-use crate::drone_file::{self, write_drone_file};
+use crate::drone_file::{self, SOCKET, write_drone_file};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Places;
 
-/// The socket's name in the drone's directory.
-const SOCKET: &str = "github-creds.sock";
 /// How often connections are looked at whose clients do not read.
 const SWEEP: Duration = Duration::from_secs(5);
 

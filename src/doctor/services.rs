@@ -151,7 +151,7 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
 async fn answers(drone: &Drone, places: &Places) -> bool {
     let socket = places
         .sockets(&drone.identity.name)
-        .join(crate::sockets::SOCKET);
+        .join(crate::drone_file::SOCKET);
     let Ok(client) = http::unix_client(&socket, ANSWER_WITHIN) else {
         return false;
     };

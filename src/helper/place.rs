@@ -70,7 +70,7 @@ fn directory() -> PathBuf {
 impl Place {
     /// The drone's socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join("github-creds.sock")
+        self.directory.join(drone_file::SOCKET)
     }
 }
 

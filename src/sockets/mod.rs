@@ -14,14 +14,12 @@ use tokio::net::UnixStream;
 
 use crate::config::Config;
 use crate::drone::{DroneName, Identity, Scope};
-use crate::drone_file::write_drone_file;
+use crate::drone_file::{SOCKET, write_drone_file};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Places;
 use crate::http;
 use systemd::Systemd;
 
-/// The socket in a drone's directory.
-pub const SOCKET: &str = "github-creds.sock";
 /// How long the one daemon of all drones may take to see a new one.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
 /// How often is looked meanwhile.

@@ -146,7 +146,7 @@ with subtest("the node is registered before the drone runs"):
 
 with subtest("no key is in the drone, its objects, its volumes, or the journal"):
     assert searched(KEY) == []
-    assert searched("_machinekey|hatchery") == ["container", "objects", "volumes", "journal"]
+    assert searched("_machinekey|hatchery") == ["container", "objects", "image", "volumes", "journal"]
 
 with subtest("burrow leaves the tailnet, unburrow has the name again"):
     server.succeed("hatchery burrow acme/site")
