@@ -31,7 +31,7 @@ impl Places {
         if rustix::process::geteuid().is_root() || writable(&system.runtime) {
             return Ok(system);
         }
-        if system.runtime.exists() {
+        if is_a_groups(&system.runtime) {
             return Err(Error::new(
                 Code::NotAllowed,
                 "this server's drones are kept by root and the group hatchery, and you are neither",
@@ -304,6 +304,12 @@ fn same_file(file: &File, path: &Path) -> bool {
 pub fn free_space(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     Some(disk.f_bavail * disk.f_frsize)
+}
+
+/// Whether a group shares this directory, as that of root and the group hatchery is shared; one that
+/// root alone has made keeps nobody from having drones of their own.
+fn is_a_groups(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o020 != 0)
 }
 
 fn writable(path: &Path) -> bool {
