@@ -1,7 +1,8 @@
 """Hatchery itself, as built on the host and as `make install` lays it out, into the server."""
 
+from tempfile import TemporaryDirectory
+
 from bed import docker
-from bed.images import scratch
 from bed.process import run, say
 from bed.settings import BINARIES, PROJECT, SERVER
 
@@ -29,7 +30,8 @@ def everything() -> None:
     if missing:
         say(f"{', '.join(missing)} missing in {BINARIES}: the server has no hatchery until `make build`")
         return
-    with scratch("install") as root:
+    # Not in the cache: what a world beside this one clears away there may be in use here.
+    with TemporaryDirectory(prefix="hatchery-install-") as root:
         run("make", "--silent", "-C", PROJECT, "install", f"DESTDIR={root}", f"BINARIES={BINARIES}")
         docker.inside(SERVER.container, f"rm -rf {_NEW}; mkdir {_NEW}")
         run("docker", "cp", f"{root}/.", f"{SERVER.container}:{_NEW}")
