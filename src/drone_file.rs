@@ -41,16 +41,14 @@ impl DroneFile {
 /// The server's side.
 #[cfg(feature = "server")]
 mod server {
-    use std::fs::Permissions;
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use url::Url;
 
     use super::{DroneFile, NAME};
     use crate::drone::Scope;
-    use crate::error::{Result, host_io};
+    use crate::error::Result;
+    use crate::host::write_whole;
 
     /// Every process in the drone reads it.
     pub(super) const MODE: u32 = 0o644;
@@ -72,16 +70,8 @@ mod server {
         if DroneFile::read(directory).is_ok_and(|there| there == file) {
             return Ok(());
         }
-        let path = directory.join(NAME);
-        let write = || -> std::io::Result<()> {
-            let mut new = tempfile::NamedTempFile::new_in(directory)?;
-            new.write_all(serde_json::json!(file).to_string().as_bytes())?;
-            new.as_file()
-                .set_permissions(Permissions::from_mode(MODE))?;
-            new.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|error| host_io("write", &path, error))
+        let text = serde_json::json!(file).to_string();
+        write_whole(&directory.join(NAME), MODE, text.as_bytes())
     }
 }
 

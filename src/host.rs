@@ -300,6 +300,21 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
+/// Writes a file whole or not at all, with a mode that the umask does not decide.
+pub fn write_whole(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        std::io::Write::write_all(&mut new, content)?;
+        new.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(mode))?;
+        new.as_file().sync_all()?;
+        new.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| host_io("write", path, error))
+}
+
 /// What is left on the disk of this path, in bytes.
 pub fn free_space(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;

@@ -6,7 +6,6 @@
 
 pub mod systemd;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::config::Config;
 use crate::drone::{DroneName, Identity, Scope};
 use crate::drone_file::{SOCKET, write_drone_file};
 use crate::error::{Code, Error, Result, host_io};
-use crate::host::Places;
+use crate::host::{Places, write_whole};
 use crate::http;
 use systemd::Systemd;
 
@@ -124,27 +123,15 @@ pub fn prepare(config: &Config, places: &Places, scope: &Scope) -> Result<PathBu
     Ok(directory)
 }
 
-/// Writes the scope where systemd finds it for the service; whether it is another one than before.
-pub fn write_scope(places: &Places, identity: &Identity) -> Result<bool> {
+/// Writes the scope where systemd finds it for the service.
+fn write_scope(places: &Places, identity: &Identity) -> Result<()> {
     let path = places.scope_file(&identity.name);
     let text = identity.scope.to_json();
     if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
-        return Ok(false);
+        return Ok(());
     }
-    let directory = path.parent().unwrap_or(&path);
-    places.shared_directory(directory)?;
-    let write = || -> std::io::Result<()> {
-        let mut new = tempfile::NamedTempFile::new_in(directory)?;
-        std::io::Write::write_all(&mut new, text.as_bytes())?;
-        new.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o640))?;
-        new.as_file().sync_all()?;
-        new.persist(&path)?;
-        Ok(())
-    };
-    write()
-        .map(|()| true)
-        .map_err(|error| host_io("write", &path, error))
+    places.shared_directory(&places.scopes())?;
+    write_whole(&path, 0o640, text.as_bytes())
 }
 
 /// The socket unit of a drone.
