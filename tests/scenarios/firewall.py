@@ -86,6 +86,11 @@ def address_of(container: str) -> str:
     ).strip()
 
 
+def docker_has() -> set[str]:
+    """The ids of its containers, images and networks. Docker lists images of one second in any order."""
+    return set(server.succeed("docker ps -aq; docker images -aq; docker network ls -q").split())
+
+
 def own_address(machine: Machine, device: str) -> str:
     return str(json.loads(machine.succeed(f"ip -4 -j addr show dev {device}"))[0]["addr_info"][0]["local"])
 
@@ -285,9 +290,10 @@ with subtest("at boot it is there before Docker"):
 with subtest("the doctor leaves nothing behind, and asks for no network that was not there"):
     for repository in ("acme/site", "acme/stack"):
         server.succeed(f"hatchery slay --force {repository}")
-    before = server.succeed("docker ps -aq; docker images -aq; docker network ls -q")
+    before = docker_has()
     healthy()
-    assert server.succeed("docker ps -aq; docker images -aq; docker network ls -q") == before
+    after = docker_has()
+    assert after == before, after ^ before
     server.succeed("docker rm -f stranger shop", "docker rmi reach")
 
 with subtest("without Docker it says so, and goes on"):
