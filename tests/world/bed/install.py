@@ -1,5 +1,6 @@
 """Hatchery itself, as built on the host and as `make install` lays it out, into the server."""
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bed import docker
@@ -33,8 +34,8 @@ def everything() -> None:
     # Not in the cache: what a world beside this one clears away there may be in use here.
     with TemporaryDirectory(prefix="hatchery-install-") as root:
         run("make", "--silent", "-C", PROJECT, "install", f"DESTDIR={root}", f"BINARIES={BINARIES}")
-        docker.inside(SERVER.container, f"rm -rf {_NEW}; mkdir {_NEW}")
-        run("docker", "cp", f"{root}/.", f"{SERVER.container}:{_NEW}")
+        docker.inside(SERVER.container, f"rm -rf {_NEW}")
+        docker.copy(Path(root), SERVER.container, _NEW)
     docker.inside(SERVER.container, _TAKE_OVER)
     docker.inside(SERVER.container, _ADMIT_TO_DOCKER)
     say("installed hatchery on the server")

@@ -164,8 +164,7 @@ class Machine:
         """Copy a file or directory of the host; what stands at `target` is replaced."""
         self._connect()
         self.succeed(f"mkdir -p {shlex.quote(str(Path(target).parent))}; rm -rf {shlex.quote(target)}")
-        run("docker", "cp", source, f"{self._spec.container}:{target}")
-        self.succeed(f"chown -R root:root {shlex.quote(target)}")
+        docker.copy(Path(source), self._spec.container, target)
 
     def copy_from_vm(self, source: str, target_dir: str = "") -> None:
         """Copy a file or directory of the machine to the scenario's output directory."""
