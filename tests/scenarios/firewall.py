@@ -244,11 +244,14 @@ with subtest("the doctor sees that somebody has emptied the rules, and a reload 
 
 with subtest("it comes back after nftables.service, which empties everything"):
     if server.execute("systemctl cat nftables.service")[0] == 0:
-        server.succeed("systemctl start nftables")
-        for verb in ("restart", "reload"):
-            server.succeed(f"nft delete table inet hatchery || true; systemctl {verb} nftables")
+        for verb in ("start", "restart", "reload", "stop"):
+            server.succeed(f"systemctl {verb} nftables")
             server.wait_until_succeeds("nft list table inet hatchery", timeout=10)
-        server.succeed("systemctl stop nftables; systemctl start hatchery-firewall; systemctl restart docker")
+            server.succeed("systemctl is-active hatchery-firewall")
+        # Where ours is stopped, it stays so.
+        server.succeed("systemctl stop hatchery-firewall; systemctl start nftables; systemctl stop nftables")
+        server.fail("systemctl is-active hatchery-firewall || nft list table inet hatchery")
+        server.succeed("systemctl start hatchery-firewall; systemctl restart docker")
 
 with subtest("a bridge with a name of its own is told of, and added"):
     own = "/etc/hatchery/firewall.d"
