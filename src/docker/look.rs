@@ -61,10 +61,7 @@ impl Docker {
             }),
             ..ContainerCreateBody::default()
         };
-        let id = self.create(body).await?;
-        let output = self.run_to_the_end(&id).await;
-        self.remove_container(&id).await?;
-        output
+        self.run_once(body).await
     }
 
     /// The last lines that a container printed, fit for a terminal.
@@ -74,7 +71,15 @@ impl Docker {
         Ok(text.lines().map(crate::process::printable).collect())
     }
 
-    pub(super) async fn run_to_the_end(&self, id: &str) -> Result<Output> {
+    /// Runs a container to its end and removes it, whatever came of it.
+    pub(super) async fn run_once(&self, body: ContainerCreateBody) -> Result<Output> {
+        let id = self.create(body).await?;
+        let output = self.run_to_the_end(&id).await;
+        self.remove_container(&id).await?;
+        output
+    }
+
+    async fn run_to_the_end(&self, id: &str) -> Result<Output> {
         self.start(id).await?;
         let mut waiting = std::pin::pin!(self.api.wait_container(id, None));
         let status = match waiting.next().await {

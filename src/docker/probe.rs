@@ -73,10 +73,7 @@ impl Docker {
             }),
             ..ContainerCreateBody::default()
         };
-        let id = self.create(body).await?;
-        let output = self.run_to_the_end(&id).await;
-        self.remove_container(&id).await?;
-        output
+        self.run_once(body).await
     }
 
     /// Removes what a killed hatchery left.

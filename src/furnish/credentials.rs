@@ -164,19 +164,20 @@ fn block(github: &Github, has_bundle: bool) -> String {
 }
 
 /// The configuration with our block at its end, in place of the one that an earlier start wrote.
+/// Of a block whose end somebody has removed only the first line goes: what follows may be theirs.
 fn with_block(before: &str, block: &str) -> String {
     let mut text = String::with_capacity(before.len() + block.len());
-    let mut ours = false;
-    for line in before.lines() {
-        match line {
-            BEGIN => ours = true,
-            END if ours => ours = false,
-            _ if !ours => {
-                text.push_str(line);
-                text.push('\n');
+    let mut lines = before.lines();
+    while let Some(line) = lines.next() {
+        if line == BEGIN {
+            let mut behind = lines.clone();
+            if behind.any(|line| line == END) {
+                lines = behind;
             }
-            _ => {}
+            continue;
         }
+        text.push_str(line);
+        text.push('\n');
     }
     text + block
 }
@@ -205,5 +206,15 @@ mod tests {
         assert!(other.contains("insteadOf = git@ghe.example:8443:"));
         assert!(other.contains(BUNDLE));
         assert!(other.starts_with(&format!("{own}\n")));
+    }
+
+    #[test]
+    fn nothing_is_lost_behind_a_block_without_an_end() {
+        let block = block(&github("https://github.com"), false);
+        let damaged = block.replace(END, "[alias]\n\tco = checkout");
+        let mended = with_block(&damaged, &block);
+        assert!(mended.contains("[alias]\n\tco = checkout\n"), "{mended}");
+        assert_eq!(mended.matches(BEGIN).count(), 1, "{mended}");
+        assert_eq!(with_block(&mended, &block), mended);
     }
 }

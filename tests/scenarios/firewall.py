@@ -22,35 +22,42 @@ def script(targets: list[str]) -> str:
     return f"for target in {words}; do {{ {attempt}; }} & done; wait"
 
 
-def reached_by(container: str, targets: list[str], first: str = "") -> set[str]:
-    """What root in a container reaches."""
-    command = f"docker exec -i -u 0 {container} bash -s <<'END'\n{first}{script(targets)}\nEND"
-    return set(server.succeed(command).split())
+def look_from(container: str, targets: list[str], first: str = "") -> str:
+    """A command that prints what root in a container reaches."""
+    return f"docker exec -i -u 0 {container} bash -s <<'END'\n{first}{script(targets)}\nEND"
 
 
-def reached_in_build(builder: int, targets: list[str]) -> set[str]:
-    """What a RUN line reaches; 1 is BuildKit."""
-    server.succeed(
-        f"""rm -rf /tmp/build && mkdir /tmp/build && cat > /tmp/build/Dockerfile <<'END'
+def look_in_build(builder: int, targets: list[str]) -> str:
+    """A command that prints what a RUN line reaches; 1 is BuildKit."""
+    there = f"/tmp/build{builder}"
+    return f"""rm -rf {there}; mkdir {there}; cat > {there}/Dockerfile <<'END'
 FROM {BASE}
 USER root
 RUN bash -c "{script(targets).replace("$", chr(92) + "$")}" > /reached
-END""",
-        f"DOCKER_BUILDKIT={builder} docker build --no-cache -q -t reach /tmp/build",
-    )
-    return set(server.succeed("docker run --rm reach cat /reached").split())
+END
+DOCKER_BUILDKIT={builder} docker build --no-cache -q -t reach{builder} {there} > {there}/log
+docker run --rm reach{builder} cat /reached"""
+
+
+def reached_by(container: str, targets: list[str], first: str = "") -> set[str]:
+    """What root in a container reaches."""
+    return set(server.succeed(look_from(container, targets, first)).split())
 
 
 def everywhere(targets: list[str]) -> dict[str, set[str]]:
     """What is reached from a joined drone, a compose project, two builders, a container that never joined."""
-    return {
-        "drone": reached_by("acme-site", targets, BREAKOUT),
-        "compose": reached_by("acme-stack", targets, BREAKOUT),
-        "sibling": reached_by("acme-stack_db_1", targets),
-        "build": reached_in_build(0, targets),
-        "buildkit": reached_in_build(1, targets),
-        "stranger": reached_by("stranger", targets),
+    looks = {
+        "drone": look_from("acme-site", targets, BREAKOUT),
+        "compose": look_from("acme-stack", targets, BREAKOUT),
+        "sibling": look_from("acme-stack_db_1", targets),
+        "build": look_in_build(0, targets),
+        "buildkit": look_in_build(1, targets),
+        "stranger": look_from("stranger", targets),
     }
+    # All at once: most of it is waiting for what does not answer.
+    begun = "".join(f"(set -e\n{look}\n) > /tmp/{name}.reached &\n{name}=$!\n" for name, look in looks.items())
+    server.succeed(begun + "\n".join(f"wait ${name}" for name in looks), timeout=180)
+    return {name: set(server.succeed(f"cat /tmp/{name}.reached").split()) for name in looks}
 
 
 def closed(targets: list[str]) -> None:
@@ -297,7 +304,7 @@ with subtest("the doctor leaves nothing behind, and asks for no network that was
     healthy()
     after = docker_has()
     assert after == before, after ^ before
-    server.succeed("docker rm -f stranger shop", "docker rmi reach")
+    server.succeed("docker rm -f stranger shop", "docker rmi reach0 reach1")
 
 with subtest("without Docker it says so, and goes on"):
     server.succeed("systemctl stop docker.socket docker")

@@ -234,8 +234,9 @@ with subtest("a suspended installation, and one that was removed: what to do is 
         assert ask(DEN, "?repo=other/engine").status == 200
         internet.succeed(f"github-fake {back} acme")
         works()
+    # A service that runs knows the former installation.
     internet.succeed("github-fake reinstall acme")
-    cold()
+    ask(DEN, method="DELETE")
     works()
 
 with subtest("a repository that was renamed, and one that is gone: the rest goes on"):
@@ -247,6 +248,7 @@ with subtest("a repository that was renamed, and one that is gone: the rest goes
     internet.succeed("github-fake rename acme/cogs other/gears-elsewhere")
     cold()
     works()
+    assert ask(DEN, "?repo=acme/gears").status == 502
     internet.succeed("github-fake rename other/gears-elsewhere acme/gears")
     cold()
     works()
@@ -284,6 +286,8 @@ with subtest("kill -9, an upgrade, a reload: the mounted path goes on working"):
     server.require_unit_state(f"{UNIT}.socket")
 
 with subtest("the socket stopped: credentials end at once; started again, they are back under the same mount"):
+    works()
+    server.require_unit_state(f"{UNIT}.service")
     server.succeed(f"systemctl stop {UNIT}.socket")
     server.require_unit_state(f"{UNIT}.service", "inactive")
     said = fails(DEN, git())
