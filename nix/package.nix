@@ -52,6 +52,9 @@ rustPlatform.buildRustPackage {
     install -D -m 0644 systemd/hatchery.tmpfiles $out/lib/tmpfiles.d/hatchery.conf
     install -D -m 0644 -t $out/lib/systemd/system systemd/*.service systemd/*.socket systemd/*.timer
     substituteInPlace $out/lib/systemd/system/* --replace-quiet /usr/local $out
+    for unit in docker.socket nftables.service; do
+      install -D -m 0644 -t $out/lib/systemd/system/$unit.d systemd/$unit.d/50-hatchery.conf
+    done
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     for shell in bash fish zsh; do

@@ -176,6 +176,8 @@ mod tests {
         for other in [
             &br#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":"ready"}"#[..],
             br#"{"__REALTIME_TIMESTAMP":"x","MESSAGE":"m","HATCHERY_EVENT":"mint","HATCHERY_DRONE":"a"}"#,
+            br#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":"m","HATCHERY_DRONE":"a-b"}"#,
+            br#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":"m","HATCHERY_EVENT":"mint"}"#,
             br#"{"MESSAGE":[1,2]}"#,
             b"",
             b"\xff",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Finding;
 use super::host;
 use super::targets::{Facts, targets};
+use super::units::Loader;
 use super::verdicts::{Run, verdicts};
 use crate::config::Config;
 use crate::docker::{Bridge, Docker};
@@ -87,7 +88,7 @@ async fn attempt(
                 .collect(),
         })
         .collect();
-    Ok(verdicts(&facts, &targets, &runs))
+    Ok(verdicts(&facts, &targets, &runs, Loader::find().await))
 }
 
 async fn facts(

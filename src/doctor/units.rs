@@ -14,6 +14,25 @@ const UNITS: [&str; 3] = [
 /// What runs now and then.
 const RECOVER: &str = "hatchery-recover.service";
 
+/// Who loads the firewall's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loader {
+    /// Its own unit.
+    Unit,
+    /// NixOS, as one of its tables.
+    Nixos,
+}
+
+impl Loader {
+    /// NixOS's module alone installs the other units without this one.
+    pub(super) async fn find() -> Self {
+        match Systemd::with_units().await {
+            Ok(Some(systemd)) if matches!(systemd.knows(UNITS[0]).await, Ok(false)) => Self::Nixos,
+            _ => Self::Unit,
+        }
+    }
+}
+
 pub(super) async fn finding() -> Finding {
     if !Systemd::runs() {
         return Finding::skipped(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Finding;
 use super::targets::{Facts, Target, Zone};
+use super::units::Loader;
 use crate::helper::probe::Outcome;
 
 /// How many of the targets that were reached are named.
@@ -29,8 +30,13 @@ impl Run {
 }
 
 /// A finding for each zone.
-pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<Finding> {
-    let closed = |name, what, zone| closed(name, what, zone, targets, runs);
+pub(super) fn verdicts(
+    facts: &Facts,
+    targets: &[Target],
+    runs: &[Run],
+    loader: Loader,
+) -> Vec<Finding> {
+    let closed = |name, what, zone| closed(name, what, zone, targets, runs, loader);
     vec![
         match facts.peers {
             Some(_) => closed("reach-tailnet", "this server's tailnet", Zone::Tailnet),
@@ -48,7 +54,14 @@ pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<F
 }
 
 /// What nothing may reach.
-fn closed(name: &'static str, what: &str, zone: Zone, targets: &[Target], runs: &[Run]) -> Finding {
+fn closed(
+    name: &'static str,
+    what: &str,
+    zone: Zone,
+    targets: &[Target],
+    runs: &[Run],
+    loader: Loader,
+) -> Finding {
     let tries: Vec<_> = targets
         .iter()
         .filter(|target| target.zone == zone)
@@ -76,20 +89,31 @@ fn closed(name: &'static str, what: &str, zone: Zone, targets: &[Target], runs: 
     let stranger = reached
         .iter()
         .find_map(|(_, run, _)| run.stranger.as_deref());
-    let hint = match (zone, stranger) {
-        (Zone::Drones, _) => format!(
+    let hint = match (zone, stranger, loader) {
+        (Zone::Drones, _, _) => format!(
             "the network {} was not made by hatchery: slay all drones, `docker network rm` it, \
              and the next spawn makes it anew",
             first.network
         ),
-        (_, Some(device)) => format!(
+        (_, Some(device), Loader::Unit) => format!(
             "the firewall does not know the device {device}: write `add element inet hatchery \
              closed {{ \"{device}\" }}` into /etc/hatchery/firewall.d/{device}.nft, then \
              `systemctl reload hatchery-firewall`"
         ),
-        _ => "`systemctl enable --now hatchery-firewall`; where it is active already, something \
-              has emptied the rules: `systemctl reload hatchery-firewall`"
-            .to_owned(),
+        (_, Some(device), Loader::Nixos) => format!(
+            "the firewall does not know the device {device}: name it in \
+             `services.hatchery.firewall.closedBridges` of NixOS's configuration"
+        ),
+        (_, None, Loader::Unit) => {
+            "`systemctl enable --now hatchery-firewall`; where it is active already, something \
+             has emptied the rules: `systemctl reload hatchery-firewall`"
+                .to_owned()
+        }
+        (_, None, Loader::Nixos) => {
+            "`services.hatchery.firewall.enable` of NixOS's configuration; where it is on already, \
+             something has emptied the rules: `systemctl reload-or-restart nftables`"
+                .to_owned()
+        }
     };
     let listed = |names: Vec<&str>| names.join(", ");
     let networks: BTreeSet<_> = reached.iter().map(|(_, run, _)| &*run.network).collect();
@@ -173,7 +197,7 @@ mod tests {
     }
 
     fn problems(runs: &[Run]) -> Vec<Finding> {
-        let findings = verdicts(&facts(), &targets(&facts()), runs);
+        let findings = verdicts(&facts(), &targets(&facts()), runs, Loader::Unit);
         assert_eq!(findings.len(), 5);
         let bad = |finding: &Finding| finding.state != State::Ok;
         findings.into_iter().filter(bad).collect()
@@ -215,6 +239,26 @@ mod tests {
         };
         let found = problems(&[run("hatchery", &[]), stranger]);
         assert!(found[0].hint.as_ref().unwrap().contains("\"mynet0\""));
+    }
+
+    #[test]
+    fn where_nixos_loads_the_rules_no_hint_names_a_unit_that_is_not_there() {
+        let open = run("bridge", &[("10.0.0.1:22", Outcome::Connected)]);
+        let stranger = Run {
+            stranger: Some("mynet0".to_owned()),
+            ..run("mine", &[("10.0.0.1:22", Outcome::Connected)])
+        };
+        for (run, said) in [
+            (open, "systemctl reload-or-restart nftables"),
+            (stranger, "closedBridges"),
+        ] {
+            let findings = verdicts(&facts(), &targets(&facts()), &[run], Loader::Nixos);
+            let mut hints = findings.iter().filter_map(|finding| finding.hint.as_ref());
+            let hint = hints.next().unwrap();
+            assert!(hint.contains(said), "{hint}");
+            assert!(!hint.contains("hatchery-firewall"), "{hint}");
+            assert_eq!(hints.next(), None);
+        }
     }
 
     #[test]
