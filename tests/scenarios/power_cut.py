@@ -66,10 +66,19 @@ with subtest("three run, one is burrowed, one is an egg"):
     all_is_as_it_was(20)
 
 with subtest("a power cut"):
+    since = server.succeed("date +%s").strip()
     server.crash()
     server.start()
     server.wait_for_unit("docker.service")
     all_is_as_it_was(60)
+    # The directories that Docker mounts were there before it, so that nobody had to help it.
+    sockets, recover = (
+        server.succeed(f"journalctl --unit {unit}.service --since=@{since} --output=cat")
+        for unit in ("hatchery-sockets", "hatchery-recover")
+    )
+    for name in RUNNING:
+        assert f"{name}: its socket is there" in sockets, sockets
+        assert f"{name}: started" not in recover, recover
     assert "egg" in server.succeed("hatchery list")
 
 with subtest("Docker is restarted while drones are put to sleep and woken"):
