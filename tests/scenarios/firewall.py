@@ -181,10 +181,12 @@ with subtest("a restart or reload leaves no moment open"):
     # Datagrams, each of a flow of its own, because refusals of connections are rationed to one in a second.
     listen = "import socket; s = socket.socket(2, 2); s.bind((str(), 4711)); s.recv(9)"
     server.succeed(f'systemd-run -q --unit listener python3 -c "{listen}"')
-    knock = f"""import socket, time
+    knock = f"""import os, socket, time
 for number in range(1000000):
     with socket.socket(2, 2) as s: s.sendto(b'knock', ('{lan}', 4711))
-    if number % 100 == 0: open('/knocks', 'w').write(str(number))
+    if number % 100 == 0:
+        with open('/knocks.new', 'w') as file: file.write(str(number))
+        os.rename('/knocks.new', '/knocks')
     time.sleep(0.001)"""
     server.succeed(f'docker exec -d stranger python3 -c "{knock}"')
     server.wait_until_succeeds("docker exec stranger test -s /knocks", timeout=10)
