@@ -30,6 +30,8 @@ def contains(said: str, *parts: str) -> None:
 start_all()
 server.wait_for_unit("docker.service")
 tailnet.wait_for_unit("headscale.service")
+# What is broken here on purpose, this scenario mends itself.
+server.succeed("systemctl stop hatchery-recover.timer hatchery-recover.service")
 server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
 
 with subtest("a spawn makes the socket; the clone of a private repository has gone through it"):
