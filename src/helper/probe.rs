@@ -239,6 +239,11 @@ mod tests {
         let target = listener.local_addr().unwrap().to_string();
         assert_eq!(probe(&target), Outcome::Connected);
         drop(listener);
+        // A program that another test is starting holds it, too, until it runs.
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while probe(&target) == Outcome::Connected {
+            assert!(std::time::Instant::now() < deadline, "{target} stays");
+        }
         let line = format!(
             "{target} {}\nnonsense\n1.2.3.4:5 surprised\n",
             probe(&target)

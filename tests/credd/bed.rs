@@ -197,7 +197,7 @@ impl Drop for Bed {
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
-        for _ in 0..500 {
+        for _ in 0..3000 {
             if holds() {
                 return;
             }

@@ -44,7 +44,10 @@ def files(root):
         for name in names:
             path = Path(directory, name)
             if path.is_file() and not path.is_symlink() and path != Path("/etc/hatchery/app-key.pem"):
-                look(path, path.read_bytes())
+                try:
+                    look(path, path.read_bytes())
+                except FileNotFoundError:
+                    continue  # gone meanwhile
                 looked_at += 1
 
 look("journal", output("journalctl", "--all", "--output=export", "--no-pager"))
