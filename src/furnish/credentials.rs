@@ -168,10 +168,13 @@ fn block(github: &Github, has_bundle: bool) -> String {
 fn with_block(before: &str, block: &str) -> String {
     let mut text = String::with_capacity(before.len() + block.len());
     let mut lines = before.lines();
+    // Once none is found there is none: a drone may write as many beginnings as it likes.
+    let mut has_end = true;
     while let Some(line) = lines.next() {
         if line == BEGIN {
             let mut behind = lines.clone();
-            if behind.any(|line| line == END) {
+            has_end = has_end && behind.any(|line| line == END);
+            if has_end {
                 lines = behind;
             }
             continue;
@@ -216,5 +219,15 @@ mod tests {
         assert!(mended.contains("[alias]\n\tco = checkout\n"), "{mended}");
         assert_eq!(mended.matches(BEGIN).count(), 1, "{mended}");
         assert_eq!(with_block(&mended, &block), mended);
+    }
+
+    #[test]
+    fn beginnings_without_end_cost_no_more_than_their_length() {
+        let block = block(&github("https://github.com"), false);
+        let line = format!("{BEGIN}\n");
+        let hostile = line.repeat(MAX_FILE / line.len());
+        let begun = std::time::Instant::now();
+        assert_eq!(with_block(&hostile, &block), block);
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
     }
 }
