@@ -45,8 +45,8 @@ install:
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BINARIES)/hatchery $(BINARIES)/hatchery-credd
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/hatchery $(BINARIES)/static/hatchery-drone
 	$(INSTALL_TEXT) $(UNITS) $(DESTDIR)$(PREFIX)/lib/systemd/system
-	$(foreach of,docker.socket nftables.service,$(INSTALL_TEXT) systemd/$(of).d/50-hatchery.conf \
-	  $(DESTDIR)$(PREFIX)/lib/systemd/system/$(of).d &&) :
+	set -e; for of in systemd/*.d; do \
+	  $(INSTALL_TEXT) $$of/*.conf $(DESTDIR)$(PREFIX)/lib/systemd/system/$${of#systemd/}; done
 	$(INSTALL_TEXT) systemd/hatchery.nft $(DESTDIR)$(PREFIX)/share/hatchery
 	install -D -m 0644 systemd/hatchery.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/hatchery.conf
 	install -D -m 0644 systemd/hatchery.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/hatchery.conf

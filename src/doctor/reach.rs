@@ -88,7 +88,7 @@ async fn attempt(
                 .collect(),
         })
         .collect();
-    Ok(verdicts(&facts, &targets, &runs, Loader::find().await))
+    Ok(verdicts(&facts, &targets, &runs))
 }
 
 async fn facts(
@@ -97,8 +97,12 @@ async fn facts(
     bridges: &[Bridge],
     probed: &[&Bridge],
 ) -> Result<Facts> {
-    let (endpoints, tailnet, internet) =
-        tokio::join!(docker.endpoints(), host::tailnet(), internet(config));
+    let (endpoints, tailnet, internet, loader) = tokio::join!(
+        docker.endpoints(),
+        host::tailnet(),
+        internet(config),
+        Loader::find(),
+    );
     let mut endpoints = endpoints?;
     let published = |port: &u16| endpoints.published.contains(port);
     let ports = host::ports().into_iter().filter(|port| !published(port));
@@ -129,6 +133,7 @@ async fn facts(
             .remove(&config.docker.network)
             .unwrap_or_default(),
         internet,
+        loader,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use super::units::Loader;
+
 /// The most that is tried of each: enough to see whether a door is open.
 const PORTS: usize = 6;
 const ADDRESSES: usize = 12;
@@ -18,7 +20,7 @@ const TAILSCALE_SERVICE: &str = "100.100.100.100:80";
 /// Where clouds tell a machine its secrets.
 const METADATA: &str = "169.254.169.254:80";
 
-/// What is there to be reached.
+/// What is there to be reached, and who is to close it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     /// This server's addresses.
@@ -31,6 +33,8 @@ pub(super) struct Facts {
     pub drones: Vec<IpAddr>,
     /// `NAME:PORT` of GitHub, where the server itself reaches it.
     pub internet: Option<String>,
+    /// Who loads the firewall's rules.
+    pub loader: Loader,
 }
 
 /// What a target is part of.
@@ -152,6 +156,7 @@ mod tests {
             peers: Some(vec![("laptop".to_owned(), address); 1000]),
             drones: vec![address; 1000],
             internet: None,
+            ..Facts::default()
         };
         assert!(targets(&facts).len() <= 128);
     }

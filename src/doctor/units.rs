@@ -15,9 +15,10 @@ const UNITS: [&str; 3] = [
 const RECOVER: &str = "hatchery-recover.service";
 
 /// Who loads the firewall's rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Loader {
     /// Its own unit.
+    #[default]
     Unit,
     /// NixOS, as one of its tables.
     Nixos,

@@ -30,13 +30,8 @@ impl Run {
 }
 
 /// A finding for each zone.
-pub(super) fn verdicts(
-    facts: &Facts,
-    targets: &[Target],
-    runs: &[Run],
-    loader: Loader,
-) -> Vec<Finding> {
-    let closed = |name, what, zone| closed(name, what, zone, targets, runs, loader);
+pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<Finding> {
+    let closed = |name, what, zone| closed(name, what, zone, targets, runs, facts.loader);
     vec![
         match facts.peers {
             Some(_) => closed("reach-tailnet", "this server's tailnet", Zone::Tailnet),
@@ -197,7 +192,7 @@ mod tests {
     }
 
     fn problems(runs: &[Run]) -> Vec<Finding> {
-        let findings = verdicts(&facts(), &targets(&facts()), runs, Loader::Unit);
+        let findings = verdicts(&facts(), &targets(&facts()), runs);
         assert_eq!(findings.len(), 5);
         let bad = |finding: &Finding| finding.state != State::Ok;
         findings.into_iter().filter(bad).collect()
@@ -252,7 +247,11 @@ mod tests {
             (open, "systemctl reload-or-restart nftables"),
             (stranger, "closedBridges"),
         ] {
-            let findings = verdicts(&facts(), &targets(&facts()), &[run], Loader::Nixos);
+            let facts = Facts {
+                loader: Loader::Nixos,
+                ..facts()
+            };
+            let findings = verdicts(&facts, &targets(&facts), &[run]);
             let mut hints = findings.iter().filter_map(|finding| finding.hint.as_ref());
             let hint = hints.next().unwrap();
             assert!(hint.contains(said), "{hint}");

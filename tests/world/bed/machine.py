@@ -163,7 +163,7 @@ class Machine:
     def copy_from_host(self, source: str, target: str) -> None:
         """Copy a file or directory of the host; what stands at `target` is replaced."""
         self._connect()
-        self.succeed(f"mkdir -p {shlex.quote(str(Path(target).parent))}; rm -rf {shlex.quote(target)}")
+        self.succeed(f"rm -rf {shlex.quote(target)}")
         docker.copy(Path(source), self._spec.container, target)
 
     def copy_from_vm(self, source: str, target_dir: str = "") -> None:
