@@ -37,7 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("scenario", nargs="*")
     run.add_argument("-v", "--verbose", action="store_true", help="show what they do")
     run.add_argument("--fresh", action="store_true", help="begin with new machines")
-    run.set_defaults(verb=lambda options: scenarios.run_all(options.scenario, options.verbose, options.fresh))
+    run.add_argument("--lanes", type=int, default=1, metavar="N", help="in N worlds at once, side by side")
+    run.set_defaults(
+        verb=lambda options: scenarios.run_all(options.scenario, options.verbose, options.fresh, options.lanes)
+    )
 
     lint = verbs.add_parser("lint", help="format, lint and types of all Python here")
     lint.add_argument("--fix", action="store_true", help="format, and repair what can be repaired")
