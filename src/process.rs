@@ -168,36 +168,9 @@ pub async fn lines(
     Ok(())
 }
 
-/// A text of a stranger's, fit for a terminal: without escape sequences and control characters.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' {
-            // ECMA-48: CSI sequences end in a byte from @ to ~, others after one more byte.
-            if chars.next() == Some('[') {
-                for c in chars.by_ref() {
-                    if ('\u{40}'..='\u{7e}').contains(&c) {
-                        break;
-                    }
-                }
-            }
-        } else if !c.is_control() {
-            out.push(c);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn escape_sequences_do_not_reach_a_terminal() {
-        assert_eq!(printable("\u{1b}[1;31mred\u{1b}[0m\r\u{7}!"), "red!");
-    }
 
     #[tokio::test]
     async fn a_line_without_end_is_cut() {
@@ -207,12 +180,5 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(seen, [MAX_LINE]);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_printable_holds_a_control_character(text in "\\PC*|[\\x00-\\x7f]{0,60}") {
-            prop_assert!(!printable(&text).chars().any(char::is_control));
-        }
     }
 }

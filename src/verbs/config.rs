@@ -48,7 +48,7 @@ impl Show {
             let text = toml::to_string(config).map_err(|error| {
                 Error::new(Code::ConfigInvalid, "the configuration cannot be shown").because(error)
             })?;
-            context.ui.result(text.trim_end());
+            text.lines().for_each(|line| context.ui.result(line));
         }
         Ok(())
     }
