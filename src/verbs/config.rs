@@ -42,6 +42,15 @@ impl Show {
         }
         if self.check {
             context.ui.talk("The configuration is right.");
+            if self.secrets
+                && config.github.app_id.is_some()
+                && config.github.private_key_file.is_none()
+            {
+                context.ui.talk(
+                    "It names no file of the GitHub App's key: hatchery-credd's unit loads that as its \
+                     credential app-key, which `hatchery doctor` looks at.",
+                );
+            }
         } else if context.ui.json() {
             context.ui.json_result(config);
         } else {
