@@ -171,7 +171,8 @@ impl Ui {
                 .hint("`hatchery --help` shows the verbs and their arguments");
             return self.failure(&error);
         }
-        if clean::lines(&text).eq(text.lines().map(str::trim_end)) {
+        // Help is our own; a mistake repeats what was typed.
+        if !error.use_stderr() || clean::lines(&text).eq(text.lines().map(str::trim_end)) {
             let _ = error.print();
         } else {
             clean::lines(&text).for_each(|line| self.tell(&line));
