@@ -18,7 +18,7 @@ let
   named = lib.groupBy nameOf (lib.attrNames cfg.drones);
   shared = lib.filterAttrs (_: repositories: lib.length repositories > 1) named;
 
-  hasApp = cfg.githubApp.privateKeyFile != null;
+  hasApp = cfg.githubApp.appId != null;
   autostarted = lib.filterAttrs (_: drone: drone.autostart) cfg.drones;
 in
 {

@@ -129,6 +129,17 @@ in
           quicker.
         '';
       };
+      privateKeyCredential = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = literalExpression "./hatchery-app.cred";
+        description = ''
+          The same key, encrypted for this machine by
+          {command}`systemd-creds encrypt --name=app-key app.pem hatchery-app.cred`, in place of
+          `privateKeyFile`. systemd decrypts it for {command}`hatchery-credd` alone, with this
+          machine's TPM or its own secret; the file may lie in the Nix store.
+        '';
+      };
     };
 
     headscale = {
@@ -282,8 +293,14 @@ in
 
   config.assertions = lib.mkIf cfg.enable [
     {
-      assertion = (cfg.githubApp.appId == null) == (cfg.githubApp.privateKeyFile == null);
-      message = "services.hatchery.githubApp: appId and privateKeyFile go together.";
+      assertion =
+        (cfg.githubApp.appId == null)
+        == (cfg.githubApp.privateKeyFile == null && cfg.githubApp.privateKeyCredential == null);
+      message = "services.hatchery.githubApp: appId and privateKeyFile go together; privateKeyCredential may stand for the file.";
+    }
+    {
+      assertion = cfg.githubApp.privateKeyFile == null || cfg.githubApp.privateKeyCredential == null;
+      message = "services.hatchery.githubApp: the key is either privateKeyFile or privateKeyCredential.";
     }
     {
       assertion = (cfg.headscale.url == null) == (cfg.headscale.domain == null);

@@ -15,7 +15,12 @@ let
       "/etc/hatchery/app-key.pem"
     else
       cfg.githubApp.privateKeyFile;
-  places = {
+  # One that systemd decrypts is loaded by another setting.
+  encrypted = lib.optionalAttrs (cfg.githubApp.privateKeyCredential != null) {
+    "LoadCredential=app-key:/etc/hatchery/app-key.pem" =
+      "LoadCredentialEncrypted=app-key:${cfg.githubApp.privateKeyCredential}";
+  };
+  places = encrypted // {
     "/usr/local/" = "${cfg.package}/";
     "/usr/bin/setfacl" = lib.getExe' pkgs.acl "setfacl";
     "/etc/hatchery/app-key.pem" = keyFile;

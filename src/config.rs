@@ -1,6 +1,6 @@
 //! The configuration file: every key has a default, every mistake is named with its line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -49,7 +49,7 @@ pub struct Github {
     /// Client ID or numeric App ID, as a string.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_id: Option<String>,
-    /// The App's private key (PEM).
+    /// The App's private key (PEM), where it is no credential of `hatchery-credd`'s unit alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key_file: Option<PathBuf>,
     /// Certificates to trust beside the system's (PEM), here and in the drone.
@@ -241,13 +241,23 @@ impl Config {
             let line = error.span().map_or(1, |span| {
                 text[..span.start.min(text.len())].matches('\n').count() + 1
             });
-            let key = error.span().and_then(|span| key_at(text, span.start));
+            // A text with a key that is there twice is no document to find the key in.
+            let key = error.span().and_then(|span| {
+                key_at(text, span.start).or_else(|| {
+                    let twice = error.message().contains("duplicate key");
+                    twice.then(|| key_near(text, span)).flatten()
+                })
+            });
             let what = match key {
                 Some(key) => format!("{key}: {}", plain_words(error.message())),
                 None => error.message().to_owned(),
             };
             wrong(path, Some(line), &what)
         })?;
+        if let Some((line, repo)) = drone_there_twice(text) {
+            let what = format!("drones.{repo}: duplicate key, but for the case of its letters");
+            return Err(wrong(path, Some(line), &what));
+        }
         config
             .check()
             .map_err(|(key, what)| wrong(path, line_of(text, key), &format!("{key} {what}")))?;
@@ -281,10 +291,10 @@ impl Config {
                 "is empty; leave it out for the defaults".into(),
             ));
         }
-        if self.github.app_id.is_some() != self.github.private_key_file.is_some() {
+        if self.github.app_id.is_none() && self.github.private_key_file.is_some() {
             return Err((
-                "github.app_id",
-                "and github.private_key_file go together".into(),
+                "github.private_key_file",
+                "is the key of an App, and github.app_id is not set".into(),
             ));
         }
         if let Some(tailnet) = &self.tailnet {
@@ -459,6 +469,44 @@ fn key_at(text: &str, place: usize) -> Option<String> {
     find(toml::de::DeTable::parse(text).ok()?.get_ref(), place)
 }
 
+/// The key whose second mention stands here, with its table as far as the lines above tell it.
+fn key_near(text: &str, span: std::ops::Range<usize>) -> Option<String> {
+    let key = text.get(span.clone())?.trim();
+    let line = text[..span.start].rfind('\n').map_or(0, |end| end + 1);
+    let before = text[line..span.start].trim_start();
+    if before.starts_with('[') {
+        // It is a table itself: the whole of its name.
+        let header = text[line..].lines().next()?.trim();
+        let name = header.trim_start_matches('[').split(']').next()?;
+        return Some(name.trim().to_owned());
+    }
+    let within = before.split_once('=').map(|(outer, _)| outer.trim());
+    let table = text[..line].lines().rev().find_map(|line| {
+        let name = line.trim().strip_prefix('[')?;
+        Some(name.trim_start_matches('[').split(']').next()?.trim())
+    });
+    let parts = [table, within, Some(key)];
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join("."))
+}
+
+/// The line on which a drone's settings begin for the second time, and its repository: GitHub does
+/// not tell names apart by their case, TOML does.
+fn drone_there_twice(text: &str) -> Option<(usize, RepoId)> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let drones = document.get_ref().get("drones")?.get_ref().as_table()?;
+    let mut names: Vec<_> = drones
+        .keys()
+        .filter_map(|name| {
+            let repo = RepoId::try_from(name.get_ref().to_string()).ok()?;
+            Some((name.span().start, repo))
+        })
+        .collect();
+    names.sort();
+    let mut seen = BTreeSet::new();
+    let (start, repo) = names.iter().find(|(_, repo)| !seen.insert(repo))?;
+    Some((text[..*start].matches('\n').count() + 1, repo.clone()))
+}
+
 /// What serde expects, without Rust's names for it.
 fn plain_words(message: &str) -> String {
     [
@@ -541,6 +589,32 @@ mod tests {
             ("[drones.\"not a repo\"]\n", 1, "not a repo"),
             ("[devcontainer]\ntrust = [\"*\"]\n", 2, "devcontainer.trust"),
             ("[github", 1, ""),
+            (
+                "[github]\nurl = \"https://github.com\"\nurl = \"https://github.com\"\n",
+                3,
+                "github.url: duplicate key",
+            ),
+            (
+                "[limits]\ndrones = 1\n\n[ssh]\n[limits]\ndrones = 2\n",
+                5,
+                "limits: duplicate key",
+            ),
+            (
+                "[github]\npermissions = { contents = \"read\", contents = \"write\" }",
+                2,
+                "github.permissions.contents: duplicate key",
+            ),
+            (
+                "[github.permissions]\ncontents = \"read\"\n\"contents\" = \"write\"",
+                3,
+                "contents",
+            ),
+            (
+                "[drones.\"a/b\"]\n[drones.\"A/B\"]\n",
+                2,
+                "drones.A/B: duplicate key",
+            ),
+            ("[github]\nprivate_key_file = \"/k\"", 2, "github.app_id"),
         ] {
             let message = error_of(text);
             assert!(
@@ -549,6 +623,12 @@ mod tests {
             );
             assert!(message.contains(key), "{text:?}: {message}");
         }
+    }
+
+    #[test]
+    fn the_apps_key_may_be_a_credential_of_the_unit_alone() {
+        let config = Config::parse("[github]\napp_id = \"1\"", Path::new("c.toml")).unwrap();
+        assert!(config.github.private_key_file.is_none());
     }
 
     #[test]

@@ -66,7 +66,6 @@ pub mod ssh;
 pub mod tailnet;
 #[cfg(feature = "server")]
 pub mod teardown;
-#[cfg(feature = "server")]
 pub mod ui;
 #[cfg(feature = "server")]
 pub mod verbs;

@@ -70,11 +70,7 @@ pub async fn check(docker: &Docker, drone: &Drone) -> Result<()> {
     match output.status {
         0 if output.stdout.trim().is_empty() => Ok(()),
         0 => {
-            let lines: Vec<_> = output
-                .stdout
-                .lines()
-                .map(crate::process::printable)
-                .collect();
+            let lines: Vec<_> = output.stdout.lines().map(str::to_owned).collect();
             let more = lines.len().saturating_sub(SHOWN);
             let tail = (more > 0).then(|| format!("and {more} more"));
             Err(refuse("holds work that exists nowhere else")

@@ -177,6 +177,44 @@ fn what_is_in_force_can_be_read_back_and_holds_no_secret() {
 }
 
 #[test]
+fn the_apps_key_may_be_a_credential_that_the_configuration_does_not_name() {
+    let place = Place::new();
+    let config = "[github]\napp_id = \"1\"\n";
+    let output = place.hatchery(config, &["config", "--check", "--secrets"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("credential app-key"), "{said}");
+}
+
+#[test]
+fn nothing_that_is_said_speaks_to_the_terminal() {
+    let place = Place::new();
+    let hostile = "/no\u{1b}[31m\u{9b}1m\u{7}\u{202e}\u{2066}\u{200b}\r\nwarning: all is lost";
+    let spoken: [&[&str]; 4] = [
+        &["--config", hostile, "list"],
+        &["spawn", hostile],
+        &["spawn", "acme/site", "--permission", hostile],
+        &[hostile],
+    ];
+    for args in spoken {
+        for json in [&[][..], &["--json"]] {
+            let output = place.hatchery(AWAY, &[args, json].concat());
+            let said = text(&output.stdout) + &text(&output.stderr);
+            let harmful = |c: char| {
+                (c.is_control() && c != '\n')
+                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            };
+            assert!(
+                !said.is_empty() && !said.contains(harmful),
+                "{args:?}: {said:?}"
+            );
+        }
+    }
+    let said = text(&place.hatchery(AWAY, &["--config", hostile, "list"]).stderr);
+    assert!(!said.contains("\nwarning"), "{said}");
+}
+
+#[test]
 fn help_names_every_verb_and_completions_know_them() {
     let place = Place::new();
     let help = text(&place.hatchery("", &["--help"]).stdout);

@@ -97,6 +97,16 @@ let
       module.services.hatchery.githubApp.privateKeyFile = "/run/key";
       says = "appId and privateKeyFile go together";
     };
+    "an encrypted key without its App" = {
+      module.services.hatchery.githubApp.privateKeyCredential = "/run/key.cred";
+      says = "appId and privateKeyFile go together";
+    };
+    "a key twice" = {
+      module.services.hatchery.githubApp = app // {
+        privateKeyCredential = "/run/key.cred";
+      };
+      says = "either privateKeyFile or privateKeyCredential";
+    };
     "a tailnet without a domain" = {
       module.services.hatchery.headscale = headscale // {
         domain = null;
@@ -313,6 +323,21 @@ let
       lib.elem "LoadCredential=app-key:/run/secrets/app.pem" (
         lines (of whole "hatchery-credd@.service").text
       );
+    "an encrypted key is for systemd to decrypt, and the configuration names no file of it" =
+      let
+        nixos = hatchery {
+          inherit drones;
+          githubApp = {
+            appId = 12345;
+            privateKeyCredential = "/etc/credstore.encrypted/app-key";
+          };
+        };
+        loaded = lib.filter (lib.hasInfix "app-key:") (lines (of nixos "hatchery-credd@.service").text);
+      in
+      failing nixos == [ ]
+      && loaded == [ "LoadCredentialEncrypted=app-key:/etc/credstore.encrypted/app-key" ]
+      && (of nixos "hatchery-credd@acme-my-site.socket").wantedBy == [ "sockets.target" ]
+      && nixos.config.services.hatchery.settings.github == { app_id = "12345"; };
 
     "the table is loaded by its own unit, or by NixOS's, and by one of them" =
       (units whole) ? "hatchery-firewall.service"

@@ -8,6 +8,7 @@ use clap::Parser;
 use hatchery::credd::daemon::{Options, run, run_all};
 use hatchery::drone::DroneName;
 use hatchery::error::{Code, Error, Result};
+use hatchery::ui::clean;
 
 /// Hands out short-lived GitHub tokens on a drone's socket, for exactly its repositories.
 ///
@@ -41,9 +42,9 @@ fn main() -> ExitCode {
     match serve(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hatchery-credd: {}", error.message());
+            eprintln!("hatchery-credd: {}", clean::line(&error.message()));
             if let Some(hint) = error.what_next() {
-                eprintln!("  {hint}");
+                eprintln!("  {}", clean::line(hint));
             }
             if by_connection {
                 std::thread::sleep(BREATH);

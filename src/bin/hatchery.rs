@@ -17,7 +17,10 @@ fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => {
+            let json = std::env::args_os().any(|arg| arg == "--json");
+            return Ui::new(json).usage(&error);
+        }
     };
     let ui = Ui::new(cli.json());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -31,18 +34,4 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => ui.failure(&error),
     }
-}
-
-/// clap's own words, or JSON where that was asked for.
-fn usage(error: &clap::Error) -> ExitCode {
-    let json = std::env::args_os().any(|arg| arg == "--json");
-    if error.use_stderr() && json {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let error = Error::new(Code::Usage, first.trim_start_matches("error: "))
-            .hint("`hatchery --help` shows the verbs and their arguments");
-        return Ui::new(true).failure(&error);
-    }
-    let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -27,6 +27,8 @@ use crate::error::{Code, Error, Result, host_io};
 use crate::host::Places;
 use crate::permission::{Access, Permission};
 
+/// What the credential with the App's key is called.
+pub const APP_KEY: &str = "app-key";
 /// The largest scope file, in bytes: 500 repositories are about 75 kB.
 const MAX_SCOPE: u64 = 1024 * 1024;
 /// Open files that are not connections: runtime, GitHub, journal.
@@ -135,7 +137,7 @@ pub fn github(config: &Config, clock: Arc<dyn Clock>, patience: Patience) -> Res
     let settings = &config.github;
     let app_id = settings.app_id.clone().ok_or_else(|| {
         Error::new(Code::ConfigInvalid, "github.app_id is not set")
-            .hint("set github.app_id and github.private_key_file to those of the GitHub App")
+            .hint("set github.app_id to that of the GitHub App, and give hatchery-credd its key")
     })?;
     Github::new(
         settings.api_url.clone(),
@@ -150,7 +152,7 @@ pub fn github(config: &Config, clock: Arc<dyn Clock>, patience: Patience) -> Res
 /// The App's key: a credential that systemd passes on, else the file of the configuration.
 fn app_key(configured: Option<&Path>) -> Result<AppKey> {
     if let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let path = Path::new(&directory).join("app-key");
+        let path = Path::new(&directory).join(APP_KEY);
         if path.exists() {
             return AppKey::read(&path, "CREDENTIALS_DIRECTORY");
         }
@@ -159,6 +161,10 @@ fn app_key(configured: Option<&Path>) -> Result<AppKey> {
         Error::new(
             Code::SecretUnreadable,
             "there is no key of the GitHub App: no credential app-key, no github.private_key_file",
+        )
+        .hint(
+            "have the unit load it (LoadCredential= or LoadCredentialEncrypted=app-key:FILE), or \
+             name its file by github.private_key_file",
         )
     })?;
     AppKey::read(path, "github.private_key_file")

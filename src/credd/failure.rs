@@ -28,6 +28,9 @@ pub enum Failure {
     /// GitHub's answer is not what it should be; nothing of it is used.
     #[error("GitHub's answer is not usable and was thrown away: {0}")]
     Unusable(&'static str),
+    /// GitHub granted what must not be used, and why that is so.
+    #[error("GitHub's grant is not usable and was thrown away: {0}")]
+    Rejected(String),
     /// GitHub limits the rate.
     #[error("GitHub limits the rate; try again in {} s", .0.as_secs())]
     Limited(Duration),
@@ -57,7 +60,7 @@ impl Failure {
     pub const fn status(&self) -> u16 {
         match self {
             Self::OutOfScope(_) => 403,
-            Self::Refused { .. } | Self::Gone(_) | Self::Unusable(_) => 502,
+            Self::Refused { .. } | Self::Gone(_) | Self::Unusable(_) | Self::Rejected(_) => 502,
             Self::Limited(_) | Self::Away { .. } => 503,
             Self::Silent => 504,
             Self::Exhausted { .. } => 429,
@@ -70,7 +73,7 @@ impl Failure {
             Self::OutOfScope(_) => "out-of-scope",
             Self::Refused { .. } => "github-refused",
             Self::Gone(_) => "repository-gone",
-            Self::Unusable(_) => "github-unusable",
+            Self::Unusable(_) | Self::Rejected(_) => "github-unusable",
             Self::Limited(_) => "github-limits",
             Self::Away { .. } => "github-away",
             Self::Silent => "github-silent",

@@ -296,17 +296,18 @@ impl Mint<'_> {
     }
 
     fn grant(&mut self, answer: &Answer, repositories: Named) -> Result<Token, Failure> {
-        Token::from_grant(&answer.body, &self.asking(repositories)).map_err(|rejected| {
+        let now = self.github.time().now();
+        Token::from_grant(&answer.body, &self.asking(repositories), now).map_err(|rejected| {
             let asked = Subject {
                 repositories: self.present().map(ToString::to_string).collect(),
                 permissions: self.permissions.clone(),
                 expires_at: None,
                 sha256: rejected.token.as_ref().map(fingerprint).unwrap_or_default(),
             };
-            self.audit.rejected(&asked, rejected.why);
+            self.audit.rejected(&asked, &rejected.why);
             self.unwanted
                 .extend(rejected.token.map(|secret| (secret, asked)));
-            Failure::Unusable(rejected.why)
+            Failure::Rejected(rejected.why)
         })
     }
 

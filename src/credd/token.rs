@@ -11,6 +11,11 @@ use crate::permission::{Access, Permission};
 use crate::repo::RepoId;
 use crate::secret::Secret;
 
+/// What a token that GitHub has just made must be good for. One that ends sooner would be minted
+/// anew at every request.
+const MIN_LIFE: Duration = Duration::from_secs(60);
+/// How many names are told of what was granted beyond the ask.
+const MAX_TOLD: usize = 5;
 /// The longest token that is taken, in bytes; GitHub's are about 520.
 const MAX_TOKEN: usize = 4096;
 
@@ -47,6 +52,7 @@ impl Ask {
         }
     }
 
+    /// Whether this repository is one of those that were asked for.
     fn names(&self, repo: &GrantedRepo) -> bool {
         match &self.repositories {
             Named::Names(names) => repo.name.as_ref().is_some_and(|granted| {
@@ -79,18 +85,28 @@ pub struct GrantedRepo {
     pub name: Option<RepoId>,
 }
 
+impl GrantedRepo {
+    fn told(&self) -> String {
+        match (&self.name, self.number) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(number)) => format!("repository number {number}"),
+            (None, None) => "a repository without a name".to_owned(),
+        }
+    }
+}
+
 /// Why a grant is not used.
 #[derive(Debug)]
 pub struct Rejected {
     /// What is wrong with it.
-    pub why: &'static str,
+    pub why: String,
     /// The token in it, which must be revoked.
     pub token: Option<Secret>,
 }
 
 impl Token {
-    /// Reads GitHub's answer to `ask` and holds it against what was asked.
-    pub fn from_grant(body: &[u8], ask: &Ask) -> Result<Self, Rejected> {
+    /// Reads GitHub's answer to `ask` and holds it against what was asked; `now` is GitHub's time.
+    pub fn from_grant(body: &[u8], ask: &Ask, now: SystemTime) -> Result<Self, Rejected> {
         #[derive(Deserialize)]
         struct Grant {
             token: String,
@@ -106,13 +122,13 @@ impl Token {
         }
 
         let grant: Grant = serde_json::from_slice(body).map_err(|_| Rejected {
-            why: "it is not the JSON of a token",
+            why: "it is not the JSON of a token".to_owned(),
             token: salvaged(body),
         })?;
         let secret = Secret::new(grant.token);
-        let reject = |why| {
+        let reject = |why: &str| {
             Err(Rejected {
-                why,
+                why: why.to_owned(),
                 token: Some(secret.clone()),
             })
         };
@@ -122,8 +138,17 @@ impl Token {
         let Ok(expires_at) = humantime::parse_rfc3339(&grant.expires_at) else {
             return reject("it does not say when the token expires");
         };
-        let Some(permissions) = within(&ask.permissions, grant.permissions) else {
-            return reject("it grants other permissions than were asked for");
+        let left = expires_at.duration_since(now).unwrap_or_default();
+        if left.is_zero() {
+            return reject("the token had expired, by GitHub's own clock, when it was minted");
+        }
+        if left < MIN_LIFE {
+            let left = left.as_secs();
+            return reject(&format!("the token expires {left} s after it was minted"));
+        }
+        let permissions = match within(&ask.permissions, grant.permissions) {
+            Ok(permissions) => permissions,
+            Err(beyond) => return reject(&beyond),
         };
         let repositories: Option<Vec<GrantedRepo>> = grant.repositories.map(|list| {
             let granted = |repo: Repository| GrantedRepo {
@@ -132,12 +157,24 @@ impl Token {
             };
             list.into_iter().map(granted).collect()
         });
-        let wider = repositories.as_ref().map_or_else(
-            || grant.repository_selection.as_deref() == Some("all"),
-            |granted| !granted.iter().all(|repo| ask.names(repo)),
-        );
-        if wider {
-            return reject("it grants other repositories than were asked for");
+        match &repositories {
+            None if grant.repository_selection.as_deref() == Some("all") => {
+                let owner = &ask.owner;
+                return reject(&format!(
+                    "it grants all repositories of {owner}, which were not asked for"
+                ));
+            }
+            Some(granted) => {
+                let beyond: Vec<_> = granted
+                    .iter()
+                    .filter(|repo| !ask.names(repo))
+                    .map(GrantedRepo::told)
+                    .collect();
+                if !beyond.is_empty() {
+                    return reject(&beyond_the_ask(&beyond));
+                }
+            }
+            None => {}
         }
         Ok(Self {
             sha256: fingerprint(&secret),
@@ -190,25 +227,51 @@ pub fn fingerprint(secret: &Secret) -> String {
     )
 }
 
-/// The granted permissions, unless one goes beyond those asked for. `metadata: read` comes with
-/// every token. What GitHub does not say is taken as asked.
+/// The granted permissions, unless one goes beyond those asked for: then which. `metadata: read`
+/// comes with every token. What GitHub does not say is taken as asked.
 fn within(
     asked: &BTreeMap<Permission, Access>,
     granted: Option<BTreeMap<String, String>>,
-) -> Option<BTreeMap<Permission, Access>> {
+) -> Result<BTreeMap<Permission, Access>, String> {
     let Some(granted) = granted else {
-        return Some(asked.clone());
+        return Ok(asked.clone());
     };
-    granted
-        .into_iter()
-        .map(|(name, access)| {
-            let permission: Permission = name.parse().ok()?;
-            let access: Access = access.parse().ok()?;
+    let (mut permissions, mut beyond) = (BTreeMap::new(), Vec::new());
+    for (name, access) in granted {
+        let known = (name.parse::<Permission>(), access.parse::<Access>());
+        if let (Ok(permission), Ok(access)) = known {
             let implied = permission.as_str() == "metadata" && access == Access::Read;
             let within = asked.get(&permission).is_some_and(|most| access <= *most);
-            (implied || within).then_some((permission, access))
-        })
-        .collect()
+            if implied || within {
+                permissions.insert(permission, access);
+                continue;
+            }
+        }
+        beyond.push(format!("{}={}", word(&name), word(&access)));
+    }
+    if beyond.is_empty() {
+        Ok(permissions)
+    } else {
+        Err(beyond_the_ask(&beyond))
+    }
+}
+
+fn beyond_the_ask(what: &[String]) -> String {
+    let told = what[..what.len().min(MAX_TOLD)].join(", ");
+    let more = match what.len().saturating_sub(MAX_TOLD) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("it grants {told}{more}, which was not asked for")
+}
+
+/// A name that GitHub uses, if it looks like one: no token does.
+fn word(text: &str) -> &str {
+    let fits = (1..40).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if fits { text } else { "?" }
 }
 
 /// A token as GitHub makes them: it goes into headers and credential lines as it is.
@@ -244,7 +307,15 @@ mod tests {
         for (key, value) in change.as_object().unwrap() {
             grant[key] = value.clone();
         }
-        Token::from_grant(grant.to_string().as_bytes(), &ask())
+        Token::from_grant(
+            grant.to_string().as_bytes(),
+            &ask(),
+            at("2025-12-31T23:00:00Z"),
+        )
+    }
+
+    fn at(time: &str) -> SystemTime {
+        humantime::parse_rfc3339(time).unwrap()
     }
 
     #[test]
@@ -280,6 +351,63 @@ mod tests {
         ] {
             let rejected = granted(&change).expect_err(&change.to_string());
             assert_eq!(rejected.token.unwrap().expose(), "ghs_x", "{change}");
+        }
+    }
+
+    #[test]
+    fn a_wider_grant_says_what_is_too_wide() {
+        for (change, told) in [
+            (
+                json!({"permissions": {"issues": "write"}}),
+                "it grants issues=write, which",
+            ),
+            (
+                json!({"permissions": {"unheard_of": "read"}}),
+                "unheard_of=read",
+            ),
+            (
+                json!({"permissions": {"ghs_VERYSECRET": "ghs_VERYSECRET"}}),
+                "it grants ?=?",
+            ),
+            (
+                json!({"repositories": [{"id": 1, "full_name": "acme/site"}, {"id": 2, "full_name": "acme/other"}]}),
+                "it grants acme/other, which",
+            ),
+            (
+                json!({"repositories": [{"id": 2, "full_name": "?"}]}),
+                "repository number 2",
+            ),
+            (
+                json!({"repository_selection": "all"}),
+                "all repositories of acme",
+            ),
+        ] {
+            let why = granted(&change).unwrap_err().why;
+            assert!(why.contains(told), "{change}: {why}");
+        }
+        let many: Vec<_> = (0..500)
+            .map(|n| json!({"id": n, "full_name": format!("acme/x{n}")}))
+            .collect();
+        let why = granted(&json!({ "repositories": many })).unwrap_err().why;
+        assert!(why.contains("acme/x4 and 495 more"), "{why}");
+    }
+
+    #[test]
+    fn a_token_must_be_good_for_a_while_by_githubs_clock() {
+        let grant = json!({"token": "ghs_x", "expires_at": "2026-01-01T00:00:00Z"}).to_string();
+        for (now, good) in [
+            ("2025-12-31T23:00:00Z", true),
+            ("2025-12-31T23:59:00Z", true),
+            ("2025-12-31T23:59:01Z", false),
+            ("2026-01-01T00:00:00Z", false),
+            ("2027-01-01T00:00:00Z", false),
+        ] {
+            let token = Token::from_grant(grant.as_bytes(), &ask(), at(now));
+            assert_eq!(token.is_ok(), good, "{now}");
+            if let Err(rejected) = token {
+                assert!(rejected.why.contains("expire"), "{}", rejected.why);
+                assert_eq!(rejected.token.unwrap().expose(), "ghs_x");
+            }
         }
     }
 

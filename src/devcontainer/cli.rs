@@ -15,6 +15,7 @@ use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Workshop;
 use crate::process::{self, Group};
+use crate::ui::clean;
 
 /// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
 const NODE: u32 = 20;
@@ -356,7 +357,7 @@ impl Log {
         };
         match entry.kind.as_str() {
             "progress" if entry.status == "running" => {
-                let step = process::printable(entry.name.trim_end_matches('.'));
+                let step = clean::line(entry.name.trim_end_matches('.'));
                 self.step = Some(step.clone());
                 self.last_lines.clear();
                 vec![Event::Step(step)]
@@ -372,7 +373,7 @@ impl Log {
                     .collect()
             }
             "raw" => {
-                let lines = entry.text.split(['\r', '\n']).map(process::printable);
+                let lines = entry.text.split(['\r', '\n']).map(clean::line);
                 let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
                 for line in &lines {
                     self.last_lines.push_back(line.chars().take(400).collect());
@@ -445,7 +446,7 @@ fn outcome(result: &str, log: Log) -> Outcome {
 
 /// The CLI's messages hold whole command lines, each `-e KEY=VALUE` included.
 fn harmless(message: &str) -> String {
-    let first = process::printable(message.lines().next().unwrap_or_default());
+    let first = message.lines().next().unwrap_or_default();
     match first.split_once("Command failed: ") {
         Some((before, command)) => {
             let words: Vec<_> = command.split_whitespace().take(2).collect();

@@ -249,7 +249,7 @@ impl Repository {
 
 /// Environments may hold secrets: nobody else reads the file.
 fn write(path: &Path, value: &Value) -> Result<()> {
-    let text = printable(&format!("{value:#}\n"));
+    let text = escaped_for_yaml(&format!("{value:#}\n"));
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -261,7 +261,7 @@ fn write(path: &Path, value: &Value) -> Result<()> {
 }
 
 /// YAML takes fewer characters unescaped than JSON does; outside texts there are none of them.
-fn printable(json: &str) -> String {
+fn escaped_for_yaml(json: &str) -> String {
     let special = |c: char| {
         matches!(
             c,

@@ -10,6 +10,9 @@ pub(super) const WAYS_ON: &str =
 /// How many refusals are told at once.
 const MAX_TOLD: usize = 8;
 
+/// How many things that are left out are told of.
+const MAX_LEFT_OUT: usize = 50;
+
 /// Collects what is refused, left out and wrong in one reading of a configuration.
 #[derive(Debug)]
 pub struct Gate {
@@ -54,8 +57,11 @@ impl Gate {
     pub fn refuse_text(&mut self, line: usize, property: &str, shown: &str, why: &str) -> bool {
         if !self.trusted {
             let place = self.place(line);
-            self.refused
-                .push(format!("{place}: {property} {}: {why}", shortened(shown)));
+            self.refused.push(format!(
+                "{place}: {} {}: {why}",
+                shortened(property),
+                shortened(shown)
+            ));
         }
         self.trusted
     }
@@ -63,21 +69,24 @@ impl Gate {
     /// Refuses what not even trust lets through, because hatchery cannot do it.
     pub fn refuse_always(&mut self, node: &Node, property: &str, why: &str) {
         let place = self.place(node.line);
-        self.wrong.push(format!("{place}: {property}: {why}"));
+        self.wrong
+            .push(format!("{place}: {}: {why}", shortened(property)));
     }
 
     /// Notes that a value is left out, and why.
     pub fn leave_out(&mut self, line: usize, property: &str, why: &str) {
         let place = self.place(line);
-        self.dropped
-            .push(format!("{place}: {property} is left out: {why}"));
+        self.dropped.push(format!(
+            "{place}: {} is left out: {why}",
+            shortened(property)
+        ));
     }
 
     /// Notes that a value is not what its property can be.
     pub fn wrong(&mut self, node: &Node, property: &str, must: &str) {
         let place = self.place(node.line);
         self.wrong
-            .push(format!("{place}: {property} must be {must}"));
+            .push(format!("{place}: {} must be {must}", shortened(property)));
     }
 
     /// A gate like this one before another file; [`Self::take_in`] brings back what it found.
@@ -115,7 +124,13 @@ impl Gate {
                 "take it out of the repository, or trust the repository with this server: {WAYS_ON}"
             )));
         }
-        Ok(self.dropped)
+        let mut dropped = self.dropped;
+        let more = dropped.len().saturating_sub(MAX_LEFT_OUT);
+        if more > 0 {
+            dropped.truncate(MAX_LEFT_OUT);
+            dropped.push(format!("{}: {more} more are left out", self.file));
+        }
+        Ok(dropped)
     }
 }
 
@@ -130,14 +145,8 @@ fn told(list: &[String]) -> String {
 /// Enough of a value to be recognised.
 fn shortened(text: &str) -> String {
     const MAX: usize = 80;
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if text.chars().count() <= MAX {
-        return text;
+    match text.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
-    let mut out: String = text.chars().take(MAX).collect();
-    out.push('…');
-    out
 }

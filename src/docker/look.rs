@@ -64,11 +64,11 @@ impl Docker {
         self.run_once(body).await
     }
 
-    /// The last lines that a container printed, fit for a terminal.
+    /// The last lines that a container printed.
     pub async fn last_lines(&self, container: &str) -> Result<Vec<String>> {
         let (out, err) = self.logs(container, LAST_LINES).await?;
         let text = out + &err;
-        Ok(text.lines().map(crate::process::printable).collect())
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// Runs a container to its end and removes it, whatever came of it.

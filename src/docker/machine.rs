@@ -1,5 +1,6 @@
 //! What Docker says of itself and of the machine that it runs on.
 
+use bollard::models::SystemVersion;
 use bytesize::ByteSize;
 
 use super::{Docker, failed};
@@ -22,15 +23,20 @@ pub struct Machine {
     pub unlimited: Vec<&'static str>,
     /// Whether Docker runs as a person and not as root.
     pub rootless: bool,
+    /// Whether it is Podman that speaks as Docker does.
+    pub podman: bool,
+}
+
+/// Podman names its engine among the components, as Docker does; its server's version is its own.
+fn is_podman(version: &SystemVersion) -> bool {
+    let mut components = version.components.iter().flatten();
+    components.any(|component| component.name.starts_with("Podman"))
 }
 
 impl Docker {
     /// What Docker's machine is.
     pub async fn machine(&self) -> Result<Machine> {
-        let info = self
-            .api
-            .info()
-            .await
+        let (info, version) = tokio::try_join!(self.api.info(), self.api.version())
             .map_err(|error| failed("tell of itself", error))?;
         let limits = [
             ("memory", info.memory_limit),
@@ -56,6 +62,32 @@ impl Docker {
                 .into_iter()
                 .flatten()
                 .any(|option| option.contains("rootless")),
+            podman: is_podman(&version),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podman_is_told_from_docker() {
+        for (version, podman) in [
+            (
+                r#"{"Version": "5.8.6", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine",
+                "Version": "5.8.6", "Details": {"APIVersion": "5.8.6"}}, {"Name": "Conmon", "Version": "2.1"}]}"#,
+                true,
+            ),
+            (
+                r#"{"Version": "28.5.2", "Components": [{"Name": "Engine", "Version": "28.5.2"},
+                {"Name": "containerd", "Version": "v1.7"}]}"#,
+                false,
+            ),
+            ("{}", false),
+        ] {
+            let version = serde_json::from_str(version).unwrap();
+            assert_eq!(is_podman(&version), podman, "{version:?}");
+        }
     }
 }

@@ -25,6 +25,16 @@ pub(super) async fn findings(docker: &Docker, config: &Config) -> Vec<Finding> {
 }
 
 fn daemon(machine: &Machine, host: &str) -> Finding {
+    if machine.podman {
+        return Finding::problem(
+            "docker",
+            format!(
+                "{host} is Podman {}, which is not supported",
+                machine.version
+            ),
+            "install Docker and name its socket in docker.host",
+        );
+    }
     if machine.rootless {
         return Finding::problem(
             "docker",
@@ -123,6 +133,18 @@ mod tests {
         let finding = limits(&lax, &Config::default());
         assert_eq!(finding.state, State::Problem);
         assert!(finding.message.contains("memory"));
+    }
+
+    #[test]
+    fn podman_is_not_taken_for_docker() {
+        let podman = Machine {
+            podman: true,
+            version: "5.8.6".to_owned(),
+            ..machine()
+        };
+        let finding = daemon(&podman, "unix:///x");
+        assert_eq!(finding.state, State::Problem);
+        assert!(finding.message.contains("is Podman 5.8.6"), "{finding:?}");
     }
 
     #[test]

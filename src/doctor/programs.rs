@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::devcontainer::cli;
 use crate::error::{Code, Error, Result};
 use crate::process;
+use crate::ui::clean;
 
 /// How long a program may take to tell its version.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -70,7 +71,7 @@ async fn version(program: &str) -> Result<String> {
         .map_err(|_| broken("does not end"))?
         .map_err(|error| broken("cannot be run").because(error))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let first = process::printable(text.lines().next().unwrap_or_default().trim());
+    let first = clean::line(text.lines().next().unwrap_or_default().trim());
     if !output.status.success() || first.is_empty() {
         return Err(broken("fails"));
     }

@@ -14,7 +14,6 @@ use crate::error::{Code, Error, Result, host_io};
 use crate::furnish::credentials::Helper;
 use crate::helper::probe;
 use crate::host::Places;
-use crate::process::printable;
 use crate::teardown;
 
 /// Docker's own network, on which images are built.
@@ -75,7 +74,7 @@ async fn attempt(
         .await
         .map_err(|error| useless(error.message()))?;
     if let Some(output) = outputs.iter().find(|output| output.status != 0) {
-        return Err(useless(printable(output.stderr.trim())));
+        return Err(useless(output.stderr.trim().to_owned()));
     }
     let runs: Vec<_> = probed
         .into_iter()

@@ -1,16 +1,20 @@
 //! The services that hatchery asks: Headscale, GitHub, the drones' own sockets.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Certificate;
 
 use super::Finding;
 use crate::config::{Config, Github, Tailnet};
+use crate::credd::daemon::APP_KEY;
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result, host_io};
+use crate::furnish;
 use crate::host::Places;
 use crate::http;
 use crate::secret::Secret;
+use crate::sockets::systemd::{PREFIX, Systemd};
 use crate::ssh::authorized;
 use crate::tailnet::Headscale;
 
@@ -117,10 +121,13 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
             "no GitHub App is configured: drones have no credentials",
         );
     }
-    let drones = match docker {
-        Some(docker) => docker.drones().await,
-        None => return Finding::skipped(NAME, "no Docker, no drones"),
+    if let Err(error) = app_key(config, places).await {
+        return Finding::of(NAME, Err(error));
+    }
+    let Some(docker) = docker else {
+        return Finding::skipped(NAME, "no Docker, no drones");
     };
+    let drones = docker.drones().await;
     let drones = match drones {
         Ok((drones, _)) => drones,
         Err(error) => return Finding::of(NAME, Err(error)),
@@ -129,11 +136,29 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
         .iter()
         .filter(|drone| drone.life == Life::Running)
         .collect();
-    let mut silent = Vec::new();
+    let (mut silent, mut without) = (Vec::new(), Vec::new());
     for drone in &running {
-        if !answers(drone, places).await {
+        if !has_socket(docker, drone).await {
+            without.push(&drone.identity);
+        } else if !answers(drone, places).await {
             silent.push(drone.identity.name.to_string());
         }
+    }
+    if silent.is_empty()
+        && let Some(first) = without.first()
+    {
+        let names: Vec<_> = without
+            .iter()
+            .map(|identity| identity.name.as_str())
+            .collect();
+        return Finding::problem(
+            NAME,
+            format!(
+                "no socket is mounted in {}: spawned before the GitHub App was configured",
+                names.join(", ")
+            ),
+            format!("`hatchery slay {0}`, then `hatchery spawn {0}`", first.repo),
+        );
     }
     if silent.is_empty() {
         return Finding::ok(NAME, format!("{} sockets answer", running.len()));
@@ -146,6 +171,46 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
             silent[0]
         ),
     )
+}
+
+/// Where the configuration names no file of the App's key, the daemon's unit must load it.
+async fn app_key(config: &Config, places: &Places) -> Result<()> {
+    if config.github.private_key_file.is_some() || !places.are_the_systems() {
+        return Ok(());
+    }
+    let Some(systemd) = Systemd::with_units().await? else {
+        return Ok(());
+    };
+    // No drone has this name: what all of the template's instances have is looked at.
+    let unit = format!("{PREFIX}-.service");
+    let from = systemd.credential_of(&unit, APP_KEY).await?;
+    let lost = |what: String| {
+        Err(Error::new(Code::SecretUnreadable, what).hint(
+            "see \"The GitHub App's key\" in the manual; `systemctl edit hatchery-credd@.service`",
+        ))
+    };
+    match from {
+        None => lost(format!(
+            "hatchery-credd's unit loads no credential {APP_KEY}, and github.private_key_file is not set"
+        )),
+        Some(from)
+            if matches!(Path::new(&from).try_exists(), Ok(false)) && from.starts_with('/') =>
+        {
+            lost(format!(
+                "hatchery-credd's unit loads its credential {APP_KEY} from {from}, which is not there"
+            ))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+async fn has_socket(docker: &Docker, drone: &Drone) -> bool {
+    match &drone.container {
+        Some(container) => furnish::has_sockets(docker, container)
+            .await
+            .unwrap_or(true),
+        None => true,
+    }
 }
 
 async fn answers(drone: &Drone, places: &Places) -> bool {

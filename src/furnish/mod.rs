@@ -39,10 +39,18 @@ pub fn configured_user(metadata: &[serde_json::Value]) -> Option<String> {
 
 /// Whether the directory of its socket is mounted into this container.
 pub async fn has_sockets(docker: &Docker, id: &str) -> Result<bool> {
-    let container = docker.container(id).await?;
-    let host = container.as_ref().and_then(Container::host);
+    Ok(docker
+        .container(id)
+        .await?
+        .as_ref()
+        .is_some_and(mounts_sockets))
+}
+
+/// The same of a container that was looked at.
+pub fn mounts_sockets(container: &Container) -> bool {
+    let host = container.host();
     let mut mounts = host.iter().flat_map(|host| host.mounts.iter()).flatten();
-    Ok(mounts.any(|mount| mount.target.as_deref() == Some(SOCKETS_TARGET)))
+    mounts.any(|mount| mount.target.as_deref() == Some(SOCKETS_TARGET))
 }
 
 /// Whom a person works as in this container.

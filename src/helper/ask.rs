@@ -116,18 +116,11 @@ fn read(answer: &[u8]) -> Result<Token> {
     if response.code != Some(200) {
         let reason = serde_json::from_slice::<Refusal>(body).map_or_else(
             |_| format!("status {}", response.code.unwrap_or_default()),
-            |refusal| on_one_line(&refusal.error.message),
+            |refusal| refusal.error.message.chars().take(MAX_REASON).collect(),
         );
         return Err(format!("no GitHub token: {reason}"));
     }
     let token: Token = serde_json::from_slice(body).map_err(|_| strange())?;
     let fit = !token.token.is_empty() && token.token.bytes().all(|byte| byte.is_ascii_graphic());
     if fit { Ok(token) } else { Err(strange()) }
-}
-
-fn on_one_line(text: &str) -> String {
-    text.chars()
-        .take(MAX_REASON)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

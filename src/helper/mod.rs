@@ -2,7 +2,7 @@
 //! names of what it stands in for.
 //!
 //! It goes into every drone and git starts it at every turn, so it is small and quick: nothing of
-//! the rest of this crate but names and types, no runtime, no shell, no libc of the image's.
+//! the rest of this crate but names, types and what keeps a terminal clean, no runtime, no shell, no libc of the image's.
 
 mod ask;
 mod gh;
@@ -16,6 +16,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::ui::clean;
 
 /// Where an image's own `gh` is kept, if it was at the place of ours.
 pub const REAL_GH: &str = "/usr/local/lib/hatchery/gh";
@@ -52,5 +54,5 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Tells the person in the drone.
 fn say(what: &str) {
-    eprintln!("hatchery: {what}");
+    eprintln!("hatchery: {}", clean::line(what));
 }

@@ -32,10 +32,15 @@ impl Question {
     }
 
     /// Reads the lines `key=value` up to an empty one. Unknown keys are no concern of ours; a
-    /// line that is none, or a second answer to what counts here, makes it no question.
+    /// line that is none, or a second answer to what counts here, makes it no question. So does a
+    /// control character anywhere: helpers do not agree on where a carriage return ends a line
+    /// (CVE-2024-52006), and what git reads as one host must not be another here.
     pub fn parse(text: &str) -> Option<Self> {
+        if text.contains(|c: char| c != '\n' && c.is_control()) {
+            return None;
+        }
         let (mut protocol, mut host, mut path) = (None, None, None);
-        for line in text.lines().take_while(|line| !line.is_empty()) {
+        for line in text.split('\n').take_while(|line| !line.is_empty()) {
             let (key, value) = line.split_once('=')?;
             let place = match key {
                 "protocol" => &mut protocol,
@@ -43,7 +48,7 @@ impl Question {
                 "path" => &mut path,
                 _ => continue,
             };
-            if value.contains('\0') || place.replace(value.to_owned()).is_some() {
+            if place.replace(value.to_owned()).is_some() {
                 return None;
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use zbus::OwnedObjectPath;
+use zbus::proxy::CacheProperties;
 
 use crate::error::{Code, Error, Result};
 
@@ -119,6 +120,28 @@ impl Systemd {
             .collect())
     }
 
+    /// Where a service's credential of this name comes from, encrypted or not: a path, or a name
+    /// in the credential store. `None` where the service has none.
+    pub async fn credential_of(&self, unit: &str, name: &str) -> Result<Option<String>> {
+        let looking = async {
+            let path = self.manager.load_unit(unit).await?;
+            let service = ServiceProxy::builder(self.manager.inner().connection())
+                .path(path)
+                .cache_properties(CacheProperties::No)
+                .build()
+                .await?;
+            let mut all = service.load_credential().await?;
+            all.extend(service.load_credential_encrypted().await?);
+            Ok(all)
+        };
+        let all: zbus::Result<Vec<(String, String)>> = looking.await;
+        let all = all.map_err(|error| failed(&format!("look at {unit}"), error))?;
+        Ok(all
+            .into_iter()
+            .find(|(id, _)| id == name)
+            .map(|(_, from)| from))
+    }
+
     async fn job(&self, unit: &str, start: bool) -> Result<()> {
         let what = if start { "start" } else { "stop" };
         let running = async {
@@ -192,6 +215,7 @@ trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn subscribe(&self) -> zbus::Result<()>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn get_unit_file_state(&self, file: &str) -> zbus::Result<String>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Listed>>;
     fn list_units_by_patterns(
@@ -208,4 +232,16 @@ trait Manager {
         unit: String,
         result: String,
     ) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Service",
+    default_service = "org.freedesktop.systemd1",
+    assume_defaults = false
+)]
+trait Service {
+    #[zbus(property)]
+    fn load_credential(&self) -> zbus::Result<Vec<(String, String)>>;
+    #[zbus(property)]
+    fn load_credential_encrypted(&self) -> zbus::Result<Vec<(String, String)>>;
 }

@@ -13,8 +13,8 @@ use super::status::{MAX_STATUS, Peer, Status};
 use crate::config::Tailnet;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
-use crate::http;
 use crate::secret::Secret;
+use crate::{http, process};
 
 /// Between two looks at the node's state. A look costs a millisecond.
 const POLL: Duration = Duration::from_millis(10);
@@ -277,14 +277,8 @@ fn option(name: &str, path: &Path) -> std::ffi::OsString {
     option
 }
 
-/// The program's path; tailscaled is often where only root looks.
 fn program(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin", "/run/current-system/sw/bin"].map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| missing(name, std::io::ErrorKind::NotFound.into()))
+    process::find(name).ok_or_else(|| missing(name, std::io::ErrorKind::NotFound.into()))
 }
 
 fn missing(program: &str, error: std::io::Error) -> Error {

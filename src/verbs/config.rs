@@ -42,13 +42,22 @@ impl Show {
         }
         if self.check {
             context.ui.talk("The configuration is right.");
+            if self.secrets
+                && config.github.app_id.is_some()
+                && config.github.private_key_file.is_none()
+            {
+                context.ui.talk(
+                    "It names no file of the GitHub App's key: hatchery-credd's unit loads that as its \
+                     credential app-key, which `hatchery doctor` looks at.",
+                );
+            }
         } else if context.ui.json() {
             context.ui.json_result(config);
         } else {
             let text = toml::to_string(config).map_err(|error| {
                 Error::new(Code::ConfigInvalid, "the configuration cannot be shown").because(error)
             })?;
-            context.ui.result(text.trim_end());
+            text.lines().for_each(|line| context.ui.result(line));
         }
         Ok(())
     }

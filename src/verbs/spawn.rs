@@ -87,7 +87,7 @@ impl Spawn {
                 Code::Usage,
                 "--repo and --permission are about GitHub tokens, and this server has no GitHub App",
             )
-            .hint("set github.app_id and github.private_key_file in the configuration"));
+            .hint("set github.app_id in the configuration, and give hatchery-credd the App's key"));
         }
         let settings = config.drones.get(repo).cloned().unwrap_or_default();
         let mut repositories = vec![repo.clone()];

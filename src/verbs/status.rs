@@ -29,6 +29,8 @@ struct Report {
     sshd: Option<bool>,
     tailnet: Option<String>,
     last_mint: LastMint,
+    /// Whether its socket is mounted in it: it is not where there was no App when it was spawned.
+    has_socket: bool,
 }
 
 /// When a drone's tokens were last minted.
@@ -87,6 +89,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         sshd: None,
         tailnet: None,
         last_mint: LastMint::Never,
+        has_socket: true,
     };
     let Some(id) = &drone.container else {
         return Ok(report);
@@ -95,6 +98,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         report.out_of_memory = container.out_of_memory();
         report.started_at = container.started_at().map(str::to_owned);
         report.user = furnish::remote_user_of(docker, id).await?;
+        report.has_socket = furnish::mounts_sockets(&container);
         if container.runs() {
             let node = async {
                 match context.config.tailnet {
@@ -206,7 +210,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
             .then(|| ssh_command(&context.config, drone, &report.user)),
         "sshd_answers": report.sshd,
         "tailnet": report.tailnet,
-        "permissions": context.config.github.app_id.as_ref()
+        "permissions": context.config.github.app_id.as_ref().filter(|_| report.has_socket)
             .map(|_| permissions(&drone.identity.scope, &context.config)),
         "last_mint": match &report.last_mint {
             LastMint::At(entry) => Some(&entry.at),
@@ -251,7 +255,16 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     if let Some(tailnet) = &report.tailnet {
         rows.push(("tailnet", tailnet.clone()));
     }
-    if context.config.github.app_id.is_some() {
+    if context.config.github.app_id.is_some() && !report.has_socket {
+        let repo = &drone.identity.repo;
+        rows.push((
+            "github",
+            format!(
+                "no tokens: spawned before the GitHub App was configured; \
+                 `hatchery slay {repo}`, then `hatchery spawn {repo}`"
+            ),
+        ));
+    } else if context.config.github.app_id.is_some() {
         rows.push(("github", may_do(context, drone)));
         rows.push((
             "last token",

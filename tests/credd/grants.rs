@@ -160,23 +160,61 @@ async fn permissions_that_the_app_has_not_are_refused_with_githubs_reason() {
 
 #[tokio::test]
 async fn a_wider_grant_is_revoked_and_thrown_away() {
-    let wider: [fn(&mut serde_json::Value); 5] = [
-        |grant| grant["permissions"]["administration"] = json!("write"),
-        |grant| grant["permissions"]["issues"] = json!("write"),
-        |grant| grant["permissions"]["metadata"] = json!("write"),
-        |grant| grant["repositories"][1]["full_name"] = json!("acme/secret"),
-        |grant| {
-            grant["repositories"] = serde_json::Value::Null;
-            grant["repository_selection"] = json!("all");
-        },
+    type Change = fn(&mut serde_json::Value);
+    let wider: [(Change, &str); 5] = [
+        (
+            |grant| grant["permissions"]["administration"] = json!("write"),
+            "administration=write",
+        ),
+        (
+            |grant| grant["permissions"]["issues"] = json!("write"),
+            "issues=write",
+        ),
+        (
+            |grant| grant["permissions"]["metadata"] = json!("write"),
+            "metadata=write",
+        ),
+        (
+            |grant| grant["repositories"][1]["full_name"] = json!("acme/secret"),
+            "acme/secret",
+        ),
+        (
+            |grant| {
+                grant["repositories"] = serde_json::Value::Null;
+                grant["repository_selection"] = json!("all");
+            },
+            "all repositories",
+        ),
     ];
-    for change in wider {
+    for (change, told) in wider {
         let bed = Bed::new().await;
         bed.github.fault(MINT, Fault::Grant(change), 1);
         let reply = bed.get("/token").await;
         assert_eq!(reply.error(502), "github-unusable");
+        assert!(reply.body.contains(told), "{told}: {reply:?}");
         eventually("it is revoked", || bed.github.live().is_empty()).await;
         assert_eq!(bed.github.count(REVOKE), 1);
+        bed.token().await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_when_it_is_minted_is_not_handed_out() {
+    let expired: [fn(&mut serde_json::Value); 2] = [
+        |grant| grant["expires_at"] = json!("2001-01-01T00:00:00Z"),
+        |grant| grant["expires_at"] = json!("1970-01-01T00:00:00Z"),
+    ];
+    for change in expired {
+        let bed = Bed::new().await;
+        bed.github.fault(MINT, Fault::Grant(change), 1);
+        let reply = bed.get("/token").await;
+        assert_eq!(reply.error(502), "github-unusable");
+        assert!(reply.body.contains("had expired"), "{reply:?}");
+        assert_eq!(
+            bed.github.count(MINT),
+            1,
+            "no drone pays for GitHub's clock"
+        );
         bed.token().await;
     }
 }

@@ -112,6 +112,23 @@ fn the_host_is_the_configured_one_in_any_case_and_with_its_default_port() {
 }
 
 #[test]
+fn a_control_character_anywhere_makes_it_no_question() {
+    let drone = Drone::new();
+    let usual = "protocol=https\nhost=github.com\npath=acme/site\nwwwauth[]=Basic\n\n";
+    for control in ["\r", "\0", "\t", "\u{1b}", "\u{7f}", "\u{85}"] {
+        for (at, _) in usual.char_indices() {
+            let (before, behind) = usual.split_at(at);
+            silent(
+                &drone,
+                "get",
+                format!("{before}{control}{behind}").as_bytes(),
+            );
+        }
+    }
+    silent(&drone, "get", usual.replace('\n', "\r\n").as_bytes());
+}
+
+#[test]
 fn it_answers_only_https() {
     let drone = Drone::new();
     for protocol in ["http", "ssh", "git", "HTTPS", "file", "https ", ""] {

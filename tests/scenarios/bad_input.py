@@ -2,6 +2,7 @@
 
 import base64
 import json
+import unicodedata
 
 IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 FEATURES: dict[str, dict[str, str]] = {
@@ -117,6 +118,9 @@ server.succeed(f"cat > /root/inventory <<'END'\n{INVENTORY}END")
 server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
 repository("bad/feature", {"features": {"ghcr.io/acme/absent:1": {}}})
 repository("bad/image", {"image": "ghcr.io/acme/absent:latest"})
+HOSTILE = "\x1b[2J\x1b]0;pwned\x07\x1b[31mHatchery ready.\x9b1m\u202e\u2066\u200b\rwarning: nonsense\n"
+repository("hostile/refused", {HOSTILE: 1, "containerEnv": {HOSTILE: "1"}, "features": {HOSTILE: {}}})
+repository("hostile/built", {}, dockerfile=r"RUN printf '\033[2J\033]0;pwned\007\rx\302\2331m\342\200\256\n'; false")
 repository("bad/create", {"containerEnv": {"TOKEN": "s3cret-larva"}, "runArgs": ["--dns=nowhere"]})
 for number in (1, 2):
     repository(f"held/clone-{number}", {})
@@ -213,6 +217,20 @@ with subtest("the gate refuses: property, value, file and line, and nothing of i
         contains(said, "--trust", "devcontainer.trust")
     refused_as_json("spawn acme/initialize", 6, "gate-refused")
     server.fail("test -e /tmp/initialize-ran-on-the-host")
+
+with subtest("what a stranger wrote cannot speak to the terminal"):
+    server.succeed(
+        rf"printf 'FROM {IMAGE}\nLABEL hatchery.drone=\"a\033[31mb\302\2332J\342\200\256\"\n' | docker build -qt hostile -",
+        "docker run -d --name hostile hostile sleep 1000",
+    )
+    for spoken in ("spawn hostile/refused", "spawn hostile/built", "list"):
+        for way in ("", "--json"):
+            _, said = server.execute(f"hatchery {spoken} {way} 2>&1")
+            unseen = {character for character in said if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")}
+            assert unseen <= {"\n"}, f"{spoken} {way}: {unseen} in {said!r}"
+            assert "\nwarning: nonsense" not in said, said
+    server.succeed("docker rm -f hostile; docker rmi hostile")
+    nothing_new()
 
 with subtest("it cannot be built or created"):
     refused("spawn acme/broken-dockerfile", 1, "build-failed", "  | ", "the larva refuses to morph")

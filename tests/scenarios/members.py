@@ -31,6 +31,10 @@ with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays")
     server.succeed("systemctl stop hatchery-credd@acme-vault.socket")
     contains(member("recover"), "acme-vault: its socket is there again")
     contains(member("ca"), "@cert-authority")
+    # tailscaled is where only root's PATH leads.
+    said = server.execute(f"{MEMBER} PATH=/usr/local/bin:/usr/bin:/bin hatchery doctor --json")[1]
+    checks = {check["name"]: check for check in json.loads(said)["checks"]}
+    assert checks["tailscale"]["state"] == "ok", checks["tailscale"]
     contains(member("slay acme/vault"), "is gone")
 
 with subtest("what one made, another removes"):

@@ -5,6 +5,7 @@ import base64
 import json
 
 UNIT = "hatchery-credd@acme-vault"
+DROP_IN = "/etc/systemd/system/hatchery-credd@.service.d"
 ASK = "curl -sS --max-time 20 --unix-socket /var/run/github-creds.sock"
 # What a person in the drone sees: whether git gets in, on the path that was mounted at its start.
 FETCH = "docker exec -u vscode -w /workspaces/vault acme-vault git ls-remote --exit-code origin HEAD"
@@ -20,6 +21,12 @@ def state(unit: str) -> str:
 
 def pid() -> str:
     return server.succeed(f"systemctl show --property=MainPID --value {UNIT}.service").strip()
+
+
+def credentials() -> dict[str, str]:
+    """What the doctor says of them."""
+    checks: list[dict[str, str]] = json.loads(server.execute("hatchery doctor --json", timeout=120)[1])["checks"]
+    return next(check for check in checks if check["name"] == "credentials")
 
 
 def contains(said: str, *parts: str) -> None:
@@ -113,6 +120,45 @@ with subtest("without a live token it ends by itself, and the next request wakes
     assert in_drone(f"{ASK} -o /dev/null -w %{{http_code}} -X DELETE http://localhost/token") == "204"
     server.wait_until_fails(f"systemctl is-active --quiet {UNIT}.service", timeout=90)
     server.succeed(FETCH)
+
+with subtest("the App's key may be encrypted, and is then named by the unit alone"):
+    server.succeed(
+        "systemd-creds encrypt --with-key=host --name=app-key /etc/hatchery/app-key.pem /etc/hatchery/app-key.cred",
+        "cp -a /etc/hatchery/config.toml /etc/hatchery/app-key.pem /root; rm /etc/hatchery/app-key.pem",
+        "sed -i '/^private_key_file/d' /etc/hatchery/config.toml",
+    )
+    said = server.succeed("hatchery config --check --secrets 2>&1")
+    contains(said, "The configuration is right.", "credential app-key")
+    contains(credentials()["message"], "from /etc/hatchery/app-key.pem, which is not there")
+    server.succeed(
+        f"mkdir -p {DROP_IN}",
+        f"printf '[Service]\\nLoadCredentialEncrypted=app-key:/etc/hatchery/app-key.cred\\n' > {DROP_IN}/key.conf",
+        f"systemctl daemon-reload; systemctl stop {UNIT}.service",
+        FETCH,
+    )
+    assert credentials()["state"] == "ok", credentials()
+    server.succeed(
+        f"rm -r {DROP_IN} /etc/hatchery/app-key.cred; cp -a /root/config.toml /root/app-key.pem /etc/hatchery/",
+        f"systemctl daemon-reload; systemctl stop {UNIT}.service",
+        FETCH,
+    )
+
+with subtest("what helps a drone that was spawned before there was an App is said"):
+    server.succeed(
+        "sed '/^app_id/d; /^private_key_file/d' /etc/hatchery/config.toml > /root/no-app.toml",
+        "hatchery --config /root/no-app.toml spawn acme/plain",
+    )
+    anew = "`hatchery slay acme/plain`, then `hatchery spawn acme/plain`"
+    contains(server.succeed("hatchery status acme/plain"), f"before the GitHub App was configured; {anew}")
+    assert json.loads(server.succeed("hatchery status acme/plain --json"))["permissions"] is None
+    found = credentials()
+    assert found["state"] == "problem" and found["hint"] == anew, found
+    contains(found["message"], "acme-plain")
+    assert server.succeed("hatchery recover") == ""
+    server.succeed("hatchery slay acme/plain; hatchery spawn acme/plain")
+    contains(server.succeed("hatchery status acme/plain"), "contents=write")
+    assert credentials()["state"] == "ok", credentials()
+    server.succeed("hatchery slay acme/plain")
 
 with subtest("a gh of the image's own at the place of ours is kept, and gets the token"):
     dockerfile = (

@@ -1,0 +1,9 @@
+//! What a person or a script reads: [`Ui`] writes it, and [`clean`] sees to it that what others
+//! said is harmless there.
+
+pub mod clean;
+#[cfg(feature = "server")]
+mod terminal;
+
+#[cfg(feature = "server")]
+pub use terminal::Ui;

@@ -1,0 +1,285 @@
+//! Everything that a person or a script reads: results to stdout, progress and talk to stderr.
+//! All of it passes [`clean`] on its way out, whoever said it.
+
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::clean;
+use crate::error::{Code, Error};
+use crate::voice;
+
+type Sink = Mutex<Box<dyn Write + Send>>;
+
+/// Where words go.
+pub struct Ui {
+    json: bool,
+    terminal: bool,
+    spinner: ProgressBar,
+    /// The step that is under way, so that none is told twice in a row.
+    step: Mutex<String>,
+    results: Sink,
+    talk: Sink,
+}
+
+impl fmt::Debug for Ui {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ui")
+            .field("json", &self.json)
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ui {
+    /// For a terminal if standard error is one, and for a script with `json`.
+    pub fn new(json: bool) -> Self {
+        let terminal = io::stderr().is_terminal() && !json;
+        Self::writing_to(
+            json,
+            terminal,
+            Box::new(io::stdout()),
+            Box::new(io::stderr()),
+        )
+    }
+
+    fn writing_to(
+        json: bool,
+        terminal: bool,
+        results: Box<dyn Write + Send>,
+        talk: Box<dyn Write + Send>,
+    ) -> Self {
+        Self {
+            json,
+            terminal,
+            spinner: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+            step: Mutex::default(),
+            results: Mutex::new(results),
+            talk: Mutex::new(talk),
+        }
+    }
+
+    /// Whether results are to be JSON.
+    pub const fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether a person watches.
+    pub const fn terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// A step of something that takes a while has begun.
+    pub fn step(&self, text: &str) {
+        let text = clean::line(text);
+        if let Ok(mut step) = self.step.lock() {
+            if *step == text {
+                return;
+            }
+            step.clone_from(&text);
+        }
+        if self.terminal {
+            if self.spinner.is_hidden() {
+                self.spinner.set_draw_target(ProgressDrawTarget::stderr());
+                self.spinner.enable_steady_tick(Duration::from_millis(100));
+                if let Ok(style) =
+                    ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim}")
+                {
+                    self.spinner.set_style(style);
+                }
+            }
+            self.spinner.set_prefix(text);
+            self.spinner.set_message("");
+        } else if !self.json {
+            self.talk(&text);
+        }
+    }
+
+    /// The newest line of whatever is at work; only a person who watches sees it.
+    pub fn line(&self, text: &str) {
+        if self.terminal {
+            self.spinner.set_message(clean::line(text));
+        }
+    }
+
+    /// Something that the person should know, though it does not stop the work.
+    pub fn warn(&self, text: &str) {
+        self.talk(&format!("warning: {text}"));
+    }
+
+    /// A sentence to the person.
+    pub fn talk(&self, text: &str) {
+        self.tell(&clean::line(text));
+    }
+
+    /// The same of a line that is clean.
+    fn tell(&self, line: &str) {
+        self.spinner.suspend(|| write_line(&self.talk, line));
+    }
+
+    /// The steps are over: the spinner goes.
+    pub fn finish(&self) {
+        self.spinner.finish_and_clear();
+        self.spinner.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// A line of the result.
+    pub fn result(&self, line: impl Display) {
+        self.finish();
+        write_line(&self.results, &clean::line(&line.to_string()));
+    }
+
+    /// The result for a script.
+    pub fn json_result(&self, value: &impl serde::Serialize) {
+        self.finish();
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        write_line(&self.results, &clean::json(&text));
+    }
+
+    /// Tells of a failure and gives its exit status.
+    pub fn failure(&self, error: &Error) -> ExitCode {
+        self.finish();
+        if self.json {
+            self.json_result(&error.to_json());
+            return error.exit_code();
+        }
+        if let Some(words) = voice::lament(error.code()) {
+            self.talk(words);
+        }
+        // However long the message is, its code is told.
+        let code = error.code().as_str();
+        self.tell(&format!("{} [{code}]", clean::line(&error.message())));
+        for line in error.details() {
+            self.talk(&format!("  | {line}"));
+        }
+        if let Some(hint) = error.what_next() {
+            self.talk(&format!("  -> {hint}"));
+        }
+        error.exit_code()
+    }
+
+    /// What clap says, of help as of a mistake; gives the exit status.
+    pub fn usage(&self, error: &clap::Error) -> ExitCode {
+        let text = error.to_string();
+        if error.use_stderr() && self.json {
+            let first = text.lines().next().unwrap_or_default();
+            let error = Error::new(Code::Usage, first.trim_start_matches("error: "))
+                .hint("`hatchery --help` shows the verbs and their arguments");
+            return self.failure(&error);
+        }
+        // Help is our own; a mistake repeats what was typed.
+        if !error.use_stderr() || clean::lines(&text).eq(text.lines().map(str::trim_end)) {
+            let _ = error.print();
+        } else {
+            clean::lines(&text).for_each(|line| self.tell(&line));
+        }
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    }
+}
+
+fn write_line(to: &Sink, line: &str) {
+    if let Ok(mut to) = to.lock() {
+        // A reader that has gone away (`| head`) is no failure.
+        let _ = writeln!(to, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Says this in every way there is; what was written, and what the spinner shows.
+    fn said(text: &str, json: bool, terminal: bool) -> (String, Vec<String>) {
+        let paper = Paper::default();
+        let copy = || Box::new(paper.clone());
+        let ui = Ui::writing_to(json, terminal, copy(), copy());
+        ui.warn(text);
+        ui.talk(text);
+        ui.result(text);
+        ui.json_result(&serde_json::json!({ text: [text] }));
+        let error = Error::new(Code::GateRefused, text)
+            .because(text)
+            .hint(text)
+            .with_details([text.to_owned()]);
+        ui.failure(&error);
+        ui.step(text);
+        ui.line(text);
+        let shown = vec![ui.spinner.prefix(), ui.spinner.message()];
+        ui.spinner.set_draw_target(ProgressDrawTarget::hidden());
+        let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        (written, shown)
+    }
+
+    #[test]
+    fn a_strangers_newline_begins_no_line_of_ours() {
+        let (written, _) = said("x\nwarning: all is lost\r\u{1b}[2Kok", false, false);
+        let ours = [
+            "warning: x",
+            "  | x",
+            "  -> x",
+            "x ",
+            "{",
+            "  \"x",
+            "    \"x",
+            "  ]",
+            "}",
+        ];
+        for line in written.lines() {
+            assert!(ours.iter().any(|begin| line.starts_with(begin)), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn however_long_a_message_is_its_code_is_told() {
+        let paper = Paper::default();
+        let ui = Ui::writing_to(false, false, Box::new(io::sink()), Box::new(paper.clone()));
+        ui.failure(&Error::new(Code::GateRefused, "x".repeat(100_000)));
+        let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        assert!(written.ends_with("… [gate-refused]\n"), "{}", written.len());
+    }
+
+    #[test]
+    fn our_own_words_stay() {
+        let (written, shown) = said("Spawning drone... 🟢 Hatchery ready.", false, true);
+        assert!(written.contains("\nSpawning drone... 🟢 Hatchery ready.\n"));
+        assert_eq!(shown[0], "Spawning drone... 🟢 Hatchery ready.");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_input_makes_a_control_character_reach_the_writer(
+            any in any::<String>(),
+            hostile in "[a-z\\x00-\\x1f\\x7f-\\u{9f}\\u{61c}\\u{200b}-\\u{200f}\\u{2028}-\\u{202e}\\u{2066}-\\u{2069}\\u{feff}\\u{e0041}]{0,40}",
+            json in any::<bool>(), terminal in any::<bool>(),
+        ) {
+            let harmful = |c: char| (c != '\n' && c.is_control()) || matches!(c,
+                '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0001}'..='\u{e007f}');
+            for text in [any, hostile] {
+                let (written, shown) = said(&text, json, terminal);
+                prop_assert!(!written.contains(harmful), "{written:?}");
+                prop_assert!(!shown.iter().any(|text| text.contains(harmful) || text.contains('\n')), "{shown:?}");
+            }
+        }
+    }
+}
