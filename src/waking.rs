@@ -23,6 +23,18 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<
     };
     tokio::try_join!(joining, refurnish(server, drone, container))?;
     start(docker, drone, container).await?;
+    match ready(server, drone, container).await {
+        // It was away for longer than Headscale remembers it.
+        Err(error) if registered && error.code() == Code::TailnetRefused => {
+            register_anew(server, drone, container).await
+        }
+        ready => ready,
+    }
+}
+
+/// Waits until a drone that runs is reachable.
+pub async fn ready(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+    let (docker, name) = (server.docker, &drone.identity.name);
     if server.config.tailnet.is_none() {
         return readiness::sshd(docker, container, name).await;
     }
@@ -30,13 +42,7 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<
         readiness::sshd(docker, container, name),
         readiness::node(docker, container, name),
     );
-    match ready {
-        // It was away for longer than Headscale remembers it.
-        Err(error) if registered && error.code() == Code::TailnetRefused => {
-            register_anew(server, drone, container).await
-        }
-        ready => ready.map(|_| ()),
-    }
+    ready.map(|_| ())
 }
 
 /// Stops a running drone, registers it in the tailnet and starts it again.
@@ -44,7 +50,7 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
     server.docker.stop(container, STOP_WITHIN).await?;
     join(server, drone, container).await?;
     start(server.docker, drone, container).await?;
-    readiness::node(server.docker, container, &drone.identity.name).await
+    ready(server, drone, container).await
 }
 
 /// What the configuration says of ssh, or hatchery itself, may have changed while the drone slept.
