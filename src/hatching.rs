@@ -432,7 +432,7 @@ impl<'a> Hatching<'a> {
         Ok(container)
     }
 
-    /// The user that the container's image names, where it is not root.
+    /// The user that the container's image names, where it is not root. Nobody logs in as a number.
     async fn user_of_image(&self, container: &Container) -> Result<Option<String>> {
         let image = match container.image() {
             Some(image) => self.server.docker.image(image).await?,
@@ -442,7 +442,12 @@ impl<'a> Hatching<'a> {
             .and_then(|image| image.config?.user)
             .unwrap_or_default();
         let name = user.split(':').next().unwrap_or_default();
-        Ok((!matches!(name, "" | "root" | "0")).then(|| name.to_owned()))
+        if matches!(name, "" | "root" | "0") {
+            return Ok(None);
+        }
+        furnish::user_name(self.server.docker, container.id(), name)
+            .await
+            .map(Some)
     }
 
     fn await_readiness(&self, ready: &mut JoinSet<Result<()>>, container: &str) {
