@@ -22,6 +22,8 @@ const RENAME: Duration = Duration::from_secs(10);
 const FORGET: Duration = Duration::from_secs(45);
 /// How long the control server may take to answer at all.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long it may take to end a key that was not used.
+const EXPIRE: Duration = Duration::from_secs(10);
 
 /// A node that is registered and does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,15 @@ pub struct Joined {
     pub addresses: Vec<IpAddr>,
 }
 
+impl Joined {
+    fn now(own: Peer) -> Self {
+        Self {
+            dns_name: own.dns_name,
+            addresses: own.addresses,
+        }
+    }
+}
+
 /// Registers the drone's node and leaves its state in the directory `state`, which is made where
 /// it is absent and should be empty. What is in it then belongs into the drone's
 /// `/var/lib/tailscale`: its tailscaled wakes up as that node.
@@ -40,23 +51,38 @@ pub struct Joined {
 /// and removed, where there is a key for the API. Dropping the future stops everything that it
 /// started.
 pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
-    tokio::time::timeout(LIMIT, register(tailnet, name, state))
+    let mut made = None;
+    let joined = tokio::time::timeout(LIMIT, register(tailnet, name, state, &mut made))
         .await
         .unwrap_or_else(|_| {
             Err(away(
                 &tailnet.login_server,
                 format!("the node was not registered within {} s", LIMIT.as_secs()),
             ))
-        })
+        });
+    if let (Err(_), Some(key), Some(api)) = (&joined, made, Headscale::new(tailnet)?) {
+        // It ends by itself within minutes; what is told is why there is no node.
+        let _ = tokio::time::timeout(EXPIRE, api.expire_key(key)).await;
+    }
+    joined
 }
 
-async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+/// `made` is the number of the single-use key, as soon as there is one.
+async fn register(
+    tailnet: &Tailnet,
+    name: &DroneName,
+    state: &Path,
+    made: &mut Option<u64>,
+) -> Result<Joined> {
     // First, so that it starts while the key is fetched.
     let mut outside = Outside::start(state, tailnet).await?;
     let api = Headscale::new(tailnet)?;
     let mut own = if let Some(api) = &api {
-        let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
-        outside.up(tailnet, name, &key).await?
+        let (single, removed) = tokio::join!(api.single_use_key(), api.remove(name));
+        let single = single?;
+        *made = Some(single.id);
+        removed?;
+        outside.up(tailnet, name, &single.key).await?
     } else {
         let key = reusable_key(tailnet)?;
         tokio::try_join!(outside.up(tailnet, name, &key), answers(tailnet))?.0
@@ -74,10 +100,7 @@ async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<J
     }
     outside.kill().await;
     check_state(state).await?;
-    Ok(Joined {
-        dns_name: own.dns_name,
-        addresses: own.addresses,
-    })
+    Ok(Joined::now(own))
 }
 
 fn reusable_key(tailnet: &Tailnet) -> Result<Secret> {

@@ -132,7 +132,7 @@ pub async fn rejoin(
     if !before.needs_login() && !forgotten {
         return called(before, name);
     }
-    let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
+    let (single, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
     let arguments = up_arguments(tailnet, name);
     let mut argv = vec!["tailscale"];
     argv.extend(arguments.iter().map(String::as_str));
@@ -141,7 +141,7 @@ pub async fn rejoin(
     if forgotten {
         argv.push("--force-reauth");
     }
-    let output = bounded(REJOIN, drone.run(&argv, key.expose().as_bytes())).await?;
+    let output = bounded(REJOIN, drone.run(&argv, single.key.expose().as_bytes())).await?;
     if output.status != 0 {
         return Err(refusal(&String::from_utf8_lossy(&output.stderr)));
     }

@@ -123,6 +123,7 @@ async fn another_users_node_keeps_its_name() {
     assert_eq!(error.code(), Code::TailnetRefused);
     assert!(error.message().contains("levin"), "{error}");
     assert_eq!(world.nodes(), ["acme-site"]);
+    assert_eq!(world.unused_keys(), 0, "a key that no join used is ended");
 }
 
 #[tokio::test]
