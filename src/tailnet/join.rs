@@ -3,14 +3,14 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::headscale::{Headscale, away, name_held};
 use super::outside::Outside;
 use super::status::Peer;
 use crate::config::Tailnet;
 use crate::drone::DroneName;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, host_io};
 use crate::http;
 use crate::secret::Secret;
 
@@ -24,6 +24,11 @@ const FORGET: Duration = Duration::from_secs(45);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long it may take to end a key that was not used.
 const EXPIRE: Duration = Duration::from_secs(10);
+/// How long a node that was registered before may take to wake up.
+const WAKE: Duration = Duration::from_secs(30);
+/// For how long a node that does not run is known for certain: Headscale takes no ephemeral
+/// timeout of 65 s or less, and the drone has yet to start.
+const KNOWN: Duration = Duration::from_secs(30);
 
 /// A node that is registered and does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +37,9 @@ pub struct Joined {
     pub dns_name: String,
     /// Its addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
+    /// `nodekey:…`, its public key.
+    pub node_key: String,
+    at: Instant,
 }
 
 impl Joined {
@@ -39,7 +47,14 @@ impl Joined {
         Self {
             dns_name: own.dns_name,
             addresses: own.addresses,
+            node_key: own.key,
+            at: Instant::now(),
         }
+    }
+
+    /// Whether the control server may soon forget it, or has done so.
+    pub fn is_old(&self) -> bool {
+        self.at.elapsed() > KNOWN
     }
 }
 
@@ -65,6 +80,34 @@ pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<J
         let _ = tokio::time::timeout(EXPIRE, api.expire_key(key)).await;
     }
     joined
+}
+
+/// Sees to it that the control server knows a node that was registered a while ago, for as long
+/// as it takes to start its drone: the node wakes up on its state, and is registered anew where it
+/// was forgotten meanwhile.
+pub async fn refresh(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+    let waking = async {
+        let mut outside = Outside::wake(state, tailnet).await?;
+        let status = outside
+            .wait_for(|status| status.is_running() || status.needs_login())
+            .await?;
+        outside.kill().await;
+        Ok::<_, Error>(status)
+    };
+    match tokio::time::timeout(WAKE, waking).await {
+        Ok(Ok(status)) if status.is_running() && status.own.is_called(name) => {
+            check_state(state).await?;
+            Ok(Joined::now(status.own))
+        }
+        Ok(Err(error)) => Err(error),
+        // Where the control server is away, the join says so.
+        _ => {
+            tokio::fs::remove_dir_all(state)
+                .await
+                .map_err(|error| host_io("remove", state, error))?;
+            join(tailnet, name, state).await
+        }
+    }
 }
 
 /// `made` is the number of the single-use key, as soon as there is one.

@@ -156,6 +156,14 @@ log: {{ level: warn }}
         self.place.path().join(which)
     }
 
+    /// The number of the one node that there is.
+    pub fn node_id(&self) -> String {
+        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        listed[0]["id"].to_string()
+    }
+
     /// How many single-use keys are there that could still be used.
     pub fn unused_keys(&self) -> usize {
         let listed = self.headscale(&["preauthkeys", "list", "-o", "json"]);
