@@ -19,6 +19,7 @@ use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
 use crate::host::Workshop;
+use crate::registration::Registration;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
@@ -268,7 +269,7 @@ impl<'a> Hatching<'a> {
     /// Puts the node into the container, right before that starts: the control server forgets a
     /// node that does not run, and a build may take longer than it waits.
     async fn move_in(&self, joined: Option<Joined>, container: &str) -> Result<()> {
-        let (Some(joined), Some(tailnet)) = (joined, self.server.config.tailnet.clone()) else {
+        let (Some(mut joined), Some(tailnet)) = (joined, self.server.config.tailnet.clone()) else {
             return Ok(());
         };
         let (name, state) = (&self.identity.name, self.node_state());
@@ -278,8 +279,9 @@ impl<'a> Hatching<'a> {
             let mut node = self.node.lock().await;
             node.spawn(async move { tailnet::refresh(&tailnet, &name, &state).await });
             drop(node);
-            self.joined().await?;
+            joined = self.joined().await?.unwrap_or(joined);
         }
+        Registration::remember(self.server.places, name, &joined.node_key, false)?;
         let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
         self.server.docker.put(container, tree).await
     }
