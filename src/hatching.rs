@@ -19,9 +19,11 @@ use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
 use crate::host::Workshop;
+use crate::registration::Registration;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
+use crate::tailnet::Joined;
 use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
@@ -65,7 +67,7 @@ pub struct Hatching<'a> {
     /// this path: another repository's Dockerfile must not be able to build on it.
     checkout: PathBuf,
     /// The tailnet's node on its way.
-    node: Mutex<JoinSet<Result<()>>>,
+    node: Mutex<JoinSet<Result<Joined>>>,
     /// Whether a node may have been registered, which must then be taken back.
     joining: Cell<bool>,
 }
@@ -249,23 +251,39 @@ impl<'a> Hatching<'a> {
         if let Some(tailnet) = self.server.config.tailnet.clone() {
             self.joining.set(true);
             let (name, state) = (self.identity.name.clone(), self.node_state());
-            self.node.lock().await.spawn(async move {
-                tailnet::join::join(&tailnet, &name, &state)
-                    .await
-                    .map(|_| ())
-            });
+            let mut node = self.node.lock().await;
+            node.spawn(async move { tailnet::join(&tailnet, &name, &state).await });
         }
     }
 
-    /// Waits for the node; `false` where there is no tailnet to join.
-    async fn joined(&self) -> Result<bool> {
+    /// Waits for the node; `None` where there is no tailnet to join.
+    async fn joined(&self) -> Result<Option<Joined>> {
         let mut node = self.node.lock().await;
-        let mut any = false;
+        let mut last = None;
         while let Some(joined) = node.join_next().await {
-            joined.unwrap_or_else(lost)?;
-            any = true;
+            last = Some(joined.unwrap_or_else(|error| Err(lost_task(error)))?);
         }
-        Ok(any)
+        Ok(last)
+    }
+
+    /// Puts the node into the container, right before that starts: the control server forgets a
+    /// node that does not run, and a build may take longer than it waits.
+    async fn move_in(&self, joined: Option<Joined>, container: &str) -> Result<()> {
+        let (Some(mut joined), Some(tailnet)) = (joined, self.server.config.tailnet.clone()) else {
+            return Ok(());
+        };
+        let (name, state) = (&self.identity.name, self.node_state());
+        if joined.is_old() {
+            let (name, state) = (name.clone(), state.clone());
+            // Comes to its end as a join does, whatever becomes of the spawn.
+            let mut node = self.node.lock().await;
+            node.spawn(async move { tailnet::refresh(&tailnet, &name, &state).await });
+            drop(node);
+            joined = self.joined().await?.unwrap_or(joined);
+        }
+        Registration::remember(self.server.places, name, &joined.node_key, false)?;
+        let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
+        self.server.docker.put(container, tree).await
     }
 
     async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
@@ -395,15 +413,10 @@ impl<'a> Hatching<'a> {
         let (owner, mut tree, joined) =
             tokio::try_join!(furnish::owner(docker, &id, &user), equipped, self.joined(),)?;
         tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
-        if joined {
-            tree = tree.copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);
-        }
-        self.server.docker.put(&id, tree).await?;
+        docker.put(&id, tree).await?;
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
-        self.server
-            .docker
-            .set_wanted(&id, Wanted::Undecided)
-            .await?;
+        let egg = docker.set_wanted(&id, Wanted::Undecided);
+        tokio::try_join!(self.move_in(joined, &id), egg)?;
         if prepared.compose.is_none() {
             self.server.docker.start(&id).await?;
         }
@@ -432,7 +445,7 @@ impl<'a> Hatching<'a> {
         Ok(container)
     }
 
-    /// The user that the container's image names, where it is not root.
+    /// The user that the container's image names, where it is not root. Nobody logs in as a number.
     async fn user_of_image(&self, container: &Container) -> Result<Option<String>> {
         let image = match container.image() {
             Some(image) => self.server.docker.image(image).await?,
@@ -442,7 +455,12 @@ impl<'a> Hatching<'a> {
             .and_then(|image| image.config?.user)
             .unwrap_or_default();
         let name = user.split(':').next().unwrap_or_default();
-        Ok((!matches!(name, "" | "root" | "0")).then(|| name.to_owned()))
+        if matches!(name, "" | "root" | "0") {
+            return Ok(None);
+        }
+        furnish::user_name(self.server.docker, container.id(), name)
+            .await
+            .map(Some)
     }
 
     fn await_readiness(&self, ready: &mut JoinSet<Result<()>>, container: &str) {
@@ -558,5 +576,9 @@ fn failure(outcome: Outcome, workshop: &Path) -> Error {
 }
 
 fn lost(error: tokio::task::JoinError) -> Result<()> {
-    Err(Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error))
+    Err(lost_task(error))
+}
+
+fn lost_task(error: tokio::task::JoinError) -> Error {
+    Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error)
 }

@@ -85,6 +85,11 @@ impl Places {
         self.scopes().join(format!("{drone}.json"))
     }
 
+    /// What is remembered of the drone's node in the tailnet.
+    pub fn node_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.node"))
+    }
+
     /// Makes a directory in which the whole group hatchery works.
     pub fn shared_directory(&self, path: &Path) -> Result<()> {
         create_private(&self.runtime, 0o755)?;
@@ -135,14 +140,15 @@ impl Places {
         }
     }
 
-    /// Removes the drone's workshop, socket directory and link.
+    /// Removes the drone's workshop, socket directory and link, and what is remembered of its node.
     pub fn forget(&self, drone: &DroneName) -> Result<()> {
-        let link = self.socket_link(drone);
-        match std::fs::remove_file(&link) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(host_io("remove", &link, error));
+        for file in [self.socket_link(drone), self.node_file(drone)] {
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(host_io("remove", &file, error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))

@@ -6,7 +6,8 @@
 //! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
 //!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
-//! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not;
+//! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
+//!   [`registration`] remembers its node in the tailnet;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
 //! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
@@ -53,6 +54,8 @@ pub mod process;
 pub mod readiness;
 #[cfg(feature = "server")]
 pub mod recovery;
+#[cfg(feature = "server")]
+pub mod registration;
 pub mod repo;
 #[cfg(feature = "server")]
 pub mod secret;

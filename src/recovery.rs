@@ -15,10 +15,11 @@ use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result, host_io};
 use crate::furnish::credentials::{self, Helper};
 use crate::host::{Lock, Places};
+use crate::registration::Registration;
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
-use crate::tailnet::headscale::Headscale;
-use crate::{docker, furnish, readiness, tailnet, waking};
+use crate::tailnet::headscale::{Headscale, Node};
+use crate::{docker, furnish, process, tailnet, waking};
 
 /// How many drones are worked on at once.
 const AT_ONCE: usize = 8;
@@ -269,19 +270,43 @@ impl Tending<'_> {
         let _lock = self.lock().await?;
         if let Some(api) = Headscale::new(tailnet)? {
             // Once more, now that nobody else is at work on it.
-            let forgotten = api.holder(name).await?.is_none();
-            if believes && !forgotten {
+            let nodes = api.nodes().await?;
+            let ours = |node: &Node| believes || node.owner() == tailnet.user;
+            if nodes.iter().any(|node| node.is_called(name) && ours(node)) {
                 return Ok(None);
             }
-            tailnet::node::rejoin(&inside, tailnet, name, forgotten).await?;
-            readiness::node(server.docker, container, name).await?;
-        } else if self.is_fresh(container).await? {
-            waking::register_anew(server, self.drone, container).await?;
-        } else {
-            // Says what to do: what runs in it is not ended for this.
-            tailnet::node::rejoin(&inside, tailnet, name, false).await?;
+            // Whether it has a node the drone says itself; which is its own was known before.
+            let own = Registration::of(server.places, name)?;
+            if let Some(node) = nodes.iter().find(|node| own.is_of(&node.node_key)) {
+                return Err(self.renamed(node));
+            }
+        } else if !self.is_fresh(container).await? {
+            return Err(Error::new(
+                Code::TailnetRefused,
+                format!("{name} has lost its place in the tailnet"),
+            )
+            .hint(
+                "it is registered anew at its next start: hatchery burrow, then unburrow; with \
+                 tailnet.api_key_file hatchery can do it while the drone runs",
+            ));
         }
+        waking::register_anew(server, self.drone, container).await?;
         Ok(Some("registered in the tailnet anew"))
+    }
+
+    /// It has its place in the tailnet, under a name that it gave itself: another is not its due.
+    fn renamed(&self, node: &Node) -> Error {
+        let Identity { repo, name, .. } = &self.drone.identity;
+        Error::new(
+            Code::TailnetRefused,
+            format!(
+                "{name}'s node is called {} in the tailnet",
+                process::printable(&node.given_name)
+            ),
+        )
+        .hint(format!(
+            "`hatchery burrow {repo}`, then `hatchery unburrow {repo}`, give it its name back"
+        ))
     }
 
     async fn is_fresh(&self, container: &str) -> Result<bool> {

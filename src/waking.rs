@@ -1,8 +1,9 @@
 //! Bringing back a drone whose container is there and does not run.
 
 use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
+use crate::registration::{MOST, Registration};
 use crate::server::Server;
 use crate::{furnish, readiness, sockets, tailnet};
 
@@ -23,6 +24,21 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<
     };
     tokio::try_join!(joining, refurnish(server, drone, container))?;
     start(docker, drone, container).await?;
+    match ready(server, drone, container).await {
+        // It was away for longer than Headscale remembers it.
+        Err(error) if registered && error.code() == Code::TailnetRefused => {
+            server.docker.stop(container, STOP_WITHIN).await?;
+            join(server, drone, container).await?;
+            start(server.docker, drone, container).await?;
+            ready(server, drone, container).await
+        }
+        ready => ready,
+    }
+}
+
+/// Waits until a drone that runs is reachable.
+pub async fn ready(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+    let (docker, name) = (server.docker, &drone.identity.name);
     if server.config.tailnet.is_none() {
         return readiness::sshd(docker, container, name).await;
     }
@@ -30,21 +46,40 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<
         readiness::sshd(docker, container, name),
         readiness::node(docker, container, name),
     );
-    match ready {
-        // It was away for longer than Headscale remembers it.
-        Err(error) if registered && error.code() == Code::TailnetRefused => {
-            register_anew(server, drone, container).await
-        }
-        ready => ready.map(|_| ()),
-    }
+    ready.map(|_| ())
 }
 
-/// Stops a running drone, registers it in the tailnet and starts it again.
+/// Gives a running drone that lost its place in the tailnet another, unless it has had its share;
+/// what runs in it goes on. It gets the node, as at its spawn, and never a key.
 pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
-    server.docker.stop(container, STOP_WITHIN).await?;
-    join(server, drone, container).await?;
-    start(server.docker, drone, container).await?;
-    readiness::node(server.docker, container, &drone.identity.name).await
+    let Some(tailnet) = &server.config.tailnet else {
+        return Ok(());
+    };
+    let (docker, name) = (server.docker, &drone.identity.name);
+    if Registration::of(server.places, name)?.is_exhausted() {
+        return Err(Error::new(
+            Code::TailnetRefused,
+            format!(
+                "{name} has lost its place in the tailnet again, and was registered anew \
+                 {MOST} times within an hour"
+            ),
+        )
+        .hint(format!(
+            "if nothing in it logs it out, its /var/log/tailscaled.log may say why; \
+             `hatchery burrow {0}`, then `hatchery unburrow {0}`, register it at once",
+            drone.identity.repo
+        )));
+    }
+    let workshop = server.places.workshop(name)?;
+    let state = workshop.directory("node")?;
+    let joined = tailnet::join::join(tailnet, name, &state).await?;
+    Registration::remember(server.places, name, &joined.node_key, true)?;
+    let new = format!("{}/.new", furnish::TAILSCALE_STATE);
+    let tree = Tree::default().copy(&new, &state, Owner::ROOT);
+    docker.put(container, tree).await?;
+    let inside = docker.inside(container);
+    tailnet::node::start_over(&inside, furnish::TAILSCALE_STATE, &new).await?;
+    readiness::node(docker, container, name).await
 }
 
 /// What the configuration says of ssh, or hatchery itself, may have changed while the drone slept.
@@ -79,7 +114,8 @@ async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> 
     server.ui.step(&format!("Joining the tailnet as {name}"));
     let workshop = server.places.workshop(name)?;
     let state = workshop.directory("node")?;
-    tailnet::join::join(tailnet, name, &state).await?;
+    let joined = tailnet::join::join(tailnet, name, &state).await?;
+    Registration::remember(server.places, name, &joined.node_key, false)?;
     let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
     docker.put(container, tree).await
 }

@@ -129,11 +129,10 @@ impl Drop for Running {
 
 /// Starts `devcontainer up`.
 pub fn up(up: &Up<'_>) -> Result<Running> {
-    let bin = shim(up)?;
+    let (listener, control) = listen(up.workshop.path())?;
+    let bin = shim(up, &control)?;
     let home = up.workshop.directory("home")?;
     let temporary = up.workshop.directory("tmp")?;
-    let listener = UnixListener::bind(control(up.workshop))
-        .map_err(|error| host_io("listen at", &control(up.workshop), error))?;
 
     let mut command = process::supervised(up.command)?;
     command
@@ -216,12 +215,19 @@ pub async fn check(command: &str) -> Result<()> {
     }
 }
 
-fn control(workshop: &Workshop) -> PathBuf {
-    workshop.path().join("control")
+/// A socket for this run of the CLI alone: a spawn may need a second one, and what is left of the
+/// first must not be heard there. Its name is short: a socket's path may have 107 bytes (unix(7)).
+fn listen(workshop: &Path) -> Result<(UnixListener, PathBuf)> {
+    let bound = tempfile::Builder::new()
+        .prefix("c")
+        .rand_bytes(4)
+        .make_in(workshop, |path| UnixListener::bind(path))
+        .and_then(|bound| bound.keep().map_err(|error| error.error));
+    bound.map_err(|error| host_io("listen in", workshop, error))
 }
 
 /// The directory with hatchery under docker's names.
-fn shim(up: &Up<'_>) -> Result<PathBuf> {
+fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
     let bin = up.workshop.directory("bin")?;
     let docker = process::find("docker").ok_or_else(|| {
         Error::new(Code::ProgramMissing, "the docker command is not installed")
@@ -231,7 +237,7 @@ fn shim(up: &Up<'_>) -> Result<PathBuf> {
         buildkit: builds_with_buildkit(&docker),
         docker,
         compose: process::find("docker-compose"),
-        control: control(up.workshop),
+        control: control.to_owned(),
         temporary: up.workshop.path().join("tmp"),
         labels: up
             .identity
@@ -464,6 +470,17 @@ fn harmless(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn each_run_of_a_spawn_has_a_socket_of_its_own() {
+        let workshop = tempfile::tempdir().unwrap();
+        let (first, one) = listen(workshop.path()).unwrap();
+        let (_second, other) = listen(workshop.path()).unwrap();
+        assert!(one != other && one.exists() && other.exists());
+        drop(first);
+        assert!(UnixStream::connect(&one).await.is_err());
+        assert!(UnixStream::connect(&other).await.is_ok());
+    }
 
     #[test]
     fn a_failed_command_line_is_not_repeated() {

@@ -44,6 +44,11 @@ pub struct Usage {
 }
 
 impl Container {
+    #[cfg(test)]
+    pub(crate) fn from_json(inspected: serde_json::Value) -> Self {
+        Self(serde_json::from_value(inspected).expect("what Docker answers"))
+    }
+
     /// The id.
     pub fn id(&self) -> &str {
         self.0.id.as_deref().unwrap_or_default()
@@ -72,6 +77,12 @@ impl Container {
     pub fn runs(&self) -> bool {
         self.state()
             .is_some_and(|state| state.running == Some(true))
+    }
+
+    /// Docker's word for its state (`running`, `exited` and others); empty where it has none.
+    pub(super) fn state_word(&self) -> String {
+        let state = self.state().and_then(|state| state.status);
+        state.map_or_else(String::new, |state| state.to_string())
     }
 
     /// Whether it was ever started.

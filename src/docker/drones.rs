@@ -6,7 +6,7 @@ use bollard::models::ContainerSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
 use futures_util::{StreamExt, stream};
 
-use super::{Docker, Wanted, failed, filters};
+use super::{Container, Docker, Wanted, failed, filters};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::Result;
 
@@ -130,45 +130,43 @@ impl Docker {
         {
             return Ok(None);
         }
-        let state = container.state.map(|state| state.to_string());
-        let (wanted, shares) = self.beyond_the_list(&id).await?;
-        let life = match (state.as_deref(), wanted) {
-            (Some("created"), _) | (_, Wanted::Undecided) => Life::Egg,
-            (Some("running" | "paused" | "restarting"), _) => Life::Running,
-            (_, Wanted::Running) => Life::Stopped,
-            (_, Wanted::Asleep) => Life::Burrowed,
+        // What the list does not hold, or not yet. One that is gone meanwhile is no container.
+        let Some(inspected) = self.container(&id).await? else {
+            return Ok(None);
         };
-        let published = container.ports.unwrap_or_default();
-        let ssh_port = published
-            .iter()
-            .find(|port| port.private_port == crate::ssh::PORT)
-            .and_then(|port| port.public_port)
-            .or(shares);
-        Ok(Some(Ok(Drone {
-            identity,
-            life,
-            container: Some(id),
-            ssh_port,
-            created: container.created,
-            docker_status: container.status.unwrap_or_default(),
-        })))
-    }
-
-    /// What the list does not hold: what the restart policy says, and the port that a sibling
-    /// whose network it shares has published for it.
-    async fn beyond_the_list(&self, id: &str) -> Result<(Wanted, Option<u16>)> {
-        let Some(container) = self.container(id).await? else {
-            return Ok((Wanted::Asleep, None));
-        };
-        let port = match container.network_of() {
+        let published = match inspected.network_of() {
+            // A sibling whose network it shares has published the port for it.
             Some(other) => self
                 .container(other)
                 .await?
                 .and_then(|other| other.published(crate::ssh::PORT)),
-            None => None,
+            None => inspected.published(crate::ssh::PORT),
         };
-        Ok((container.wanted(), port))
+        let listed = container.state.map(|state| state.to_string());
+        let (life, docker_status) = standing(listed.as_deref(), container.status, &inspected);
+        Ok(Some(Ok(Drone {
+            identity,
+            life,
+            container: Some(id),
+            ssh_port: published,
+            created: container.created,
+            docker_status,
+        })))
     }
+}
+
+/// What a drone is doing, with Docker's word on it. The list may be late: Docker 26 calls a
+/// container running for a tenth of a second after it has stopped it. Looking at it never is.
+fn standing(listed: Option<&str>, word: Option<String>, inspected: &Container) -> (Life, String) {
+    let state = inspected.state_word();
+    let life = match (state.as_str(), inspected.wanted()) {
+        ("created", _) | (_, Wanted::Undecided) => Life::Egg,
+        ("running" | "paused" | "restarting", _) => Life::Running,
+        (_, Wanted::Running) => Life::Stopped,
+        (_, Wanted::Asleep) => Life::Burrowed,
+    };
+    let word = word.filter(|_| listed == Some(&state));
+    (life, word.unwrap_or(state))
 }
 
 fn egg(identity: Identity) -> Drone {
@@ -179,5 +177,45 @@ fn egg(identity: Identity) -> Drone {
         ssh_port: None,
         created: None,
         docker_status: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspected(state: &str, policy: &str) -> Container {
+        Container::from_json(serde_json::json!({
+            "State": {"Status": state},
+            "HostConfig": {"RestartPolicy": {"Name": policy}},
+        }))
+    }
+
+    #[test]
+    fn what_a_drone_does_is_what_its_container_says_and_not_the_list() {
+        let late = Some("Up 3 hours".to_owned());
+        for (state, policy, life) in [
+            ("exited", "no", Life::Burrowed),
+            ("exited", "unless-stopped", Life::Stopped),
+            ("running", "unless-stopped", Life::Running),
+            ("restarting", "unless-stopped", Life::Running),
+            ("paused", "always", Life::Running),
+            ("running", "no", Life::Running),
+            ("dead", "unless-stopped", Life::Stopped),
+            ("created", "no", Life::Egg),
+            ("running", "on-failure", Life::Egg),
+        ] {
+            let container = inspected(state, policy);
+            for listed in [Some("running"), Some("exited"), Some(state), None] {
+                let (is, word) = standing(listed, late.clone(), &container);
+                assert_eq!(is, life, "{state}, {policy}, listed as {listed:?}");
+                let told = if listed == Some(state) {
+                    "Up 3 hours"
+                } else {
+                    state
+                };
+                assert_eq!(word, told);
+            }
+        }
     }
 }

@@ -83,6 +83,53 @@ pub async fn owner(docker: &Docker, container: &str, user: &str) -> Result<Owner
     })
 }
 
+/// The name of the user that an image's `USER` names, who may be a number there. The container
+/// need not run. The name goes into a configuration and into the command that reaches the drone.
+pub async fn user_name(docker: &Docker, container: &str, user: &str) -> Result<String> {
+    if !user.bytes().all(|byte| byte.is_ascii_digit()) {
+        return is_login(user).then(|| user.to_owned()).ok_or_else(|| {
+            Error::new(
+                Code::DevcontainerInvalid,
+                format!("the image's USER, {user:?}, is no user's name"),
+            )
+            .hint("mend USER in the Dockerfile, or set remoteUser in devcontainer.json")
+        });
+    }
+    let passwd = docker.file(container, "/etc/passwd", MAX_FILE).await?;
+    let passwd = String::from_utf8_lossy(&passwd.unwrap_or_default()).into_owned();
+    name_in(&passwd, user).ok_or_else(|| {
+        Error::new(
+            Code::DevcontainerInvalid,
+            format!("the image's USER is {user}, and no user in its /etc/passwd has that number"),
+        )
+        .hint(
+            "ssh goes by names: add one with `useradd` in the Dockerfile, or set remoteUser in \
+             devcontainer.json",
+        )
+    })
+}
+
+/// The name of the first user with this number; one who is called by that number comes before.
+fn name_in(passwd: &str, uid: &str) -> Option<String> {
+    let named = |at: usize| {
+        let mut lines = passwd.lines().map(|line| line.split(':'));
+        lines
+            .find(|fields| fields.clone().nth(at) == Some(uid))
+            .and_then(|mut fields| fields.next())
+    };
+    let name = named(0).or_else(|| named(2));
+    name.filter(|name| is_login(name)).map(str::to_owned)
+}
+
+/// Whether somebody can be called that: no option, nothing that a shell or a terminal would read.
+fn is_login(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// passwd(5): name, password, user id, group id.
 fn owner_in(passwd: &str, user: &str) -> Option<Owner> {
     let mut numeric = None;
@@ -161,6 +208,23 @@ mod tests {
         assert_eq!(ids("1000"), Some((1000, 1001)));
         assert_eq!(ids("1234"), Some((1234, 1234)));
         assert_eq!(ids("nobody-here"), None);
+    }
+
+    #[test]
+    fn a_number_has_the_name_that_the_image_gives_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n\nnode:x:1000:1000::/home/node:/bin/sh\n\
+                      also:x:1000:1000::/:/bin/sh\n12:x:1001:1001::/:/bin/sh\n:x:1002:1::/:\n\
+                      -oProxyCommand=x:x:1003:1::/:\n";
+        for (uid, name) in [
+            ("1000", Some("node")),
+            ("12", Some("12")),
+            ("1002", None),
+            ("1003", None),
+            ("100", None),
+            ("x", None),
+        ] {
+            assert_eq!(name_in(passwd, uid).as_deref(), name, "{uid}");
+        }
     }
 
     #[test]

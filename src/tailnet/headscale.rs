@@ -56,6 +56,15 @@ pub struct Node {
     pub online: bool,
 }
 
+/// A pre-auth key for one join of one ephemeral node.
+#[derive(Debug)]
+pub struct SingleUse {
+    /// The number that the API goes by.
+    pub id: u64,
+    /// The key itself.
+    pub key: Secret,
+}
+
 /// A user of the tailnet.
 #[derive(Debug, Clone, Deserialize)]
 pub struct User {
@@ -68,7 +77,8 @@ pub struct User {
 }
 
 impl Node {
-    fn is_called(&self, name: &DroneName) -> bool {
+    /// Whether it has the drone's name.
+    pub fn is_called(&self, name: &DroneName) -> bool {
         self.given_name.eq_ignore_ascii_case(name.as_str())
     }
 
@@ -95,7 +105,7 @@ impl Headscale {
     }
 
     /// A pre-auth key for one join of one ephemeral node, valid for minutes.
-    pub async fn single_use_key(&self) -> Result<Secret> {
+    pub async fn single_use_key(&self) -> Result<SingleUse> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Answer {
@@ -103,6 +113,8 @@ impl Headscale {
         }
         #[derive(Deserialize)]
         struct Key {
+            #[serde(deserialize_with = "number")]
+            id: u64,
             key: String,
         }
         let user = self.user_id().await?;
@@ -116,10 +128,21 @@ impl Headscale {
         let answer: Answer = self
             .ask(Method::POST, "preauthkey", &[], Some(request))
             .await?;
-        if answer.pre_auth_key.key.is_empty() {
+        let Key { id, key } = answer.pre_auth_key;
+        if key.is_empty() {
             return Err(self.refused("gave an empty pre-auth key"));
         }
-        Ok(Secret::new(answer.pre_auth_key.key))
+        let key = Secret::new(key);
+        Ok(SingleUse { id, key })
+    }
+
+    /// Ends a pre-auth key that no join has used.
+    pub async fn expire_key(&self, id: u64) -> Result<()> {
+        let request = json!({ "id": id.to_string() });
+        let (status, body) = self
+            .send(Method::POST, "preauthkey/expire", &[], Some(request))
+            .await?;
+        self.accepted(status, &body)
     }
 
     async fn user_id(&self) -> Result<u64> {

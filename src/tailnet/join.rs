@@ -3,14 +3,14 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::headscale::{Headscale, away, name_held};
 use super::outside::Outside;
 use super::status::Peer;
 use crate::config::Tailnet;
 use crate::drone::DroneName;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, host_io};
 use crate::http;
 use crate::secret::Secret;
 
@@ -22,6 +22,13 @@ const RENAME: Duration = Duration::from_secs(10);
 const FORGET: Duration = Duration::from_secs(45);
 /// How long the control server may take to answer at all.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long it may take to end a key that was not used.
+const EXPIRE: Duration = Duration::from_secs(10);
+/// How long a node that was registered before may take to wake up.
+const WAKE: Duration = Duration::from_secs(30);
+/// For how long a node that does not run is known for certain: Headscale takes no ephemeral
+/// timeout of 65 s or less, and the drone has yet to start.
+const KNOWN: Duration = Duration::from_secs(30);
 
 /// A node that is registered and does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +37,25 @@ pub struct Joined {
     pub dns_name: String,
     /// Its addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
+    /// `nodekey:…`, its public key.
+    pub node_key: String,
+    at: Instant,
+}
+
+impl Joined {
+    fn now(own: Peer) -> Self {
+        Self {
+            dns_name: own.dns_name,
+            addresses: own.addresses,
+            node_key: own.key,
+            at: Instant::now(),
+        }
+    }
+
+    /// Whether the control server may soon forget it, or has done so.
+    pub fn is_old(&self) -> bool {
+        self.at.elapsed() > KNOWN
+    }
 }
 
 /// Registers the drone's node and leaves its state in the directory `state`, which is made where
@@ -40,23 +66,66 @@ pub struct Joined {
 /// and removed, where there is a key for the API. Dropping the future stops everything that it
 /// started.
 pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
-    tokio::time::timeout(LIMIT, register(tailnet, name, state))
+    let mut made = None;
+    let joined = tokio::time::timeout(LIMIT, register(tailnet, name, state, &mut made))
         .await
         .unwrap_or_else(|_| {
             Err(away(
                 &tailnet.login_server,
                 format!("the node was not registered within {} s", LIMIT.as_secs()),
             ))
-        })
+        });
+    if let (Err(_), Some(key), Some(api)) = (&joined, made, Headscale::new(tailnet)?) {
+        // It ends by itself within minutes; what is told is why there is no node.
+        let _ = tokio::time::timeout(EXPIRE, api.expire_key(key)).await;
+    }
+    joined
 }
 
-async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+/// Sees to it that the control server knows a node that was registered a while ago, for as long
+/// as it takes to start its drone: the node wakes up on its state, and is registered anew where it
+/// was forgotten meanwhile.
+pub async fn refresh(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+    let waking = async {
+        let mut outside = Outside::wake(state, tailnet).await?;
+        let status = outside
+            .wait_for(|status| status.is_running() || status.needs_login())
+            .await?;
+        outside.kill().await;
+        Ok::<_, Error>(status)
+    };
+    match tokio::time::timeout(WAKE, waking).await {
+        Ok(Ok(status)) if status.is_running() && status.own.is_called(name) => {
+            check_state(state).await?;
+            Ok(Joined::now(status.own))
+        }
+        Ok(Err(error)) => Err(error),
+        // Where the control server is away, the join says so.
+        _ => {
+            tokio::fs::remove_dir_all(state)
+                .await
+                .map_err(|error| host_io("remove", state, error))?;
+            join(tailnet, name, state).await
+        }
+    }
+}
+
+/// `made` is the number of the single-use key, as soon as there is one.
+async fn register(
+    tailnet: &Tailnet,
+    name: &DroneName,
+    state: &Path,
+    made: &mut Option<u64>,
+) -> Result<Joined> {
     // First, so that it starts while the key is fetched.
     let mut outside = Outside::start(state, tailnet).await?;
     let api = Headscale::new(tailnet)?;
     let mut own = if let Some(api) = &api {
-        let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
-        outside.up(tailnet, name, &key).await?
+        let (single, removed) = tokio::join!(api.single_use_key(), api.remove(name));
+        let single = single?;
+        *made = Some(single.id);
+        removed?;
+        outside.up(tailnet, name, &single.key).await?
     } else {
         let key = reusable_key(tailnet)?;
         tokio::try_join!(outside.up(tailnet, name, &key), answers(tailnet))?.0
@@ -74,10 +143,7 @@ async fn register(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<J
     }
     outside.kill().await;
     check_state(state).await?;
-    Ok(Joined {
-        dns_name: own.dns_name,
-        addresses: own.addresses,
-    })
+    Ok(Joined::now(own))
 }
 
 fn reusable_key(tailnet: &Tailnet) -> Result<Secret> {

@@ -17,7 +17,7 @@ pub mod policy;
 pub mod status;
 
 pub use headscale::Headscale;
-pub use join::{Joined, forget, join};
+pub use join::{Joined, forget, join, refresh};
 pub use status::Status;
 
 /// A way to run programs in a drone, as root.

@@ -4,23 +4,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::headscale::Headscale;
-use super::outside::{refusal, up_arguments};
 use super::status::{MAX_STATUS, Status};
 use super::{Inside, InsideOutput};
-use crate::config::Tailnet;
-use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 
 /// The most peers that are greeted, all at once; each ping is a process in the drone.
 const MAX_GREETED: usize = 64;
 /// Between two looks at a drone's node. A look is an exec through Docker.
 const POLL: Duration = Duration::from_millis(25);
-/// How long a status, a logout, the greeting and a join may take in a drone.
+/// How long a status, a logout, the greeting and starting over may take in a drone.
 const STATUS: Duration = Duration::from_secs(10);
 const LOGOUT: Duration = Duration::from_secs(15);
 const GREETING: Duration = Duration::from_secs(10);
-const REJOIN: Duration = Duration::from_secs(35);
+const OVER: Duration = Duration::from_secs(20);
 
 /// Pings every address at once until it answers, a few times, and waits for all: a peer that has
 /// not yet heard of this node drops what it sends. `$0` names the script, the addresses follow.
@@ -28,6 +24,33 @@ const GREET: &str = r#"for peer in "$@"; do
 for try in 1 2 3 4; do
 tailscale ping -c 1 --timeout 250ms "$peer" && break
 done >/dev/null 2>&1 & done; wait"#;
+
+/// Ends tailscaled and starts it again as it was started (its arguments, and what is its own of its
+/// environment), with the state in `$2` in place of the one in `$1`. It is halted meanwhile, so that
+/// it writes nothing; what watches over it may be quicker to start it, on the same state. `$3` is
+/// where processes are, `$4` where it logs.
+const START_OVER: &str = r#"state=$1 new=$2 proc=$3 log=$4 all=
+for process in "$proc"/[0-9]*; do
+read -r name < $process/comm && [ -e $process/exe ] || continue
+case $name in tailscaled | tailscaled.*) all="$all ${process##*/}" ;; esac
+done 2>/dev/null
+[ -n "$all" ] || exit 3
+for pid in $all; do
+words=$(tr '\0' '\n' < "$proc/$pid/environ" | grep '^TS_[A-Z_]*='; tr '\0' '\n' < "$proc/$pid/cmdline")
+done
+kill -STOP $all || exit 4
+mv -f "$new/tailscaled.state" "$state/tailscaled.state" || { kill -CONT $all; exit 4; }
+rm -rf "$new"
+kill -KILL $all
+for pid in $all; do
+tries=0
+while [ -e "$proc/$pid/exe" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+done
+set --
+while IFS= read -r word; do set -- "$@" "$word"; done <<END
+$words
+END
+env "$@" >> "$log" 2>&1 < /dev/null &"#;
 
 /// The state of the drone's node. An error means that its tailscaled does not answer.
 pub async fn status(drone: &impl Inside) -> Result<Status> {
@@ -107,60 +130,27 @@ pub async fn leave(drone: &impl Inside) -> Result<()> {
     .hint("the control server removes its node when its ephemeral timeout is over"))
 }
 
-/// Registers a node anew that lost its registration while its drone runs, with a single-use key
-/// by standard input. The reusable key is never given to a drone. A node that has its registration
-/// keeps it, unless the control server has `forgotten` it: a tailscaled that is connected does not
-/// notice that.
-pub async fn rejoin(
-    drone: &impl Inside,
-    tailnet: &Tailnet,
-    name: &DroneName,
-    forgotten: bool,
-) -> Result<Status> {
-    let Some(api) = Headscale::new(tailnet)? else {
-        return Err(Error::new(
-            Code::TailnetRefused,
-            format!("{name} has lost its place in the tailnet"),
-        )
-        .hint(
-            "it is registered anew at its next start: hatchery burrow, then unburrow; with \
-             tailnet.api_key_file hatchery can do it while the drone runs",
-        ));
-    };
-    // To remove the node of a drone that is in the tailnet would put it out.
-    let before = status(drone).await?;
-    if !before.needs_login() && !forgotten {
-        return called(before, name);
+/// Has the drone's tailscaled start over on the state in this directory of the drone, as another
+/// node; what else runs in the drone goes on. No key is needed in there: the node was registered
+/// from outside.
+pub async fn start_over(drone: &impl Inside, state: &str, new: &str) -> Result<()> {
+    let argv = [
+        "sh",
+        "-c",
+        START_OVER,
+        "start-over",
+        state,
+        new,
+        "/proc",
+        "/var/log/tailscaled.log",
+    ];
+    let output = bounded(OVER, drone.run(&argv, b"")).await?;
+    match output.status {
+        0 => Ok(()),
+        3 => Err(unhealthy("does not run tailscaled")),
+        _ => Err(unhealthy("did not let its tailscaled start over")),
     }
-    let (key, _stale) = tokio::try_join!(api.single_use_key(), api.remove(name))?;
-    let arguments = up_arguments(tailnet, name);
-    let mut argv = vec!["tailscale"];
-    argv.extend(arguments.iter().map(String::as_str));
-    // Prefs that the drone changed meanwhile must not make this an error.
-    argv.push("--reset");
-    if forgotten {
-        argv.push("--force-reauth");
-    }
-    let output = bounded(REJOIN, drone.run(&argv, key.expose().as_bytes())).await?;
-    if output.status != 0 {
-        return Err(refusal(&String::from_utf8_lossy(&output.stderr)));
-    }
-    called(status(drone).await?, name)
-}
-
-/// The status, if the node has its drone's name.
-fn called(status: Status, name: &DroneName) -> Result<Status> {
-    if status.own.is_called(name) {
-        return Ok(status);
-    }
-    Err(Error::new(
-        Code::TailnetRefused,
-        format!(
-            "the drone is {:?} in the tailnet, not {name}",
-            status.own.label()
-        ),
-    )
-    .hint("another node holds the name: `headscale nodes list` shows it"))
+    .map_err(|error| error.hint("`hatchery burrow`, then `hatchery unburrow`, start it whole"))
 }
 
 fn unhealthy(what: &str) -> Error {
@@ -292,45 +282,74 @@ mod tests {
         assert!(leave(&Drone::saying(&[(1, ""), (1, "")])).await.is_err());
     }
 
-    /// A control server that is away: whoever asks it fails.
-    fn away(api_key_file: Option<&std::path::Path>) -> Tailnet {
-        Tailnet {
-            login_server: "http://127.0.0.1:9".parse().unwrap(),
-            domain: "t.x".into(),
-            user: "devcontainer".into(),
-            auth_key_file: Some("/dev/null".into()),
-            api_key_file: api_key_file.map(Into::into),
+    #[tokio::test]
+    async fn a_drone_without_a_tailscaled_cannot_start_it_over() {
+        for (status, said) in [(3, "not run tailscaled"), (4, "start over")] {
+            let drone = Drone::saying(&[(status, "")]);
+            let error = start_over(&drone, "/state", "/new").await.unwrap_err();
+            assert!(error.message().contains(said), "{error}");
+            assert!(error.what_next().is_some());
         }
     }
 
-    #[tokio::test]
-    async fn a_node_that_is_registered_is_left_alone() {
+    #[test]
+    fn a_daemon_starts_over_as_it_was_started() {
         let place = tempfile::tempdir().unwrap();
-        let key = place.path().join("key");
-        std::fs::write(&key, "k").unwrap();
-        let tailnet = away(Some(&key));
-        let name = |repo: &str| DroneName::of(&repo.parse().unwrap());
-        let drone = Drone::saying(&[(0, RUNNING)]);
-        assert!(rejoin(&drone, &tailnet, &name("a/b"), false).await.is_ok());
-        let drone = Drone::saying(&[(0, RUNNING)]);
-        let error = rejoin(&drone, &tailnet, &name("a/c"), false)
-            .await
-            .unwrap_err();
-        assert_eq!(error.code(), Code::TailnetRefused);
-        let drone = Drone::saying(&[(0, LOGGED_OUT)]);
-        let error = rejoin(&drone, &tailnet, &name("a/b"), false)
-            .await
-            .unwrap_err();
-        assert_eq!(error.code(), Code::TailnetAway, "this one would be joined");
-    }
-
-    #[tokio::test]
-    async fn a_drone_never_gets_the_reusable_key() {
-        let drone = Drone::saying(&[]);
-        let tailnet = away(None);
-        let name = DroneName::of(&"a/b".parse().unwrap());
-        let error = rejoin(&drone, &tailnet, &name, false).await.unwrap_err();
-        assert_eq!(error.code(), Code::TailnetRefused);
-        assert!(drone.ran.lock().unwrap().is_empty());
+        let at = |name: &str| place.path().join(name).display().to_string();
+        let (proc, state, new) = (at("proc"), at("state"), at("new"));
+        for directory in [&proc, &state, &new] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        std::fs::write(at("new/tailscaled.state"), "new").unwrap();
+        std::fs::write(at("state/tailscaled.state"), "old").unwrap();
+        let daemon = at("daemon");
+        let script = format!("#!/bin/sh\necho $TS_A $OTHER $* > {}\n", at("started"));
+        std::fs::write(&daemon, script).unwrap();
+        std::fs::set_permissions(&daemon, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let mut running = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let process = at(&format!("proc/{}", running.id()));
+        std::fs::create_dir(&process).unwrap();
+        for (file, content) in [
+            ("comm", "tailscaled\n".to_owned()),
+            ("environ", "OTHER=no\0TS_A=of the node\0".to_owned()),
+            ("cmdline", format!("{daemon}\0--a b\0--c\0")),
+        ] {
+            std::fs::write(format!("{process}/{file}"), content).unwrap();
+        }
+        let start_over = || {
+            std::process::Command::new("sh")
+                .args([
+                    "-c",
+                    START_OVER,
+                    "start-over",
+                    &state,
+                    &new,
+                    &proc,
+                    &at("log"),
+                ])
+                .status()
+                .unwrap()
+                .code()
+        };
+        // A process that has ended, and that nobody has waited for, has no program any more.
+        assert_eq!(start_over(), Some(3));
+        let program = format!("/proc/{}/exe", running.id());
+        std::os::unix::fs::symlink(program, format!("{process}/exe")).unwrap();
+        assert_eq!(start_over(), Some(0));
+        assert!(!running.wait().unwrap().success());
+        let started = std::iter::repeat_with(|| std::fs::read_to_string(at("started")));
+        let started = started
+            .inspect(|_| std::thread::sleep(Duration::from_millis(20)))
+            .take(500)
+            .flatten()
+            .find(|text| text.ends_with('\n'));
+        assert_eq!(started.as_deref(), Some("of the node --a b --c\n"));
+        let state = std::fs::read_to_string(at("state/tailscaled.state"));
+        assert_eq!(state.unwrap(), "new");
+        assert!(!std::path::Path::new(&new).exists());
     }
 }

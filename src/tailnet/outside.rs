@@ -41,6 +41,16 @@ pub(super) struct Outside {
 impl Outside {
     /// Starts it on this state directory, which is made where it is absent.
     pub(super) async fn start(state: &Path, tailnet: &Tailnet) -> Result<Self> {
+        Self::run(state, tailnet, true).await
+    }
+
+    /// Starts it on the state of a node that was registered before. What its status says is then
+    /// what the control server says, and not what it remembers of that.
+    pub(super) async fn wake(state: &Path, tailnet: &Tailnet) -> Result<Self> {
+        Self::run(state, tailnet, false).await
+    }
+
+    async fn run(state: &Path, tailnet: &Tailnet, remembers: bool) -> Result<Self> {
         tokio::fs::create_dir_all(state)
             .await
             .map_err(|error| host_io("make", state, error))?;
@@ -65,6 +75,7 @@ impl Outside {
             .arg(option("--socket", &socket))
             .arg("--port=0")
             .env("TS_LOGS_DIR", place.path())
+            .env("TS_USE_CACHED_NETMAP", remembers.to_string())
             .stdin(Stdio::piped());
         // A state sealed by this server's TPM could not be read in the drone.
         if Path::new("/dev/tpmrm0").exists() || Path::new("/dev/tpm0").exists() {

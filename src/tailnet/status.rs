@@ -19,6 +19,9 @@ const MAX_ADDRESSES: usize = 8;
 pub struct Status {
     /// `Running`, `Starting`, `NeedsLogin`, `NeedsMachineAuth`, `Stopped` or `NoState`.
     pub backend_state: String,
+    /// Whether the control server wants a login, which nobody gives: it does not know the node. A
+    /// tailscaled that remembers the tailnet says `Running` all the same.
+    pub login_wanted: bool,
     /// The node's own entry.
     pub own: Peer,
     /// The others that it may know of.
@@ -66,6 +69,7 @@ impl Status {
         peers.sort_by(|a, b| a.dns_name.cmp(&b.dns_name));
         Ok(Self {
             backend_state: raw.backend_state.unwrap_or_default(),
+            login_wanted: raw.auth_url.is_some_and(|url| !url.is_empty()),
             own: raw.own.map(Peer::from).unwrap_or_default(),
             peers,
         })
@@ -80,12 +84,12 @@ impl Status {
 
     /// Whether the node is in the tailnet and connected.
     pub fn is_running(&self) -> bool {
-        self.backend_state == "Running"
+        self.backend_state == "Running" && !self.login_wanted
     }
 
     /// Whether the node has lost its registration, or never had one.
     pub fn needs_login(&self) -> bool {
-        self.backend_state == "NeedsLogin"
+        self.backend_state == "NeedsLogin" || self.login_wanted
     }
 }
 
@@ -93,6 +97,8 @@ impl Status {
 #[serde(rename_all = "PascalCase")]
 struct RawStatus {
     backend_state: Option<String>,
+    #[serde(rename = "AuthURL")]
+    auth_url: Option<String>,
     #[serde(rename = "Self")]
     own: Option<RawPeer>,
     peer: Option<HashMap<String, Option<RawPeer>>>,
@@ -158,6 +164,19 @@ mod tests {
         assert_eq!(status.own.addresses[0].to_string(), "100.64.0.1");
         assert_eq!(status.peers.len(), 1);
         assert!(!status.peers[0].online);
+    }
+
+    #[test]
+    fn a_node_that_only_remembers_the_tailnet_does_not_run() {
+        let status = |url: &str| {
+            let json = format!(r#"{{"BackendState":"Running","AuthURL":{url}}}"#);
+            Status::parse(json.as_bytes()).unwrap()
+        };
+        let forgotten = status(r#""https://h.example/register/x""#);
+        assert!(forgotten.needs_login() && !forgotten.is_running());
+        for url in ["null", "\"\""] {
+            assert!(status(url).is_running() && !status(url).needs_login());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::furnish;
 use crate::repo::RepoId;
-use crate::waking::wake;
+use crate::waking::{ready, wake};
 
 /// Wake a drone that was put to sleep
 ///
@@ -26,10 +26,16 @@ impl Unburrow {
         let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
         match (&drone.container, drone.life) {
-            (Some(_), Life::Running) => {}
-            (Some(container), Life::Burrowed | Life::Stopped) => {
+            (Some(container), Life::Running | Life::Burrowed | Life::Stopped) => {
                 let sockets = context.sockets().await?;
-                let waking = wake(context.server(&docker, &sockets), &drone, container);
+                let server = context.server(&docker, &sockets);
+                let waking = async {
+                    match drone.life {
+                        // It may run and not be reachable, which is not awake.
+                        Life::Running => ready(server, &drone, container).await,
+                        _ => wake(server, &drone, container).await,
+                    }
+                };
                 tokio::select! {
                     woken = waking => woken?,
                     error = interrupted() => return Err(error.hint(format!(

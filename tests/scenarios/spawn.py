@@ -5,6 +5,8 @@ from typing import Any
 
 DOMAIN = "tail.example.test"
 FEATURES = ("/features/sshd", "/codespace/tailscale")
+BASE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+GIT = "/srv/github/git"
 # All that a person's machine knows of drones is the one line of `hatchery ca`.
 SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
 
@@ -189,6 +191,27 @@ with subtest("It reads `devcontainer.json`, builds images: a Dockerfile and its 
     assert on("acme-dockerfile", "cat /etc/marker") == "copied from the build context\n"
     is_a_whole_clone("acme-dockerfile", "/workspaces/dockerfile")
     slay("acme/dockerfile")
+
+with subtest("a Dockerfile that ends in another user than root, of an image that says nothing of users"):
+    image = "registry.example.test/acme/unsaid:1"
+    dockerfile = f"FROM {BASE}\nRUN rm -f /usr/bin/sudo\nLABEL devcontainer.metadata=[]"
+    server.succeed(f"docker build -q -t {image} - <<'END'\n{dockerfile}\nEND")
+    for user in ("vscode", "1000:1000"):
+        internet.succeed(
+            f"""set -e; rm -rf /tmp/publish {GIT}/acme/user.git; git init -q -b main /tmp/publish; cd /tmp/publish
+mkdir .devcontainer; echo '{{"build": {{"dockerfile": "Dockerfile"}}}}' > .devcontainer/devcontainer.json
+printf 'FROM %s\nUSER %s\n' {image} {user} > .devcontainer/Dockerfile; git add .
+git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First
+git clone -q --bare . {GIT}/acme/user.git; chown -R github {GIT}/acme/user.git; rm -r /tmp/publish"""
+        )
+        told = spawn("acme/user")
+        assert (told["user"], told["workspace"]) == ("vscode", "/workspaces/user"), told
+        assert on("acme-user", "id -un; stat -c %U:%G /workspaces/user; git -C /workspaces/user status -s").split() == [
+            "vscode",
+            "vscode:vscode",
+        ]
+        slay("acme/user")
+    server.succeed(f"docker rmi {image}")
 
 with subtest("a compose project, with what stands beside the workspace"):
     spawn("acme/stack")

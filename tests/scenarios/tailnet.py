@@ -72,6 +72,22 @@ def hears(name: str, address: str, port: int) -> bool:
     return server.execute(f"docker exec {name} timeout 4 bash -c '{probe}'")[1] != ""
 
 
+def publish(repository: str, files: dict[str, str]) -> None:
+    """A repository of one commit at github.com."""
+    bare = f"/srv/github/git/{repository}.git"
+    write = [f"mkdir -p $(dirname {path})\ncat > {path} <<'END'\n{text}\nEND" for path, text in files.items()]
+    internet.succeed(
+        "\n".join(("set -e", "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish", *write))
+        + "\ngit add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
+        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
+    )
+
+
+def forget(name: str) -> None:
+    """As Headscale does with an ephemeral node that is away for too long."""
+    tailnet.succeed(f"headscale nodes delete --force -i {nodes()[name]['id']}")
+
+
 def address_of(name: str) -> str:
     return next(str(address) for address in nodes()[name]["ip_addresses"] if ":" not in address)
 
@@ -158,13 +174,70 @@ with subtest("burrow leaves the tailnet, unburrow has the name again"):
     assert searched(KEY) == []
 
 with subtest("a node that Headscale has forgotten is told of, and comes back"):
-    tailnet.succeed(f"headscale nodes delete --force -i {nodes()['acme-site']['id']}")
+    forget("acme-site")
     server.succeed("docker restart -t 3 acme-site")
     server.wait_until_succeeds(
         "hatchery status acme/site | grep '^tailnet ' | grep 'lost its registration' > /dev/null", timeout=30
     )
     server.succeed("hatchery burrow acme/site", "hatchery unburrow acme/site")
     server.succeed("hatchery status acme/site | grep '^tailnet *connected as acme-site ' > /dev/null")
+
+with subtest("Headscale forgets a node while its drone's image is built"):
+    # For longer than a node that does not run is taken for known. What follows runs meanwhile.
+    publish(
+        "acme/slow",
+        {
+            ".devcontainer/devcontainer.json": '{"build": {"dockerfile": "Dockerfile"}}',
+            ".devcontainer/Dockerfile": "FROM mcr.microsoft.com/devcontainers/base:ubuntu\nRUN sleep 32",
+        },
+    )
+    server.succeed("systemd-run --quiet --unit slow sh -c 'hatchery spawn acme/slow > /tmp/slow 2>&1'")
+    tailnet.wait_until_succeeds("headscale nodes list | grep acme-slow", timeout=30)
+    server.wait_until_succeeds("! pgrep -x tailscaled -a | grep acme-slow", timeout=10)
+    forget("acme-slow")
+
+with subtest("a drone that leaves the tailnet again and again gets no key, and is registered three times an hour"):
+    # Its own tailscale, which keeps what it is given and says what it likes.
+    server.succeed(
+        """docker exec -i acme-site sh -c 'real=$(readlink -f $(command -v tailscale))
+mv $real $real.real; sed "s|REAL|$real.real|" > $real; chmod 755 $real
+tailscale status --json > /lie; sleep 4711 > /dev/null 2>&1 &' <<'END'
+#!/bin/bash
+case "$*" in
+*auth-key*) { echo "$*"; cat; } >> /keys; exit 1 ;;
+"status --json") [ ! -e /lies ] || exec cat /lie ;;
+esac
+exec -a "${0##*/}" REAL "$@"
+END"""
+    )
+    for lies in ("rm -f", "rm -f", "touch"):
+        server.succeed(f"docker exec acme-site sh -c '{lies} /lies; tailscale logout'")
+        assert "acme-site" not in nodes()
+        said = server.succeed("hatchery recover")
+        assert said.startswith("acme-site: ") and "registered in the tailnet anew" in said, said
+        assert "acme-site" in nodes()
+    # What ran in it does so still.
+    server.succeed("docker exec acme-site pgrep -fx 'sleep 4711'")
+    assert laptop.succeed(f"{SSH} vscode@acme-site.{DOMAIN} hostname") == "acme-site\n"
+    server.succeed("docker exec acme-site sh -c 'rm /lies; tailscale logout'")
+    status, said = server.execute("hatchery recover 2>&1", timeout=60)
+    assert status == 1 and "3 times within an hour" in said and "hatchery unburrow acme/site" in said, said
+    server.succeed("hatchery status acme/site | grep '^tailnet *has lost its registration: burrow' > /dev/null")
+    assert "acme-site" not in nodes()
+    server.fail("docker exec acme-site test -e /keys")
+    server.fail("hatchery unburrow acme/site")
+    server.succeed("hatchery burrow acme/site && hatchery unburrow acme/site")
+
+with subtest("a drone that only calls itself otherwise has its place"):
+    server.succeed("docker exec acme-site tailscale set --hostname=elsewhere")
+    tailnet.wait_until_succeeds("headscale nodes list | grep elsewhere", timeout=20)
+    status, said = server.execute("hatchery recover 2>&1", timeout=60)
+    assert status == 1 and "acme-site's node is called elsewhere" in said, said
+    assert "acme-site" not in nodes()
+    server.fail("hatchery unburrow acme/site")
+    server.succeed("docker exec acme-site tailscale set --hostname=acme-site")
+    tailnet.wait_until_fails("headscale nodes list | grep elsewhere", timeout=20)
+    server.succeed("hatchery unburrow acme/site")
 
 with subtest("the policy lets the laptop reach a drone on any port, and the drone nobody"):
     server.succeed("docker exec -d acme-site python3 -m http.server 4711")
@@ -184,6 +257,12 @@ with subtest("the policy lets the laptop reach a drone on any port, and the dron
     tailnet.succeed(f"cp /tmp/policy {policy}", "systemctl reload headscale")
     server.wait_until_fails(f"docker exec acme-site ping -c 1 -W 3 {address}", timeout=60)
     assert not hears("acme-site", address, 22)
+
+with subtest("the drone whose node was forgotten comes up all the same"):
+    server.wait_until_succeeds("! systemctl --quiet is-active slow", timeout=120)
+    assert server.succeed("tail -n 1 /tmp/slow") == f"ssh -p 2222 vscode@acme-slow.{DOMAIN}\n"
+    assert laptop.succeed(f"{SSH} vscode@acme-slow.{DOMAIN} hostname") == "acme-slow\n"
+    server.succeed("hatchery slay acme/slow")
 
 with subtest("a key that is wrong, expired or used up"):
     number, expired = auth_key("devcontainer", "--reusable --ephemeral")

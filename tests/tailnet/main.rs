@@ -123,6 +123,33 @@ async fn another_users_node_keeps_its_name() {
     assert_eq!(error.code(), Code::TailnetRefused);
     assert!(error.message().contains("levin"), "{error}");
     assert_eq!(world.nodes(), ["acme-site"]);
+    assert_eq!(world.unused_keys(), 0, "a key that no join used is ended");
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_run_for_long_is_woken_or_registered_anew() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    for (which, tailnet) in [("reusable", world.reusable()), ("api", world.api())] {
+        let state = world.state(which);
+        let joined = tailnet::join(&tailnet, &name(), &state).await.unwrap();
+        assert!(!joined.is_old());
+        let woken = tailnet::refresh(&tailnet, &name(), &state).await.unwrap();
+        assert_eq!(woken.node_key, joined.node_key, "{which}: it is known");
+        world.headscale(&["nodes", "delete", "--force", "-i", &world.node_id()]);
+        let again = tailnet::refresh(&tailnet, &name(), &state).await.unwrap();
+        assert_ne!(again.node_key, joined.node_key, "{which}: it was forgotten");
+        assert_eq!(again.dns_name, "acme-site.tail.example.test");
+        let (mut daemon, status) = wake_up(&state);
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+        assert_eq!(status["Self"]["PublicKey"], again.node_key);
+        tailnet::forget(&tailnet, &name(), Some(&state))
+            .await
+            .unwrap();
+        assert_eq!(world.nodes(), [""; 0], "{which}");
+    }
 }
 
 #[tokio::test]

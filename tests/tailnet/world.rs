@@ -156,6 +156,31 @@ log: {{ level: warn }}
         self.place.path().join(which)
     }
 
+    /// The number of the one node that there is.
+    pub fn node_id(&self) -> String {
+        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        listed[0]["id"].to_string()
+    }
+
+    /// How many single-use keys are there that could still be used.
+    pub fn unused_keys(&self) -> usize {
+        let listed = self.headscale(&["preauthkeys", "list", "-o", "json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let keys = listed.as_array().into_iter().flatten();
+        keys.filter(|key| {
+            let is = |what: &str| key[what].as_bool().unwrap_or_default();
+            let until = key["expiration"]["seconds"].as_u64().unwrap();
+            !is("reusable") && !is("used") && until > now
+        })
+        .count()
+    }
+
     /// The names of the nodes, without the API client that is under test.
     pub fn nodes(&self) -> Vec<String> {
         let listed = self.headscale(&["nodes", "list", "-o", "json"]);

@@ -1,0 +1,123 @@
+//! What this server remembers of a drone's node in the tailnet: which it is, whatever the drone says,
+//! and how often [`recovery`](crate::recovery) has registered it anew. It lies where no drone
+//! reaches, and outlives a reboot; without it nothing is lost but the count.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::drone::DroneName;
+use crate::error::{Code, Error, Result, host_io};
+use crate::host::{Places, write_whole};
+
+/// How often a drone that loses its place in the tailnet gets another within an hour.
+pub const MOST: usize = 3;
+/// An hour, in seconds.
+const HOUR: u64 = 3600;
+
+/// A drone's node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// `nodekey:…`, as it was registered from outside.
+    node: String,
+    /// When it was registered anew without anybody having asked for it, in seconds since 1970.
+    #[serde(default)]
+    renewed: Vec<u64>,
+}
+
+impl Registration {
+    /// What is remembered; nothing of a node that an older hatchery has registered.
+    pub fn of(places: &Places, drone: &DroneName) -> Result<Self> {
+        let path = places.node_file(drone);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| {
+                Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
+                    .hint("remove it; it is written anew when the drone is next registered")
+                    .because(error)
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(host_io("read", &path, error)),
+        }
+    }
+
+    /// Remembers the node that was just registered; `renewed` where nobody had asked for it.
+    pub fn remember(places: &Places, drone: &DroneName, node: &str, renewed: bool) -> Result<()> {
+        let known = Self::of(places, drone).unwrap_or_default();
+        let now = now();
+        let mut times: Vec<_> = known.within_the_hour(now).collect();
+        times.extend(renewed.then_some(now));
+        let registration = Self {
+            node: node.to_owned(),
+            renewed: times,
+        };
+        places.shared_directory(&places.scopes())?;
+        let text = serde_json::json!(registration).to_string();
+        write_whole(&places.node_file(drone), 0o640, text.as_bytes())
+    }
+
+    /// Whether this is the node's key.
+    pub fn is_of(&self, node_key: &str) -> bool {
+        !self.node.is_empty() && self.node == node_key
+    }
+
+    /// Whether it has been registered anew as often as it may be.
+    pub fn is_exhausted(&self) -> bool {
+        self.within_the_hour(now()).count() >= MOST
+    }
+
+    /// A clock that was set back must not hold a drone off for longer than it would without.
+    fn within_the_hour(&self, now: u64) -> impl Iterator<Item = u64> {
+        let times = self.renewed.iter().copied();
+        times.filter(move |time| time.abs_diff(now) < HOUR)
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drone_gets_three_places_an_hour_and_no_more() {
+        let place = tempfile::tempdir().unwrap();
+        let places = Places::under(place.path());
+        let drone = DroneName::of(&"acme/site".parse().unwrap());
+        let of = || Registration::of(&places, &drone).unwrap();
+        assert!(!of().is_of("") && !of().is_exhausted());
+        // What a person asks for is not counted.
+        for _ in 0..4 {
+            Registration::remember(&places, &drone, "nodekey:1", false).unwrap();
+        }
+        for _ in 0..MOST {
+            assert!(!of().is_exhausted());
+            Registration::remember(&places, &drone, "nodekey:2", true).unwrap();
+        }
+        assert!(of().is_exhausted() && of().is_of("nodekey:2") && !of().is_of("nodekey:1"));
+        // Nor does it begin to count anew.
+        Registration::remember(&places, &drone, "nodekey:3", false).unwrap();
+        assert!(of().is_exhausted());
+        let mut later = of();
+        later.renewed[0] -= HOUR;
+        assert!(!later.is_exhausted());
+        places.forget(&drone).unwrap();
+        assert!(!of().is_exhausted());
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_taken_for_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let places = Places::under(place.path());
+        let drone = DroneName::of(&"acme/site".parse().unwrap());
+        Registration::remember(&places, &drone, "nodekey:1", true).unwrap();
+        std::fs::write(places.node_file(&drone), "{").unwrap();
+        let error = Registration::of(&places, &drone).unwrap_err();
+        assert_eq!(error.code(), Code::HostFailed);
+        Registration::remember(&places, &drone, "nodekey:1", false).unwrap();
+        assert!(Registration::of(&places, &drone).is_ok());
+    }
+}
