@@ -44,6 +44,11 @@ pub struct Usage {
 }
 
 impl Container {
+    #[cfg(test)]
+    pub(crate) fn from_json(inspected: serde_json::Value) -> Self {
+        Self(serde_json::from_value(inspected).expect("what Docker answers"))
+    }
+
     /// The id.
     pub fn id(&self) -> &str {
         self.0.id.as_deref().unwrap_or_default()
@@ -99,6 +104,11 @@ impl Container {
         self.state()?.started_at.as_deref()
     }
 
+    /// When it last ended (RFC 3339); in the year 1 where it never did.
+    pub fn finished_at(&self) -> Option<&str> {
+        self.state()?.finished_at.as_deref()
+    }
+
     /// The id of its image.
     pub fn image(&self) -> Option<&str> {
         self.0.image.as_deref()
@@ -135,7 +145,7 @@ impl Container {
     }
 
     /// The container whose network this one shares, if it does.
-    pub(super) fn network_of(&self) -> Option<&str> {
+    pub fn network_of(&self) -> Option<&str> {
         self.host()?
             .network_mode
             .as_deref()?

@@ -10,6 +10,7 @@ mod look;
 mod machine;
 mod objects;
 mod probe;
+mod restart;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
 pub use self::machine::Machine;
 pub use self::objects::NETWORK_DEVICE;
+pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
 
 use crate::config;
 use crate::error::{Code, Error, Result};
