@@ -5,12 +5,13 @@
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
 };
@@ -29,6 +30,9 @@ const SETTLE: Duration = Duration::from_secs(15);
 
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;
+
+/// What is said where the configuration holds one.
+const ATTACHES: &str = "postAttachCommand is not run by spawn: an editor runs it when it attaches.";
 
 /// What the person asked for.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub struct Hatched {
     pub workspace: String,
     /// A lifecycle command failed; the drone runs all the same.
     pub setup_failed: Option<Error>,
+    /// A lifecycle command that was not waited for.
+    pub still_running: Option<Stage>,
 }
 
 /// One spawn under way.
@@ -91,7 +97,10 @@ struct Furniture<'a> {
 /// The container, furnished and started, or why it has to be made again.
 enum Furnished {
     /// It runs.
-    Running { container: String },
+    Running {
+        container: String,
+        lifecycle: Lifecycle,
+    },
     /// The image names a user that the configuration must name, so that sshd can run as root.
     Again { remote_user: String },
 }
@@ -328,6 +337,8 @@ impl<'a> Hatching<'a> {
         })?;
         let mut ready = JoinSet::new();
         let mut started = None;
+        let mut stage = running.stage();
+        let mut vigil = Vigil::new(Lifecycle::default());
         let outcome = loop {
             tokio::select! {
                 event = running.next() => match event {
@@ -335,9 +346,13 @@ impl<'a> Hatching<'a> {
                     Event::Line(line) => self.server.ui.line(&line),
                     Event::Created(created) => {
                         match self.furnish(created, furniture).await? {
-                            Furnished::Running { container } => {
+                            Furnished::Running { container, lifecycle } => {
                                 self.await_readiness(&mut ready, &container);
                                 started = Some(container);
+                                if lifecycle.attaches() {
+                                    self.server.ui.talk(ATTACHES);
+                                }
+                                vigil = Vigil::new(lifecycle);
                             }
                             Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                         }
@@ -345,6 +360,25 @@ impl<'a> Hatching<'a> {
                     Event::Ended(outcome) => break outcome,
                 },
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
+                Ok(()) = stage.changed() => {
+                    let begun = *stage.borrow_and_update();
+                    if let Some(begun) = begun {
+                        vigil.begun(begun, Instant::now());
+                    }
+                }
+                // Only a drone that can be reached may be left to itself.
+                () = until(vigil.next()), if started.is_some() && ready.is_empty() => {
+                    match (vigil.due(Instant::now()), &started) {
+                        (Some(Due::Say(what)), _) => self.server.ui.talk(&what),
+                        (Some(Due::Leave(stage)), Some(container)) => {
+                            // What runs in the drone goes on without the CLI.
+                            drop(running);
+                            self.server.ui.talk(&vigil.left(stage));
+                            return self.full(container, prepared, None, Some(stage)).await.map(Ok);
+                        }
+                        _ => {}
+                    }
+                }
             }
         };
         let Some(container) = started else {
@@ -408,7 +442,10 @@ impl<'a> Hatching<'a> {
             self.server.docker.start(&id).await?;
         }
         created.go();
-        Ok(Furnished::Running { container: id })
+        Ok(Furnished::Running {
+            container: id,
+            lifecycle: Lifecycle::of(&metadata),
+        })
     }
 
     /// The container that waits, which must be this drone's.
@@ -495,14 +532,26 @@ impl<'a> Hatching<'a> {
                 )
             }
         };
+        self.full(&container, prepared, setup_failed, None).await
+    }
+
+    /// From now on it is a drone, no egg.
+    async fn full(
+        &self,
+        container: &str,
+        prepared: &Prepared,
+        setup_failed: Option<Error>,
+        still_running: Option<Stage>,
+    ) -> Result<Hatched> {
         self.server
             .docker
-            .set_wanted(&container, Wanted::Running)
+            .set_wanted(container, Wanted::Running)
             .await?;
         Ok(Hatched {
-            user: furnish::remote_user_of(self.server.docker, &container).await?,
+            user: furnish::remote_user_of(self.server.docker, container).await?,
             workspace: prepared.clone_at.clone(),
             setup_failed,
+            still_running,
         })
     }
 }
@@ -555,6 +604,14 @@ fn failure(outcome: Outcome, workshop: &Path) -> Error {
     )
     .hint("try `devcontainer up` on a clone of the repository by hand")
     .with_details(last_lines)
+}
+
+/// Until then; for ever where nothing is to come.
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn lost(error: tokio::task::JoinError) -> Result<()> {

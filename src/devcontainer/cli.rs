@@ -8,8 +8,9 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
@@ -103,6 +104,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Running {
     events: mpsc::Receiver<Event>,
+    stage: watch::Receiver<Option<Stage>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -117,6 +119,13 @@ impl Running {
                 last_lines: Vec::new(),
             })
         })
+    }
+}
+
+impl Running {
+    /// The lifecycle command that runs, each time another one begins; no event of it is lost.
+    pub fn stage(&self) -> watch::Receiver<Option<Stage>> {
+        self.stage.clone()
     }
 }
 
@@ -145,6 +154,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         .current_dir(up.workshop.path())
         .args(["up", "--log-format", "json", "--no-lockfile"])
         .args(["--update-remote-user-uid-default", "never"])
+        // It is for editors, and may never end: a server, a log that is followed.
+        .arg("--skip-post-attach")
         .arg("--workspace-folder")
         .arg(up.checkout)
         .arg("--override-config")
@@ -162,8 +173,14 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let group = Group::spawn(&mut command, up.command)?;
     let (sender, events) = mpsc::channel(64);
-    let task = tokio::spawn(attend(group, listener, sender));
-    Ok(Running { events, task })
+    let log = Log::default();
+    let stage = log.stage.subscribe();
+    let task = tokio::spawn(attend(group, listener, sender, log));
+    Ok(Running {
+        events,
+        stage,
+        task,
+    })
 }
 
 /// Checks that the CLI is there and that the Node it runs on is new enough.
@@ -271,10 +288,14 @@ fn builds_with_buildkit(docker: &Path) -> bool {
 }
 
 /// Reads all that the CLI says until it ends.
-async fn attend(mut group: Group, listener: UnixListener, events: mpsc::Sender<Event>) {
+async fn attend(
+    mut group: Group,
+    listener: UnixListener,
+    events: mpsc::Sender<Event>,
+    mut log: Log,
+) {
     let stdout = group.child().stdout.take();
     let stderr = group.child().stderr.take();
-    let mut log = Log::default();
     let answering = tokio::spawn(answer_all(listener, events.clone()));
     let reading = async {
         if let Some(stderr) = stderr {
@@ -334,6 +355,7 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
 struct Log {
     last_lines: VecDeque<String>,
     step: Option<String>,
+    stage: watch::Sender<Option<Stage>>,
 }
 
 #[derive(Deserialize)]
@@ -356,6 +378,9 @@ impl Log {
         };
         match entry.kind.as_str() {
             "progress" if entry.status == "running" => {
+                if let Some(stage) = Stage::begun(&entry.name) {
+                    self.stage.send_replace(Some(stage));
+                }
                 let step = process::printable(entry.name.trim_end_matches('.'));
                 self.step = Some(step.clone());
                 self.last_lines.clear();
