@@ -3,7 +3,7 @@
 //! Cloning, building and joining the tailnet go on at once. They meet when the devcontainer CLI
 //! has created the container: it is looked at, furnished, and only then started.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,12 @@ pub struct Hatching<'a> {
     node: Mutex<JoinSet<Result<()>>>,
     /// Whether a node may have been registered, which must then be taken back.
     joining: Cell<bool>,
+    /// What the devcontainer CLI is at.
+    step: RefCell<String>,
+    /// Whether the container is there, so that nothing is built any more.
+    created: Cell<bool>,
+    /// The container is to be made again.
+    again: Notify,
 }
 
 /// How a drone gets its tokens.
@@ -125,12 +131,47 @@ impl<'a> Hatching<'a> {
             checkout,
             node: Mutex::default(),
             joining: Cell::new(false),
+            step: RefCell::default(),
+            created: Cell::new(false),
+            again: Notify::new(),
         })
     }
 
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
+        tokio::select! {
+            hatched = self.hatch() => hatched,
+            error = self.overdue() => Err(error),
+        }
+    }
+
+    /// Comes back when nothing was created within the time that a build may take.
+    async fn overdue(&self) -> Error {
+        let limit = self.server.config.limits.build;
+        tokio::time::sleep(limit.into()).await;
+        while self.created.get() {
+            self.again.notified().await;
+        }
+        let step = self.step.borrow();
+        let at = match step.as_str() {
+            "" => String::new(),
+            step => format!("; it was at: {step}"),
+        };
+        Error::new(
+            Code::BuildFailed,
+            format!(
+                "cloning and building {} was ended after {limit}, which is limits.build{at}",
+                self.identity.repo
+            ),
+        )
+        .hint(
+            "mend what does not end in its Dockerfile or features, or raise limits.build in the \
+             configuration",
+        )
+    }
+
+    async fn hatch(&self) -> Result<Hatched> {
         // First: who serves the sockets of all drones learns of this one from its volume.
         self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
@@ -181,7 +222,11 @@ impl<'a> Hatching<'a> {
             };
             match self.up(&furniture).await? {
                 Ok(hatched) => return Ok(hatched),
-                Err(user) => remote_user = Some(user),
+                Err(user) => {
+                    remote_user = Some(user);
+                    self.created.set(false);
+                    self.again.notify_one();
+                }
             }
         }
     }
@@ -342,7 +387,10 @@ impl<'a> Hatching<'a> {
         let outcome = loop {
             tokio::select! {
                 event = running.next() => match event {
-                    Event::Step(step) => self.server.ui.step(&step),
+                    Event::Step(step) => {
+                        self.server.ui.step(&step);
+                        self.step.replace(step);
+                    }
                     Event::Line(line) => self.server.ui.line(&line),
                     Event::Created(created) => {
                         match self.furnish(created, furniture).await? {
@@ -395,6 +443,7 @@ impl<'a> Hatching<'a> {
     async fn furnish(&self, created: Created, furniture: &Furniture<'_>) -> Result<Furnished> {
         let prepared = furniture.prepared;
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
+        self.created.set(true);
         self.server.ui.step("Furnishing the container");
         let container = self.created_container(&created).await?;
         let metadata = furnish::metadata(&container)?;
