@@ -23,7 +23,7 @@ use crate::host::Workshop;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
-use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
+use crate::{clone, docker, furnish, host, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -192,6 +192,9 @@ impl<'a> Hatching<'a> {
         )?;
         for line in repository.left_out() {
             self.server.ui.warn(line);
+        }
+        if repository.is_compose() {
+            cli::check_compose(&self.identity.repo).await?;
         }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
@@ -572,13 +575,18 @@ impl<'a> Hatching<'a> {
                 ..
             } => {
                 let what = step.unwrap_or(message);
-                Some(
-                    Error::new(
-                        Code::LifecycleFailed,
-                        format!("{} runs, but its setup failed: {what}", self.identity.name),
-                    )
-                    .with_details(last_lines),
+                let error = Error::new(
+                    Code::LifecycleFailed,
+                    format!("{} runs, but its setup failed: {what}", self.identity.name),
                 )
+                .with_details(last_lines);
+                // The CLI keeps to itself what Docker said, where it could run nothing at all.
+                let inside = self.server.docker.inside(&container);
+                let tried = inside.run_as("0:0", &["/bin/sh", "-c", ":"], &[]).await;
+                Some(match tried {
+                    Err(engine) => error.because(engine),
+                    Ok(_) => error,
+                })
             }
         };
         self.full(&container, prepared, setup_failed, None).await
@@ -637,14 +645,31 @@ fn failure(outcome: Outcome, workshop: &Path) -> Error {
         .hint("free some space there, then try again")
         .because(message);
     }
+    if docker::is_out_of_addresses(&all) || docker::is_out_of_addresses(&message) {
+        return docker::out_of_addresses("create the networks of its compose file");
+    }
+    // Docker's own fault, not the Dockerfile's.
+    if let Some(line) = last_lines
+        .iter()
+        .find(|line| docker::is_engines_fault(line))
+    {
+        return Error::new(Code::DockerFailed, "Docker cannot run the container")
+            .hint(docker::ENGINE_HINT)
+            .because(line.clone());
+    }
     if message.contains("Feature") || message.contains("feature") {
         return Error::new(Code::DevcontainerFailed, message)
             .hint("check the feature's name and that this server reaches its registry");
     }
     if message.contains("docker build") || message.contains("buildx") || message.contains("compose")
     {
+        let hint = if last_lines.is_empty() {
+            "the builder said nothing; `hatchery doctor` looks at the programs that it needs"
+        } else {
+            "the builder's last lines say why; mend the Dockerfile or feature and try again"
+        };
         return Error::new(Code::BuildFailed, "the image could not be built")
-            .hint("the builder's last lines say why; mend the Dockerfile or feature and try again")
+            .hint(hint)
             .with_details(last_lines);
     }
     Error::new(
@@ -665,4 +690,65 @@ async fn until(when: Option<Instant>) {
 
 fn lost(error: tokio::task::JoinError) -> Result<()> {
     Err(Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: &str, lines: &[&str]) -> Error {
+        let outcome = Outcome::Failed {
+            message: message.to_owned(),
+            container: None,
+            step: None,
+            last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
+        };
+        failure(outcome, Path::new("/"))
+    }
+
+    #[test]
+    fn what_docker_cannot_do_is_not_put_down_to_the_dockerfile() {
+        let pools = "ERROR: could not find an available, non-overlapping IPv4 address pool among \
+                     the defaults to assign to the network";
+        let newer = "all predefined address pools have been fully subnetted";
+        let cgroup = "OCI runtime create failed: error adding pid 7 to cgroups: unknown";
+        for (message, lines, said, helps) in [
+            (
+                "Command failed: docker compose",
+                &[pools][..],
+                "address range",
+                "docker network prune",
+            ),
+            (
+                "Command failed: docker-compose",
+                &["x", newer],
+                "address range",
+                "default-address-pools",
+            ),
+            (
+                "Command failed: docker run",
+                &[cgroup],
+                "error adding pid 7",
+                "journalctl -u docker",
+            ),
+        ] {
+            let error = failed(message, lines);
+            assert_eq!(error.code(), Code::DockerFailed, "{message}");
+            assert!(error.message().contains(said), "{}", error.message());
+            assert!(error.what_next().unwrap().contains(helps), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_in_the_image_is_the_dockerfiles() {
+        let line = "OCI runtime create failed: exec: \"/bin/sh\": stat /bin/sh: no such file";
+        let error = failed("Command failed: docker build", &[line]);
+        assert_eq!(error.code(), Code::BuildFailed);
+        assert!(error.what_next().unwrap().contains("last lines"));
+        let silent = failed("Command failed: docker build", &[]);
+        assert!(
+            !silent.what_next().unwrap().contains("last lines"),
+            "{silent:?}"
+        );
+    }
 }

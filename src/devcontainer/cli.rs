@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -16,6 +17,7 @@ use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Workshop;
 use crate::process::{self, Group};
+use crate::repo::RepoId;
 
 /// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
 const NODE: u32 = 20;
@@ -230,6 +232,41 @@ pub async fn check(command: &str) -> Result<()> {
         .hint("the npm package `node` carries a newer one: `npm install -g node@22`")),
         _ => Ok(()),
     }
+}
+
+/// Checks that Docker's command has compose, or that there is a `docker-compose`.
+pub async fn check_compose(repo: &RepoId) -> Result<()> {
+    if process::find("docker-compose").is_some() || plugin("compose").await.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ProgramMissing,
+        format!("docker compose is not installed, and {repo} is made of compose files"),
+    )
+    .hint(COMPOSE_HINT))
+}
+
+/// How compose is installed.
+pub const COMPOSE_HINT: &str = "install the package docker-compose-plugin (Docker's own), \
+    docker-compose-v2 (Ubuntu) or docker-compose (Debian)";
+
+/// How long a plugin may take to tell its version.
+const PLUGIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// The version of a plugin of Docker's command, if it is there.
+pub async fn plugin(name: &str) -> Option<String> {
+    let mut command = Command::new(process::find("docker")?);
+    process::emptied(&mut command);
+    command
+        .args([name, "version"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PLUGIN_WITHIN, command.output()).await;
+    let output = output.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let first = process::printable(text.lines().next().unwrap_or_default().trim());
+    (output.status.success() && !first.is_empty()).then_some(first)
 }
 
 fn control(workshop: &Workshop) -> PathBuf {
