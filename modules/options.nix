@@ -258,6 +258,7 @@ in
       memory = limit types.str "16GiB" "Memory of one drone.";
       cpus = limit (types.numbers.positive) 2.5 "Processors of one drone.";
       pids = limit types.ints.positive 8192 "Processes and threads of one drone.";
+      build = limit types.str "45m" "How long a spawn may clone, pull and build.";
     };
 
     firewall = {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,43 @@ pub struct Limits {
     pub cpus: f64,
     /// Processes and threads of one drone.
     pub pids: i64,
+    /// How long a spawn may take to clone and build.
+    pub build: Span,
+}
+
+/// A length of time, written as `90s`, `45m` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        match humantime::parse_duration(&text) {
+            Ok(Duration::ZERO) => Err("must be more than 0".to_owned()),
+            Ok(span) => Ok(Self(span)),
+            Err(_) => Err(format!("{text:?} is no length of time; write it as \"2h\"")),
+        }
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
+    }
+}
+
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        span.0
+    }
 }
 
 impl Default for Limits {
@@ -139,6 +177,7 @@ impl Default for Limits {
             memory: ByteSize::gib(8),
             cpus: 4.0,
             pids: 4096,
+            build: Span(Duration::from_secs(2 * 60 * 60)),
         }
     }
 }
@@ -572,6 +611,17 @@ mod tests {
             ),
             ("\n[limits]\ndrones = 1\ncpus = -1.0\n", 4, "limits.cpus"),
             (
+                "[limits]\nbuild = \"0s\"\n",
+                2,
+                "limits.build: must be more than 0",
+            ),
+            (
+                "[limits]\nbuild = \"soon\"\n",
+                2,
+                "limits.build: \"soon\" is no length of time",
+            ),
+            ("[limits]\nbuild = 3\n", 2, "limits.build: "),
+            (
                 "[ssh]\nauthorized_keys = [\"ssh-ed25519 nonsense\"]",
                 2,
                 "ssh.authorized_keys",
@@ -655,8 +705,9 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_read_back(drones in 0usize..1000, mib in 64u64..100_000, cpus in 0.1f64..64.0, owner in "[a-z]{1,8}") {
-            let limits = Limits { drones, memory: ByteSize::mib(mib), cpus, pids: 100 };
+        fn what_is_printed_is_read_back(drones in 0usize..1000, mib in 64u64..100_000, cpus in 0.1f64..64.0, seconds in 1u64..1_000_000, owner in "[a-z]{1,8}") {
+            let build = Span(Duration::from_secs(seconds));
+            let limits = Limits { drones, memory: ByteSize::mib(mib), cpus, pids: 100, build };
             let mut config = Config { limits, ..Config::default() };
             config.drones.insert(format!("{owner}/x").parse().unwrap(), DroneSettings::default());
             let text = toml::to_string(&config).unwrap();

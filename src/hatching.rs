@@ -3,14 +3,15 @@
 //! Cloning, building and joining the tailnet go on at once. They meet when the devcontainer CLI
 //! has created the container: it is looked at, furnished, and only then started.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
 };
@@ -24,13 +25,16 @@ use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet::Joined;
-use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
+use crate::{clone, docker, furnish, host, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;
+
+/// What is said where the configuration holds one.
+const ATTACHES: &str = "postAttachCommand is not run by spawn: an editor runs it when it attaches.";
 
 /// What the person asked for.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct Hatched {
     pub workspace: String,
     /// A lifecycle command failed; the drone runs all the same.
     pub setup_failed: Option<Error>,
+    /// A lifecycle command that was not waited for.
+    pub still_running: Option<Stage>,
 }
 
 /// One spawn under way.
@@ -70,6 +76,12 @@ pub struct Hatching<'a> {
     node: Mutex<JoinSet<Result<Joined>>>,
     /// Whether a node may have been registered, which must then be taken back.
     joining: Cell<bool>,
+    /// What the devcontainer CLI is at.
+    step: RefCell<String>,
+    /// Whether the container is there, so that nothing is built any more.
+    created: Cell<bool>,
+    /// The container is to be made again.
+    again: Notify,
 }
 
 /// How a drone gets its tokens.
@@ -93,7 +105,10 @@ struct Furniture<'a> {
 /// The container, furnished and started, or why it has to be made again.
 enum Furnished {
     /// It runs.
-    Running { container: String },
+    Running {
+        container: String,
+        lifecycle: Lifecycle,
+    },
     /// The image names a user that the configuration must name, so that sshd can run as root.
     Again { remote_user: String },
 }
@@ -118,12 +133,47 @@ impl<'a> Hatching<'a> {
             checkout,
             node: Mutex::default(),
             joining: Cell::new(false),
+            step: RefCell::default(),
+            created: Cell::new(false),
+            again: Notify::new(),
         })
     }
 
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
+        tokio::select! {
+            hatched = self.hatch() => hatched,
+            error = self.overdue() => Err(error),
+        }
+    }
+
+    /// Comes back when nothing was created within the time that a build may take.
+    async fn overdue(&self) -> Error {
+        let limit = self.server.config.limits.build;
+        tokio::time::sleep(limit.into()).await;
+        while self.created.get() {
+            self.again.notified().await;
+        }
+        let step = self.step.borrow();
+        let at = match step.as_str() {
+            "" => String::new(),
+            step => format!("; it was at: {step}"),
+        };
+        Error::new(
+            Code::BuildFailed,
+            format!(
+                "cloning and building {} was ended after {limit}, which is limits.build{at}",
+                self.identity.repo
+            ),
+        )
+        .hint(
+            "mend what does not end in its Dockerfile or features, or raise limits.build in the \
+             configuration",
+        )
+    }
+
+    async fn hatch(&self) -> Result<Hatched> {
         // First: who serves the sockets of all drones learns of this one from its volume.
         self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
@@ -144,6 +194,9 @@ impl<'a> Hatching<'a> {
         )?;
         for line in repository.left_out() {
             self.server.ui.warn(line);
+        }
+        if repository.is_compose() {
+            cli::check_compose(&self.identity.repo).await?;
         }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
@@ -174,7 +227,11 @@ impl<'a> Hatching<'a> {
             };
             match self.up(&furniture).await? {
                 Ok(hatched) => return Ok(hatched),
-                Err(user) => remote_user = Some(user),
+                Err(user) => {
+                    remote_user = Some(user);
+                    self.created.set(false);
+                    self.again.notify_one();
+                }
             }
         }
     }
@@ -346,16 +403,25 @@ impl<'a> Hatching<'a> {
         })?;
         let mut ready = JoinSet::new();
         let mut started = None;
+        let mut stage = running.stage();
+        let mut vigil = Vigil::new(Lifecycle::default());
         let outcome = loop {
             tokio::select! {
                 event = running.next() => match event {
-                    Event::Step(step) => self.server.ui.step(&step),
+                    Event::Step(step) => {
+                        self.server.ui.step(&step);
+                        self.step.replace(step);
+                    }
                     Event::Line(line) => self.server.ui.line(&line),
                     Event::Created(created) => {
                         match self.furnish(created, furniture).await? {
-                            Furnished::Running { container } => {
+                            Furnished::Running { container, lifecycle } => {
                                 self.await_readiness(&mut ready, &container);
                                 started = Some(container);
+                                if lifecycle.attaches() {
+                                    self.server.ui.talk(ATTACHES);
+                                }
+                                vigil = Vigil::new(lifecycle);
                             }
                             Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                         }
@@ -363,6 +429,25 @@ impl<'a> Hatching<'a> {
                     Event::Ended(outcome) => break outcome,
                 },
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
+                Ok(()) = stage.changed() => {
+                    let begun = *stage.borrow_and_update();
+                    if let Some(begun) = begun {
+                        vigil.begun(begun, Instant::now());
+                    }
+                }
+                // Only a drone that can be reached may be left to itself.
+                () = until(vigil.next()), if started.is_some() && ready.is_empty() => {
+                    match (vigil.due(Instant::now()), &started) {
+                        (Some(Due::Say(what)), _) => self.server.ui.talk(&what),
+                        (Some(Due::Leave(stage)), Some(container)) => {
+                            // What runs in the drone goes on without the CLI.
+                            drop(running);
+                            self.server.ui.talk(&vigil.left(stage));
+                            return self.full(container, prepared, None, Some(stage)).await.map(Ok);
+                        }
+                        _ => {}
+                    }
+                }
             }
         };
         let Some(container) = started else {
@@ -379,6 +464,7 @@ impl<'a> Hatching<'a> {
     async fn furnish(&self, created: Created, furniture: &Furniture<'_>) -> Result<Furnished> {
         let prepared = furniture.prepared;
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
+        self.created.set(true);
         self.server.ui.step("Furnishing the container");
         let container = self.created_container(&created).await?;
         let metadata = furnish::metadata(&container)?;
@@ -421,7 +507,10 @@ impl<'a> Hatching<'a> {
             self.server.docker.start(&id).await?;
         }
         created.go();
-        Ok(Furnished::Running { container: id })
+        Ok(Furnished::Running {
+            container: id,
+            lifecycle: Lifecycle::of(&metadata),
+        })
     }
 
     /// The container that waits, which must be this drone's.
@@ -504,23 +593,40 @@ impl<'a> Hatching<'a> {
                 ..
             } => {
                 let what = step.unwrap_or(message);
-                Some(
-                    Error::new(
-                        Code::LifecycleFailed,
-                        format!("{} runs, but its setup failed: {what}", self.identity.name),
-                    )
-                    .with_details(last_lines),
+                let error = Error::new(
+                    Code::LifecycleFailed,
+                    format!("{} runs, but its setup failed: {what}", self.identity.name),
                 )
+                .with_details(last_lines);
+                // The CLI keeps to itself what Docker said, where it could run nothing at all.
+                let inside = self.server.docker.inside(&container);
+                let tried = inside.run_as("0:0", &["/bin/sh", "-c", ":"], &[]).await;
+                Some(match tried {
+                    Err(engine) => error.because(engine),
+                    Ok(_) => error,
+                })
             }
         };
+        self.full(&container, prepared, setup_failed, None).await
+    }
+
+    /// From now on it is a drone, no egg.
+    async fn full(
+        &self,
+        container: &str,
+        prepared: &Prepared,
+        setup_failed: Option<Error>,
+        still_running: Option<Stage>,
+    ) -> Result<Hatched> {
         self.server
             .docker
-            .set_wanted(&container, Wanted::Running)
+            .set_wanted(container, Wanted::Running)
             .await?;
         Ok(Hatched {
-            user: furnish::remote_user_of(self.server.docker, &container).await?,
+            user: furnish::remote_user_of(self.server.docker, container).await?,
             workspace: prepared.clone_at.clone(),
             setup_failed,
+            still_running,
         })
     }
 }
@@ -557,14 +663,31 @@ fn failure(outcome: Outcome, workshop: &Path) -> Error {
         .hint("free some space there, then try again")
         .because(message);
     }
+    if docker::is_out_of_addresses(&all) || docker::is_out_of_addresses(&message) {
+        return docker::out_of_addresses("create the networks of its compose file");
+    }
+    // Docker's own fault, not the Dockerfile's.
+    if let Some(line) = last_lines
+        .iter()
+        .find(|line| docker::is_engines_fault(line))
+    {
+        return Error::new(Code::DockerFailed, "Docker cannot run the container")
+            .hint(docker::ENGINE_HINT)
+            .because(line.clone());
+    }
     if message.contains("Feature") || message.contains("feature") {
         return Error::new(Code::DevcontainerFailed, message)
             .hint("check the feature's name and that this server reaches its registry");
     }
     if message.contains("docker build") || message.contains("buildx") || message.contains("compose")
     {
+        let hint = if last_lines.is_empty() {
+            "the builder said nothing; `hatchery doctor` looks at the programs that it needs"
+        } else {
+            "the builder's last lines say why; mend the Dockerfile or feature and try again"
+        };
         return Error::new(Code::BuildFailed, "the image could not be built")
-            .hint("the builder's last lines say why; mend the Dockerfile or feature and try again")
+            .hint(hint)
             .with_details(last_lines);
     }
     Error::new(
@@ -575,10 +698,79 @@ fn failure(outcome: Outcome, workshop: &Path) -> Error {
     .with_details(last_lines)
 }
 
+/// Until then; for ever where nothing is to come.
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn lost(error: tokio::task::JoinError) -> Result<()> {
     Err(lost_task(error))
 }
 
 fn lost_task(error: tokio::task::JoinError) -> Error {
     Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: &str, lines: &[&str]) -> Error {
+        let outcome = Outcome::Failed {
+            message: message.to_owned(),
+            container: None,
+            step: None,
+            last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
+        };
+        failure(outcome, Path::new("/"))
+    }
+
+    #[test]
+    fn what_docker_cannot_do_is_not_put_down_to_the_dockerfile() {
+        let pools = "ERROR: could not find an available, non-overlapping IPv4 address pool among \
+                     the defaults to assign to the network";
+        let newer = "all predefined address pools have been fully subnetted";
+        let cgroup = "OCI runtime create failed: error adding pid 7 to cgroups: unknown";
+        for (message, lines, said, helps) in [
+            (
+                "Command failed: docker compose",
+                &[pools][..],
+                "address range",
+                "docker network prune",
+            ),
+            (
+                "Command failed: docker-compose",
+                &["x", newer],
+                "address range",
+                "default-address-pools",
+            ),
+            (
+                "Command failed: docker run",
+                &[cgroup],
+                "error adding pid 7",
+                "journalctl -u docker",
+            ),
+        ] {
+            let error = failed(message, lines);
+            assert_eq!(error.code(), Code::DockerFailed, "{message}");
+            assert!(error.message().contains(said), "{}", error.message());
+            assert!(error.what_next().unwrap().contains(helps), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_in_the_image_is_the_dockerfiles() {
+        let line = "OCI runtime create failed: exec: \"/bin/sh\": stat /bin/sh: no such file";
+        let error = failed("Command failed: docker build", &[line]);
+        assert_eq!(error.code(), Code::BuildFailed);
+        assert!(error.what_next().unwrap().contains("last lines"));
+        let silent = failed("Command failed: docker build", &[]);
+        assert!(
+            !silent.what_next().unwrap().contains("last lines"),
+            "{silent:?}"
+        );
+    }
 }

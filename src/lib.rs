@@ -62,6 +62,8 @@ pub mod secret;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
+pub mod siblings;
+#[cfg(feature = "server")]
 pub mod sockets;
 #[cfg(feature = "server")]
 pub mod ssh;

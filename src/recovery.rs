@@ -19,7 +19,8 @@ use crate::registration::Registration;
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
 use crate::tailnet::headscale::{Headscale, Node};
-use crate::{docker, furnish, process, tailnet, waking};
+use crate::ui::clean;
+use crate::{docker, furnish, siblings, tailnet, waking};
 
 /// How many drones are worked on at once.
 const AT_ONCE: usize = 8;
@@ -192,11 +193,28 @@ impl Tending<'_> {
 
     async fn run_on(&self, container: &str, done: &mut Vec<&'static str>) -> Result<()> {
         // One after the other: each may want the drone's lock.
+        let siblings = self.siblings(container).await;
         let credentials = self.credentials(container).await;
         let node = self.node(container).await;
+        done.extend(siblings?);
         done.extend(credentials?);
         done.extend(node?);
         Ok(())
+    }
+
+    /// Services that ended with the server and that Docker does not bring back by itself.
+    async fn siblings(&self, container: &str) -> Result<Option<&'static str>> {
+        let (docker, name) = (self.server.docker, &self.drone.identity.name);
+        if !self.is_fresh(container).await? {
+            return Ok(None);
+        }
+        let left = siblings::left_behind(docker, name, container).await?;
+        if left.is_empty() {
+            return Ok(None);
+        }
+        let _lock = self.lock().await?;
+        siblings::start_all(docker, left.iter().collect(), container).await?;
+        Ok(Some("the services beside it are started"))
     }
 
     /// Its socket, and the helper that asks on it.
@@ -301,7 +319,7 @@ impl Tending<'_> {
             Code::TailnetRefused,
             format!(
                 "{name}'s node is called {} in the tailnet",
-                process::printable(&node.given_name)
+                clean::line(&node.given_name)
             ),
         )
         .hint(format!(

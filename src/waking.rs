@@ -1,11 +1,11 @@
 //! Bringing back a drone whose container is there and does not run.
 
-use crate::docker::{Docker, Drone, Life, Owner, Tree, Wanted};
+use crate::docker::{Drone, Life, Owner, Tree};
 use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
 use crate::registration::{MOST, Registration};
 use crate::server::Server;
-use crate::{furnish, readiness, sockets, tailnet};
+use crate::{furnish, readiness, siblings, sockets, tailnet};
 
 /// How long its processes have to end, in seconds.
 pub const STOP_WITHIN: i32 = 10;
@@ -23,13 +23,13 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<
         join(server, drone, container).await
     };
     tokio::try_join!(joining, refurnish(server, drone, container))?;
-    start(docker, drone, container).await?;
+    siblings::start(docker, drone, container).await?;
     match ready(server, drone, container).await {
         // It was away for longer than Headscale remembers it.
         Err(error) if registered && error.code() == Code::TailnetRefused => {
             server.docker.stop(container, STOP_WITHIN).await?;
             join(server, drone, container).await?;
-            start(server.docker, drone, container).await?;
+            siblings::start(server.docker, drone, container).await?;
             ready(server, drone, container).await
         }
         ready => ready,
@@ -118,17 +118,4 @@ async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> 
     Registration::remember(server.places, name, &joined.node_key, false)?;
     let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
     docker.put(container, tree).await
-}
-
-async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()> {
-    let mut siblings = docker.project_containers(&drone.identity.name).await?;
-    siblings.retain(|sibling| sibling != container);
-    for id in &siblings {
-        docker.set_wanted(id, Wanted::Running).await?;
-    }
-    docker.set_wanted(container, Wanted::Running).await?;
-    // The drone may use the network of one of them, which must run by then.
-    let starting = siblings.iter().map(|id| docker.start(id));
-    futures_util::future::try_join_all(starting).await?;
-    docker.start(container).await
 }

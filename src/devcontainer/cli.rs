@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Workshop;
 use crate::process::{self, Group};
+use crate::repo::RepoId;
 use crate::ui::clean;
 
 /// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
@@ -104,6 +107,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Running {
     events: mpsc::Receiver<Event>,
+    stage: watch::Receiver<Option<Stage>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -118,6 +122,13 @@ impl Running {
                 last_lines: Vec::new(),
             })
         })
+    }
+}
+
+impl Running {
+    /// The lifecycle command that runs, each time another one begins; no event of it is lost.
+    pub fn stage(&self) -> watch::Receiver<Option<Stage>> {
+        self.stage.clone()
     }
 }
 
@@ -145,6 +156,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         .current_dir(up.workshop.path())
         .args(["up", "--log-format", "json", "--no-lockfile"])
         .args(["--update-remote-user-uid-default", "never"])
+        // It is for editors, and may never end: a server, a log that is followed.
+        .arg("--skip-post-attach")
         .arg("--workspace-folder")
         .arg(up.checkout)
         .arg("--override-config")
@@ -162,8 +175,14 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let group = Group::spawn(&mut command, up.command)?;
     let (sender, events) = mpsc::channel(64);
-    let task = tokio::spawn(attend(group, listener, sender));
-    Ok(Running { events, task })
+    let log = Log::default();
+    let stage = log.stage.subscribe();
+    let task = tokio::spawn(attend(group, listener, sender, log));
+    Ok(Running {
+        events,
+        stage,
+        task,
+    })
 }
 
 /// Checks that the CLI is there and that the Node it runs on is new enough.
@@ -226,6 +245,41 @@ fn listen(workshop: &Path) -> Result<(UnixListener, PathBuf)> {
     bound.map_err(|error| host_io("listen in", workshop, error))
 }
 
+/// Checks that Docker's command has compose, or that there is a `docker-compose`.
+pub async fn check_compose(repo: &RepoId) -> Result<()> {
+    if process::find("docker-compose").is_some() || plugin("compose").await.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ProgramMissing,
+        format!("docker compose is not installed, and {repo} is made of compose files"),
+    )
+    .hint(COMPOSE_HINT))
+}
+
+/// How compose is installed.
+pub const COMPOSE_HINT: &str = "install the package docker-compose-plugin (Docker's own), \
+    docker-compose-v2 (Ubuntu) or docker-compose (Debian)";
+
+/// How long a plugin may take to tell its version.
+const PLUGIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// The version of a plugin of Docker's command, if it is there.
+pub async fn plugin(name: &str) -> Option<String> {
+    let mut command = Command::new(process::find("docker")?);
+    process::emptied(&mut command);
+    command
+        .args([name, "version"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PLUGIN_WITHIN, command.output()).await;
+    let output = output.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let first = clean::line(text.lines().next().unwrap_or_default().trim());
+    (output.status.success() && !first.is_empty()).then_some(first)
+}
+
 /// The directory with hatchery under docker's names.
 fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
     let bin = up.workshop.directory("bin")?;
@@ -278,10 +332,14 @@ fn builds_with_buildkit(docker: &Path) -> bool {
 }
 
 /// Reads all that the CLI says until it ends.
-async fn attend(mut group: Group, listener: UnixListener, events: mpsc::Sender<Event>) {
+async fn attend(
+    mut group: Group,
+    listener: UnixListener,
+    events: mpsc::Sender<Event>,
+    mut log: Log,
+) {
     let stdout = group.child().stdout.take();
     let stderr = group.child().stderr.take();
-    let mut log = Log::default();
     let answering = tokio::spawn(answer_all(listener, events.clone()));
     let reading = async {
         if let Some(stderr) = stderr {
@@ -341,6 +399,7 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
 struct Log {
     last_lines: VecDeque<String>,
     step: Option<String>,
+    stage: watch::Sender<Option<Stage>>,
 }
 
 #[derive(Deserialize)]
@@ -363,6 +422,9 @@ impl Log {
         };
         match entry.kind.as_str() {
             "progress" if entry.status == "running" => {
+                if let Some(stage) = Stage::begun(&entry.name) {
+                    self.stage.send_replace(Some(stage));
+                }
                 let step = clean::line(entry.name.trim_end_matches('.'));
                 self.step = Some(step.clone());
                 self.last_lines.clear();

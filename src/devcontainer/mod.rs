@@ -14,6 +14,7 @@ mod document;
 pub mod features;
 mod gate;
 mod jsonc;
+pub mod lifecycle;
 mod local_feature;
 mod locate;
 mod metadata;

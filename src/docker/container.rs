@@ -110,6 +110,11 @@ impl Container {
         self.state()?.started_at.as_deref()
     }
 
+    /// When it last ended (RFC 3339); in the year 1 where it never did.
+    pub fn finished_at(&self) -> Option<&str> {
+        self.state()?.finished_at.as_deref()
+    }
+
     /// The id of its image.
     pub fn image(&self) -> Option<&str> {
         self.0.image.as_deref()
@@ -146,7 +151,7 @@ impl Container {
     }
 
     /// The container whose network this one shares, if it does.
-    pub(super) fn network_of(&self) -> Option<&str> {
+    pub fn network_of(&self) -> Option<&str> {
         self.host()?
             .network_mode
             .as_deref()?

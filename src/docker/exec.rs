@@ -5,8 +5,9 @@ use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::{Docker, failed};
-use crate::error::Result;
+use super::{Docker, ENGINE_HINT, failed, is_engines_fault};
+use crate::error::{Code, Error, Result};
+use crate::ui::clean;
 
 /// The most that is kept of what a program in a drone prints, on each stream, in bytes.
 const MAX_OUTPUT: usize = 256 * 1024;
@@ -86,8 +87,26 @@ impl Inside {
         }
         let ended = api.inspect_exec(&id).await.map_err(error)?;
         result.status = ended.exit_code.unwrap_or(-1);
+        // Docker puts its own word where the program's output would be.
+        if matches!(result.status, 126 | 127 | -1)
+            && let Some(word) = [&result.stdout, &result.stderr]
+                .into_iter()
+                .find(|text| is_engines_fault(text))
+        {
+            return Err(
+                Error::new(Code::DockerFailed, format!("Docker could not {doing}"))
+                    .hint(ENGINE_HINT)
+                    .because(said(word)),
+            );
+        }
         Ok(result)
     }
+}
+
+/// What Docker said, in one line that fits.
+fn said(text: &str) -> String {
+    let line: String = clean::line(&text.replace(['\r', '\n'], " "));
+    line.trim().chars().take(400).collect()
 }
 
 pub(super) fn keep(kept: &mut Vec<u8>, part: &[u8]) {
@@ -103,5 +122,32 @@ impl crate::tailnet::Inside for Inside {
             stdout: output.stdout.into_bytes(),
             stderr: output.stderr.into_bytes(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_own_failure_is_told_from_a_program_that_is_not_there() {
+        for (text, fault) in [
+            (
+                "OCI runtime exec failed: exec failed: unable to start container process: error adding pid 70 to cgroups: unknown",
+                true,
+            ),
+            (
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: \"git\": executable file not found in $PATH: unknown",
+                false,
+            ),
+            (
+                "OCI runtime exec failed: exec failed: container_linux.go:380: starting container process caused: exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown",
+                false,
+            ),
+            ("error: a program of the image's own", false),
+        ] {
+            assert_eq!(is_engines_fault(text), fault, "{text}");
+        }
+        assert_eq!(said("a\u{1b}[31m b\r\nc\r\n"), "a b  c");
     }
 }

@@ -10,6 +10,7 @@ mod look;
 mod machine;
 mod objects;
 mod probe;
+mod restart;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
 pub use self::machine::Machine;
 pub use self::objects::NETWORK_DEVICE;
+pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
 
 use crate::config;
 use crate::error::{Code, Error, Result};
@@ -108,7 +110,39 @@ fn failed(doing: &str, error: ApiError) -> Error {
         )
         .hint("`docker system df` shows what takes the space, `hatchery list` the drones");
     }
+    if is_out_of_addresses(&text) {
+        return out_of_addresses(doing);
+    }
     Error::new(Code::DockerFailed, format!("Docker could not {doing}")).because(error)
+}
+
+/// Whether Docker, or who called it, says that no address range is left for a network.
+pub fn is_out_of_addresses(text: &str) -> bool {
+    text.contains("non-overlapping IPv4 address pool")
+        || text.contains("address pools have been fully subnetted")
+}
+
+/// The error for that.
+pub fn out_of_addresses(doing: &str) -> Error {
+    Error::new(
+        Code::DockerFailed,
+        format!("Docker has no address range left for another network: cannot {doing}"),
+    )
+    .hint(
+        "`docker network prune` removes networks that nothing uses; `default-address-pools` in \
+         /etc/docker/daemon.json gives Docker more, after `systemctl restart docker`",
+    )
+}
+
+/// What helps where Docker can run nothing.
+pub const ENGINE_HINT: &str = "that is Docker's own word, whatever the repository holds: look at \
+    `journalctl -u docker`, and try `docker run --rm` and `docker exec` by hand";
+
+/// Whether these words are those of a container runtime that fails whatever it is to run; that a
+/// program is not there, or is none, is the image's fault.
+pub fn is_engines_fault(text: &str) -> bool {
+    let runtime = text.contains("OCI runtime") || text.contains("error adding pid");
+    runtime && !text.contains("exec: \"") && !text.contains("executable file not found")
 }
 
 fn is_connection(error: &ApiError) -> bool {

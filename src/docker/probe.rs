@@ -20,6 +20,9 @@ const LABEL: &str = "hatchery.probe";
 /// What is older than this is nobody's any more, in seconds.
 const ABANDONED: i64 = 300;
 
+/// Whom it runs as.
+const NOBODY: &str = "65534:65534";
+
 /// Where the program is.
 const PROGRAM: &str = "/hatchery-drone";
 
@@ -49,31 +52,46 @@ impl Docker {
         outputs.into_iter().collect()
     }
 
+    /// Runs the program in a container that runs already, as everything in a drone is run.
+    pub async fn try_exec(&self, program: Vec<u8>) -> Result<()> {
+        let mut archive = Vec::new();
+        Tree::default()
+            .file(PROGRAM, 0o755, program)
+            .write(&mut archive)
+            .map_err(|error| {
+                Error::new(Code::HostFailed, "cannot pack a program").because(error)
+            })?;
+        let image = self.import(archive, LABEL).await?;
+        let tried = self.exec_in(&image).await;
+        self.remove_image(&image).await?;
+        tried
+    }
+
+    async fn exec_in(&self, image: &str) -> Result<()> {
+        // It waits for a question on its standard input.
+        let mut body = probe_body(
+            image,
+            &["git-credential".to_owned(), "get".to_owned()],
+            "none",
+        );
+        body.open_stdin = Some(true);
+        let id = self.create(body).await?;
+        let tried = async {
+            self.start(&id).await?;
+            self.inside(&id).run_as(NOBODY, &[PROGRAM], &[]).await
+        };
+        let tried = tried.await;
+        self.remove_container(&id).await?;
+        tried.map(|_| ())
+    }
+
     async fn run_on_network(
         &self,
         image: &str,
         arguments: &[String],
         network: &str,
     ) -> Result<Output> {
-        let body = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            entrypoint: Some(vec![PROGRAM.to_owned()]),
-            cmd: Some(arguments.to_vec()),
-            user: Some("65534:65534".to_owned()),
-            labels: Some(HashMap::from([(LABEL.to_owned(), "1".to_owned())])),
-            host_config: Some(HostConfig {
-                network_mode: Some(network.to_owned()),
-                cap_drop: Some(vec!["ALL".to_owned()]),
-                security_opt: Some(vec!["no-new-privileges".to_owned()]),
-                readonly_rootfs: Some(true),
-                memory: Some(128 * 1024 * 1024),
-                // A thread for each try.
-                pids_limit: Some(512),
-                ..HostConfig::default()
-            }),
-            ..ContainerCreateBody::default()
-        };
-        self.run_once(body).await
+        self.run_once(probe_body(image, arguments, network)).await
     }
 
     /// Removes what a killed hatchery left.
@@ -122,6 +140,27 @@ impl Docker {
             id = part.status.unwrap_or(id);
         }
         Ok(id)
+    }
+}
+
+fn probe_body(image: &str, arguments: &[String], network: &str) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec![PROGRAM.to_owned()]),
+        cmd: Some(arguments.to_vec()),
+        user: Some(NOBODY.to_owned()),
+        labels: Some(HashMap::from([(LABEL.to_owned(), "1".to_owned())])),
+        host_config: Some(HostConfig {
+            network_mode: Some(network.to_owned()),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(true),
+            memory: Some(128 * 1024 * 1024),
+            // A thread for each try.
+            pids_limit: Some(512),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
     }
 }
 

@@ -16,21 +16,49 @@ use crate::ui::clean;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
-    let (devcontainer, docker, git, tailscale) = tokio::join!(
+    let (devcontainer, docker, git, tailscale, compose, buildx) = tokio::join!(
         devcontainer(&config.devcontainer.command),
         version("docker"),
         version("git"),
         tailscale(),
+        compose(),
+        cli::plugin("buildx"),
     );
     let mut findings = vec![
         Finding::of("devcontainer", devcontainer),
         Finding::of("docker-command", docker),
         Finding::of("git", git),
+        with_or_without("compose", compose, NO_COMPOSE),
+        with_or_without("buildx", buildx, NO_BUILDX),
     ];
     if config.tailnet.is_some() {
         findings.push(Finding::of("tailscale", tailscale));
     }
     findings
+}
+
+/// What is said where they are not; a hatchery works without.
+const NO_COMPOSE: &str =
+    "docker compose is not installed: no repository with a compose file can be spawned";
+const NO_BUILDX: &str =
+    "docker buildx is not installed: images are built with what Docker itself has";
+
+fn with_or_without(name: &'static str, found: Option<String>, without: &str) -> Finding {
+    match found {
+        Some(version) => Finding::ok(name, version),
+        None => Finding {
+            hint: (name == "compose").then(|| cli::COMPOSE_HINT.to_owned()),
+            ..Finding::skipped(name, without)
+        },
+    }
+}
+
+/// The plugin's version, or the older program's.
+async fn compose() -> Option<String> {
+    match cli::plugin("compose").await {
+        Some(version) => Some(version),
+        None => version("docker-compose").await.ok(),
+    }
 }
 
 async fn devcontainer(command: &str) -> Result<String> {

@@ -9,7 +9,7 @@ use super::targets::{Facts, targets};
 use super::units::Loader;
 use super::verdicts::{Run, verdicts};
 use crate::config::Config;
-use crate::docker::{Bridge, Docker};
+use crate::docker::{Bridge, Docker, ENGINE_HINT};
 use crate::error::{Code, Error, Result, host_io};
 use crate::furnish::credentials::Helper;
 use crate::helper::probe;
@@ -40,10 +40,18 @@ async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<F
     // As a spawn does: no slay takes the network away meanwhile.
     let shared = places.network_lock(false)?;
     docker.ensure_network(network).await?;
-    let tried = attempt(docker, config, content, program).await;
+    let (tried, executed) = tokio::join!(
+        attempt(docker, config, content.clone(), program),
+        docker.try_exec(content)
+    );
     drop(shared);
     teardown::last_one_out(docker, config, places).await?;
-    tried
+    let executed = executed.map(|()| "programs run in containers that run already".to_owned());
+    let executed = Finding::of("exec", executed);
+    Ok(match tried {
+        Ok(findings) => [vec![executed], findings].concat(),
+        Err(error) => vec![executed, Finding::of("reach", Err(error))],
+    })
 }
 
 async fn attempt(
@@ -63,10 +71,7 @@ async fn attempt(
         .collect();
     let useless = |why: String| {
         Error::new(Code::DockerFailed, "cannot try what a container reaches")
-            .hint(format!(
-                "is {} the static program that `make install` installs?",
-                path.display()
-            ))
+            .hint(hint(&why, path))
             .because(why)
     };
     let outputs = docker
@@ -88,6 +93,22 @@ async fn attempt(
         })
         .collect();
     Ok(verdicts(&facts, &targets, &runs))
+}
+
+/// What helps where the probe did not run: it is to blame where it cannot be executed.
+fn hint(why: &str, path: &Path) -> String {
+    let of_the_program = [
+        "no such file or directory",
+        "exec format error",
+        "call it as",
+    ];
+    if of_the_program.iter().any(|part| why.contains(part)) {
+        return format!(
+            "is {} the static program that `make install` installs?",
+            path.display()
+        );
+    }
+    ENGINE_HINT.to_owned()
 }
 
 async fn facts(
@@ -171,6 +192,31 @@ fn is_known(device: &str) -> bool {
 mod tests {
     use super::*;
     use crate::docker::NETWORK_DEVICE;
+
+    #[test]
+    fn only_a_probe_that_cannot_be_executed_is_put_down_to_the_probe() {
+        let path = Path::new("/x/hatchery-drone");
+        for (why, of_the_program) in [
+            ("exec /hatchery-drone: no such file or directory", true),
+            (
+                "standard_init_linux.go:228: exec user process caused: exec format error",
+                true,
+            ),
+            ("hatchery: call it as git-credential-hatchery or gh", true),
+            (
+                "OCI runtime create failed: error adding pid 7 to cgroups: unknown",
+                false,
+            ),
+            (
+                "failed to disable IPv6 on container's interface eth0",
+                false,
+            ),
+            ("", false),
+        ] {
+            let hint = hint(why, path);
+            assert_eq!(hint.contains("static"), of_the_program, "{why}: {hint}");
+        }
+    }
 
     #[test]
     fn dockers_own_names_are_known_and_a_lans_is_not() {

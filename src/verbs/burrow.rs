@@ -6,11 +6,11 @@ use clap::Args;
 use futures_util::future::try_join_all;
 
 use super::Context;
-use crate::docker::{Life, Wanted};
+use crate::docker::{Container, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::tailnet;
 use crate::waking::STOP_WITHIN;
+use crate::{siblings, tailnet};
 
 /// How long the drone may take to leave the tailnet before it is stopped all the same.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -48,13 +48,13 @@ impl Burrow {
         context.ui.step(&format!("Burrowing {name}"));
         // First what is wanted, so that a crash in between does not bring it back.
         docker.set_wanted(container, Wanted::Asleep).await?;
-        let mut all = vec![container.clone()];
-        let siblings = docker.project_containers(name).await?;
-        all.extend(siblings.into_iter().filter(|id| id != container));
-        for sibling in &all[1..] {
-            docker.set_wanted(sibling, Wanted::Asleep).await?;
-        }
-        let stopping = try_join_all(all.iter().map(|id| docker.stop(id, STOP_WITHIN)));
+        let siblings = siblings::of(&docker, name, container).await?;
+        siblings::hush(&docker, &siblings).await?;
+        let stopping = async {
+            let all = siblings.iter().map(Container::id).chain([&**container]);
+            try_join_all(all.map(|id| docker.stop(id, STOP_WITHIN))).await?;
+            siblings::remember(&docker, &siblings).await
+        };
         let revoking = async { context.sockets().await?.revoke(name).await };
         let parting = async {
             Ok::<_, Error>(match &context.config.tailnet {

@@ -253,7 +253,7 @@ async fn report(
         )));
     }
     if context.ui.json() {
-        context.ui.json_result(&serde_json::json!({
+        let mut result = serde_json::json!({
             "name": identity.name,
             "repository": identity.repo,
             "state": drone.life,
@@ -263,7 +263,11 @@ async fn report(
             "user": hatched.user,
             "workspace": hatched.workspace,
             "ssh": ssh,
-        }));
+        });
+        if let Some(stage) = hatched.still_running {
+            result["still_running"] = stage.as_str().into();
+        }
+        context.ui.json_result(&result);
         return Ok(());
     }
     context.ui.finish();

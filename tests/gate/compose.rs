@@ -49,6 +49,37 @@ services:
 ";
 
 #[test]
+fn a_sibling_keeps_its_own_restart_policy_and_a_note_of_it() {
+    let world = with(
+        "services:
+  app: {image: debian, restart: 'no', network_mode: 'service:vpn'}
+  vpn: {image: vpn}
+  db: {image: postgres, restart: always, labels: {mine: x}}
+  cache: {image: redis, labels: ['mine=x']}
+  migrate: {image: debian, restart: no}
+  retried: {image: debian, restart: 'on-failure:3'}
+",
+    );
+    let file = world.composed();
+    let services = &file["services"];
+    for (name, policy, noted) in [
+        ("vpn", "unless-stopped", "unless-stopped"),
+        ("db", "always", "always"),
+        ("cache", "no", "unsaid"),
+        ("migrate", "no", "no"),
+        ("retried", "on-failure:3", "on-failure:3"),
+    ] {
+        let service = &services[name];
+        assert_eq!(service["restart"], policy, "{name}");
+        assert_eq!(service["labels"]["hatchery.restart"], noted, "{name}");
+    }
+    assert_eq!(services["app"]["restart"], "unless-stopped");
+    for name in ["db", "cache"] {
+        assert_eq!(services[name]["labels"]["mine"], "x", "{name}");
+    }
+}
+
+#[test]
 fn a_project_is_written_anew_with_the_drone_in_its_service() {
     let mut world = with(TEMPLATE);
     world.config = config(&format!(

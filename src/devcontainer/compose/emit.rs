@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Project, WORKSPACE};
 use crate::config::{Config, Limits};
 use crate::devcontainer::metadata::SOCKETS_TARGET;
+use crate::docker::{LABEL_RESTART, UNSAID};
 use crate::drone::DroneName;
 
 /// What a project is bound to when its file is written.
@@ -28,6 +29,9 @@ pub struct Emission<'a> {
     pub mounts: Vec<Value>,
 }
 
+/// To run for as long as the server does.
+const LASTING: &str = "unless-stopped";
+
 /// sshd's port in a drone.
 pub(crate) const SSHD_PORT: u16 = 2222;
 
@@ -40,7 +44,9 @@ impl Project {
             // What the repository says holds no variables any more.
             escape(&mut service);
             limit(&mut service, with.config);
-            service.entry("restart").or_insert(json!("unless-stopped"));
+            if name != &self.service {
+                restart(&mut service, name == &self.network_of);
+            }
             services.insert(name.clone(), Value::Object(service));
         }
         self.seat(&mut services, with);
@@ -90,7 +96,7 @@ impl Project {
             .and_then(Value::as_object_mut)
         {
             drone.insert("container_name".into(), json!(with.drone));
-            drone.insert("restart".into(), json!("unless-stopped"));
+            drone.insert("restart".into(), json!(LASTING));
             // Without sudo in the image nobody else can start sshd and tailscaled.
             drone.insert("user".into(), json!("root"));
             if with.config.tailnet.is_some() {
@@ -160,6 +166,22 @@ fn limit(service: &mut Map<String, Value>, config: &Config) {
     service.insert("mem_limit".into(), json!(limits.memory.as_u64()));
     service.insert("cpus".into(), json!(cpus(limits)));
     service.insert("pids_limit".into(), json!(limits.pids));
+}
+
+/// Keeps the service's own restart policy, in a label too: the policy goes while the drone sleeps.
+fn restart(service: &mut Map<String, Value>, holds_the_network: bool) {
+    let said = service.get("restart").and_then(Value::as_str);
+    let (policy, noted) = match said {
+        Some(policy) => (policy.to_owned(), policy.to_owned()),
+        // What holds the drone's network comes back with the drone.
+        None if holds_the_network => (LASTING.to_owned(), LASTING.to_owned()),
+        None => ("no".to_owned(), UNSAID.to_owned()),
+    };
+    service.insert("restart".into(), json!(policy));
+    let labels = service.entry("labels").or_insert(json!({}));
+    if let Some(labels) = labels.as_object_mut() {
+        labels.insert(LABEL_RESTART.into(), json!(noted));
+    }
 }
 
 fn append(service: &mut Map<String, Value>, key: &str, value: Value) {

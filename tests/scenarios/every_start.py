@@ -1,0 +1,213 @@
+"""What runs at a start, what does not, and what is said where nothing can be started."""
+
+import base64
+import json
+
+IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
+COMPOSE: dict[str, object] = {
+    "dockerComposeFile": "compose.yml",
+    "service": "app",
+    "workspaceFolder": "/workspaces/oneshot",
+}
+# The drone is in the network of db. Two services do their work and end, one of them without a word
+# on restarts.
+SERVICES = f"""
+services:
+  app:
+    image: {IMAGE}
+    command: sleep infinity
+    init: true
+    network_mode: service:db
+    depends_on:
+      db: {{ condition: service_healthy }}
+      migrate: {{ condition: service_started }}
+      seed: {{ condition: service_started }}
+      cache: {{ condition: service_started }}
+    volumes: ["../..:/workspaces"]
+  db:
+    image: {IMAGE}
+    command: sleep infinity
+    init: true
+    healthcheck: {{ test: "true", interval: 1s }}
+  cache:
+    image: {IMAGE}
+    command: sh -c "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+  migrate:
+    image: {IMAGE}
+    command: sh -c "date >> /data/migrate"
+    restart: "no"
+    volumes: ["data:/data"]
+  seed:
+    image: {IMAGE}
+    command: sh -c "date >> /data/seed"
+    volumes: ["data:/data"]
+volumes: {{ data: {{}} }}
+"""
+NAMES = ("app", "cache", "db", "migrate", "seed")
+BEATS = "while :; do echo beat; date >> /tmp/beats; sleep 0.1; done"
+
+
+def publish(repository: str, configuration: dict[str, object], **files: str) -> None:
+    """A repository of one commit at github.com, with these files in .devcontainer."""
+    files = {"devcontainer.json": json.dumps(configuration), **files}
+    write = [f"base64 -d > {name} <<< {base64.b64encode(text.encode()).decode()}" for name, text in files.items()]
+    bare = f"/srv/github/git/{repository}.git"
+    internet.succeed(
+        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; mkdir /tmp/publish/.devcontainer; "
+        "cd /tmp/publish/.devcontainer; "
+        + "; ".join(write)
+        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
+        f"rm -rf {bare}; git clone -q --bare .. {bare}; chown -R github {bare}"
+    )
+
+
+def contains(said: str, *parts: str) -> None:
+    for part in parts:
+        assert part in said, f"{part!r} is not in: {said}"
+
+
+def fails(command: str, *parts: str) -> None:
+    """It ends with status 1 and says this."""
+    status, said = server.execute(f"{command} 2>&1", timeout=60)
+    assert status == 1, (status, said)
+    contains(said, *parts)
+
+
+def services() -> dict[str, str]:
+    """The containers of the compose project that run, with their restart policies."""
+    project = "docker ps -q --filter label=com.docker.compose.project=every-oneshot"
+    form = '{{index .Config.Labels "com.docker.compose.service"}} {{.HostConfig.RestartPolicy.Name}}'
+    lines = server.succeed(f"{project} | xargs -r docker inspect --format '{form}'").splitlines()
+    return dict(sorted((line.split() for line in lines), key=lambda pair: pair[0]))
+
+
+AWAKE = {"app": "unless-stopped", "cache": "no", "db": "unless-stopped"}
+
+
+def as_it_should_be() -> None:
+    """What lasts runs, each by its own policy; what was done once was done once."""
+    server.wait_until_succeeds("docker exec every-oneshot true", timeout=30)
+    assert services() == AWAKE, services()
+    data = "$(docker volume inspect --format '{{.Mountpoint}}' every-oneshot_data)"
+    assert server.succeed(f"cd {data}; wc -l < migrate; wc -l < seed") == "1\n1\n"
+
+
+start_all()
+server.wait_for_unit("docker.service")
+tailnet.wait_for_unit("headscale.service")
+# What comes back by itself is to be told from what recover brings back.
+server.succeed("systemctl stop hatchery-recover.timer")
+server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+publish("every/oneshot", COMPOSE, **{"compose.yml": SERVICES})
+attach: dict[str, object] = {"server": "sleep infinity"}
+publish("every/attach", {"image": IMAGE, "waitFor": "onCreateCommand", "postAttachCommand": attach})
+publish("every/start", {"image": IMAGE, "postStartCommand": {"beats": BEATS}})
+publish("every/slow", {"build": {"dockerfile": "Dockerfile"}}, Dockerfile=f"FROM {IMAGE}\nRUN sleep 4327\n")
+server.succeed("(cat /etc/hatchery/config.toml; printf '[limits]\\nbuild = \"20s\"\\n') > /root/short.toml")
+# All programs but compose, which is a plugin or a program.
+server.succeed(
+    "mkdir -p /root/without; cd /root/without; ln -sf /usr/bin/* /usr/local/bin/* .; rm docker docker-compose hatchery; "
+    'printf \'#!/bin/sh\\n[ "$1" = compose ] && exit 1\\nexec /usr/bin/docker "$@"\\n\' > docker; chmod +x docker'
+)
+SPAWNS = {
+    "oneshot": "hatchery spawn every/oneshot",
+    "attach": "hatchery spawn every/attach",
+    "start": "hatchery spawn every/start --json",
+    "slow": "hatchery --config /root/short.toml spawn every/slow",
+    "missing": "PATH=/root/without:/usr/local/sbin:/usr/sbin:/sbin /usr/local/bin/hatchery spawn acme/stack",
+}
+server.succeed(
+    " ".join(
+        f"(status=0; {spawn} > /root/said.{name} 2>&1 || status=$?; echo $status > /root/status.{name}) &"
+        for name, spawn in SPAWNS.items()
+    )
+    + " wait",
+    timeout=180,
+)
+said = {name: server.succeed(f"cat /root/said.{name}") for name in SPAWNS}
+statuses = {name: int(server.succeed(f"cat /root/status.{name}")) for name in SPAWNS}
+
+with subtest("spawn runs nothing that is an editor's, and says so"):
+    assert statuses["attach"] == 0, said["attach"]
+    contains(said["attach"], "postAttachCommand is not run by spawn", "Hatchery ready")
+    server.fail("docker top every-attach | grep 'sleep infinity'")
+
+with subtest("a postStartCommand that does not end holds nobody up and goes on in a full drone"):
+    assert statuses["start"] == 0, said["start"]
+    contains(said["start"], "postStartCommand still runs in the drone", '"still_running": "postStartCommand"')
+    beats = int(server.succeed("docker exec every-start cat /tmp/beats | wc -l"))
+    server.wait_until_succeeds(f"test $(docker exec every-start cat /tmp/beats | wc -l) -gt {beats + 5}", timeout=20)
+    policy = server.succeed("docker inspect --format '{{.HostConfig.RestartPolicy.Name}}' every-start")
+    assert policy == "unless-stopped\n", policy
+    assert "[]" not in server.succeed("hatchery list --json | jq -c 'map(select(.state == \"running\"))'")
+
+with subtest("a build that does not end is ended, and all is taken back"):
+    assert statuses["slow"] == 1, said["slow"]
+    contains(said["slow"], "[build-failed]", "20s", "limits.build", "Building the image", "taken back")
+    server.fail("pgrep -fx 'sleep 4327'")
+    assert (
+        server.succeed("docker volume ls -q; docker ps -aq --no-trunc --format '{{.Names}}'").count("every-slow") == 0
+    )
+
+with subtest("without compose it is said before anything is built"):
+    assert statuses["missing"] == 1, said["missing"]
+    contains(said["missing"], "[program-missing]", "docker compose is not installed", "docker-compose")
+    assert "Building" not in said["missing"], said["missing"]
+    doctor = server.execute("PATH=/root/without:/usr/local/sbin:/usr/sbin:/sbin /usr/local/bin/hatchery doctor")[1]
+    contains(doctor, "docker compose is not installed")
+
+with subtest("services have their own restart policies"):
+    assert statuses["oneshot"] == 0, said["oneshot"]
+    as_it_should_be()
+
+with subtest("asleep they stay asleep, awake runs what ran before"):
+    server.succeed("hatchery burrow every/oneshot", "systemctl restart docker")
+    assert services() == {}, services()
+    server.succeed("hatchery unburrow every/oneshot")
+    as_it_should_be()
+
+with subtest("after a power cut, too"):
+    # There is little room for networks from here on.
+    server.succeed(
+        "cp /etc/docker/daemon.json /root/daemon.json; "
+        'jq \'. + {"default-address-pools": [{base: "10.97.0.0/25", size: 26}]}\' '
+        "/root/daemon.json > /etc/docker/daemon.json"
+    )
+    server.crash()
+    server.start()
+    server.wait_for_unit("docker.service")
+    server.wait_until_succeeds("systemctl is-active hatchery-recover.timer", timeout=30)
+    server.succeed("systemctl start hatchery-recover.service")
+    as_it_should_be()
+
+with subtest("where Docker can run nothing in a container, its own word is told"):
+    word = "error adding pid 4711 to cgroups"
+    server.succeed("mv $(readlink -f /usr/sbin/runc) /root/runc")
+    server.succeed(
+        "cat > /usr/sbin/runc <<'END'\n"
+        "#!/bin/sh\n"
+        'for one; do [ "$last" = --log ] && log=$one; [ "$one" = exec ] && exec=1; last=$one; done\n'
+        'test -n "$exec" || exec /root/runc "$@"\n'
+        f'echo \'{{"level":"error","msg":"{word}"}}\' >> "$log"; exit 1\n'
+        "END\nchmod +x /usr/sbin/runc"
+    )
+    fails("hatchery slay every/attach", "[docker-failed]", word)
+    looked: dict[str, list[dict[str, str]]] = json.loads(server.execute("hatchery doctor --json")[1])
+    (found,) = [check for check in looked["checks"] if check["name"] == "exec"]
+    contains(found["message"], word)
+    assert "static" not in found["hint"], found
+    server.succeed("mv /root/runc /usr/sbin/runc")
+
+with subtest("no address range is left for a network"):
+    server.succeed(
+        "printf '[docker]\\nnetwork = \"another\"\\n' | cat /etc/hatchery/config.toml - > /root/another.toml"
+    )
+    server.succeed("n=0; while docker network create full-$n > /dev/null 2>&1; do n=$((n + 1)); done")
+    fails("hatchery --config /root/another.toml spawn acme/site", "[docker-failed]", "address range", "network prune")
+
+for repository in ("oneshot", "attach", "start"):
+    server.succeed(f"hatchery slay --force every/{repository}")
+server.succeed(
+    "docker network ls -q --filter name=full- | xargs -r docker network rm",
+    "mv /root/daemon.json /etc/docker/daemon.json; systemctl restart docker",
+)
