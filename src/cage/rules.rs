@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{LINK, RULES_FILE};
 use crate::error::{Code, Error, Result, host_io};
 
-/// Where distributions keep programs and libraries. Nothing in them is secret.
+/// Where distributions keep programs and libraries. Nothing in them is secret, which cannot be said
+/// of `/opt` or `/srv`: a program there is let in by [`Rules::program`].
 const PROGRAMS: &[&str] = &[
     "/usr",
     "/bin",
@@ -17,7 +18,6 @@ const PROGRAMS: &[&str] = &[
     "/lib32",
     "/lib64",
     "/libx32",
-    "/opt",
     "/nix/store",
     "/gnu/store",
 ];
@@ -210,7 +210,8 @@ fn installed_with(program: &Path) -> Vec<PathBuf> {
         return found;
     };
     let prefix = bin.parent().unwrap_or(bin);
-    found.push(prefix.join("lib"));
+    // With what a Python environment is known by.
+    found.extend([prefix.join("lib"), prefix.join("pyvenv.cfg")]);
     // The devcontainer CLI's own installer brings a node.
     if prefix.join("cli/current/package/devcontainer.js").is_file() {
         found.extend([prefix.join("cli"), prefix.join("node")]);
@@ -241,6 +242,7 @@ mod tests {
             "/etc/docker/key.json",
             "/root/.ssh/id_ed25519",
             "/home/overlord/.netrc",
+            "/opt/stack/.env",
             "/var/lib/hatchery/ssh-secret",
             "/run/secrets/key",
             "/proc/1/environ",
@@ -282,6 +284,7 @@ mod tests {
             [
                 link.clone(),
                 home.join("v22/lib"),
+                home.join("v22/pyvenv.cfg"),
                 package.join("devcontainer.js"),
                 home.join("v22/lib/node_modules"),
             ]
