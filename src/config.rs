@@ -197,6 +197,8 @@ pub struct Devcontainer {
     pub features: BTreeMap<String, FeatureOptions>,
     /// Repositories (`org/repo`, `org/*`) that the gate lets through.
     pub trust: Vec<String>,
+    /// What the CLI may read in its cage beside the system's and its own.
+    pub readable: Vec<PathBuf>,
 }
 
 /// The feature that starts sshd on port 2222.
@@ -215,6 +217,7 @@ impl Default for Devcontainer {
                 (TAILSCALE_FEATURE.to_owned(), no_options()),
             ]),
             trust: Vec::new(),
+            readable: Vec::new(),
         }
     }
 }
@@ -373,6 +376,17 @@ impl Config {
                     format!("must hold https URLs, not {url}"),
                 ));
             }
+        }
+        if let Some(path) = self
+            .devcontainer
+            .readable
+            .iter()
+            .find(|it| it.is_relative())
+        {
+            return Err((
+                "devcontainer.readable",
+                format!("must hold absolute paths, not {}", path.display()),
+            ));
         }
         if !(self.limits.cpus.is_finite() && self.limits.cpus > 0.0) {
             return Err(("limits.cpus", "must be more than 0".into()));

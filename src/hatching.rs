@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
+use crate::cage::{self, Support};
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
 use crate::devcontainer::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
@@ -197,6 +198,10 @@ impl<'a> Hatching<'a> {
         }
         if repository.is_compose() {
             cli::check_compose(&self.identity.repo).await?;
+        }
+        if let Some(lack) = Support::of_this_kernel().lack() {
+            let lack = format!("{lack}; `hatchery doctor` says what to do");
+            self.server.ui.warn(&lack);
         }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
@@ -400,6 +405,9 @@ impl<'a> Hatching<'a> {
                 .map(|compose| compose.network.as_str()),
             trusted: self.wishes.trusted,
             ca_file: self.server.config.github.ca_file.as_deref(),
+            // A command for this server, which its owner trusts, is meant to change this server.
+            caged: Support::of_this_kernel().cages() && !prepared.runs_here,
+            readable: &self.server.config.devcontainer.readable,
         })?;
         let mut ready = JoinSet::new();
         let mut started = None;
@@ -674,6 +682,28 @@ fn failure(outcome: Outcome, workshop: &Path) -> Error {
         return Error::new(Code::DockerFailed, "Docker cannot run the container")
             .hint(docker::ENGINE_HINT)
             .because(line.clone());
+    }
+    if message.contains(cage::FAILED) {
+        return Error::new(
+            Code::HostFailed,
+            format!("the devcontainer CLI was not started: {message}"),
+        )
+        .hint("`hatchery doctor` tries its cage and says what to do");
+    }
+    // What Landlock says: to opening, and to moving or linking.
+    if ["EACCES", "EXDEV", "ermission denied"]
+        .into_iter()
+        .any(|word| message.contains(word))
+    {
+        return Error::new(
+            Code::DevcontainerFailed,
+            format!("the devcontainer CLI was denied access to a file: {message}"),
+        )
+        .hint(
+            "a feature with a link that leads out of it causes this; if the CLI must read something \
+             of this server's, name it in devcontainer.readable",
+        )
+        .with_details(last_lines);
     }
     if message.contains("Feature") || message.contains("feature") {
         return Error::new(Code::DevcontainerFailed, message)

@@ -12,10 +12,13 @@
 //! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
+//! - what programs of others' may touch here: [`cage`];
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
 //!
 //! Data moves one way: verb, drone, edge.
 
+#[cfg(feature = "server")]
+pub mod cage;
 #[cfg(feature = "server")]
 pub mod clone;
 #[cfg(feature = "server")]

@@ -1,7 +1,7 @@
 //! Programs that hatchery runs: without the host's environment, and never left behind.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -47,14 +47,15 @@ const LIFELINE: &str = r#"exec 3<&0; "$@" 3<&- </dev/null & child=$!
 
 /// A command for [`Group::spawn`]: this program, with an emptied environment.
 pub fn supervised(program: &str) -> Result<Command> {
-    let path = find(program).ok_or_else(|| {
-        Error::new(Code::ProgramMissing, format!("{program} is not installed"))
-            .hint(format!("install {program} so that it is on the PATH"))
-    })?;
+    Ok(supervised_at(&found(program)?))
+}
+
+/// The same for the program at this path.
+pub fn supervised_at(path: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", LIFELINE, "sh"]).arg(path);
     emptied(&mut command);
-    Ok(command)
+    command
 }
 
 /// A program with all that it starts: killed as a whole when this is dropped, and when hatchery
@@ -121,6 +122,14 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The full path of a program that must be there.
+pub fn found(program: &str) -> Result<PathBuf> {
+    find(program).ok_or_else(|| {
+        Error::new(Code::ProgramMissing, format!("{program} is not installed"))
+            .hint(format!("install {program} so that it is on the PATH"))
+    })
 }
 
 /// Where programs are that only root's PATH has, tailscaled among them.

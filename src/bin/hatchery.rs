@@ -1,9 +1,11 @@
-//! The command on the server. Called as `docker` by the devcontainer CLI it is that, too.
+//! The command on the server. Called as `docker` by the devcontainer CLI it is that, too, and the
+//! way into the CLI's cage.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use hatchery::cage;
 use hatchery::devcontainer::shim;
 use hatchery::error::{Code, Error};
 use hatchery::ui::Ui;
@@ -14,6 +16,9 @@ fn main() -> ExitCode {
     let argv0 = args.next().unwrap_or_default();
     if let Some((settings, compose)) = shim::called_as_docker(Path::new(&argv0)) {
         return shim::run(&settings, compose, args.collect());
+    }
+    if let Some(rules) = cage::called(Path::new(&argv0)) {
+        return cage::enter(&rules, args.collect());
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

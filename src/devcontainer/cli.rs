@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
+use crate::cage::{self, Rules};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Workshop;
@@ -50,6 +51,10 @@ pub struct Up<'a> {
     pub trusted: bool,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
+    /// Whether it runs in its cage.
+    pub caged: bool,
+    /// What it may read there beside the system's and its own.
+    pub readable: &'a [PathBuf],
 }
 
 /// What happens while it runs.
@@ -145,11 +150,25 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let home = up.workshop.directory("home")?;
     let temporary = up.workshop.directory("tmp")?;
 
-    let mut command = process::supervised(up.command)?;
+    let program = process::found(up.command)?;
+    let mut command = if up.caged {
+        let rules = rules(&program, up.ca_file, up.readable)?
+            .read(up.workshop.path())
+            .write(&home)
+            .write(&temporary);
+        let cage = rules.install(&bin, &own_path()?)?;
+        let mut command = process::supervised_at(&cage);
+        command.arg(&program);
+        command
+    } else {
+        process::supervised_at(&program)
+    };
     command
         .env("HOME", home)
         .env("TMPDIR", temporary)
         .env("DOCKER_HOST", up.docker_host)
+        // The server's own is no affair of a repository's.
+        .env("GIT_CONFIG_NOSYSTEM", "1")
         // Compose goes by the project's name alone: two repositories with folders of one name
         // would share their containers.
         .env("COMPOSE_PROJECT_NAME", up.identity.name.as_str())
@@ -183,6 +202,22 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         stage,
         task,
     })
+}
+
+/// What the CLI and all that it starts must read and run, wherever that was installed.
+pub fn rules(program: &Path, ca_file: Option<&Path>, readable: &[PathBuf]) -> Result<Rules> {
+    let others = ["node", "docker", "docker-compose"];
+    let others = others.into_iter().filter_map(process::find);
+    let mut rules = Rules::of_system().program(program).program(&own_path()?);
+    rules = others.fold(rules, |rules, other| rules.program(&other));
+    rules = ca_file.into_iter().fold(rules, Rules::read);
+    Ok(readable.iter().fold(rules, |rules, path| rules.run(path)))
+}
+
+/// Where the running hatchery is.
+pub fn own_path() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))
 }
 
 /// Checks that the CLI is there and that the Node it runs on is new enough.
@@ -305,8 +340,7 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();
     std::fs::write(&file, text).map_err(|error| host_io("write", &file, error))?;
-    let own = std::env::current_exe()
-        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))?;
+    let own = own_path()?;
     for name in ["docker", "docker-compose"] {
         let link = bin.join(name);
         match std::os::unix::fs::symlink(&own, &link) {
@@ -400,6 +434,8 @@ struct Log {
     last_lines: VecDeque<String>,
     step: Option<String>,
     stage: watch::Sender<Option<Stage>>,
+    /// Why there was nothing to log: no cage, or something that may not be touched in it.
+    denied: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -418,6 +454,11 @@ impl Log {
     fn read(&mut self, line: &str) -> Vec<Event> {
         // Some lines (a stack trace on failure) are not JSON and tell a person nothing.
         let Ok(entry) = serde_json::from_str::<Entry>(line) else {
+            let telling = line.contains(cage::FAILED) || line.contains("ermission denied");
+            if telling && self.denied.is_none() {
+                let line = clean::line(line);
+                self.denied = Some(line.chars().take(400).collect());
+            }
             return Vec::new();
         };
         match entry.kind.as_str() {
@@ -488,11 +529,17 @@ fn outcome(result: &str, log: Log) -> Outcome {
     }
     let line = result.lines().rev().find(|line| line.starts_with('{'));
     let answer = line.and_then(|line| serde_json::from_str::<Answer>(line).ok());
+    let Log {
+        last_lines,
+        step,
+        stage: _,
+        denied,
+    } = log;
     let failed = |message: String, container| Outcome::Failed {
         message,
         container,
-        step: log.step,
-        last_lines: log.last_lines.into(),
+        step,
+        last_lines: last_lines.into(),
     };
     match answer {
         Some(Answer {
@@ -508,7 +555,10 @@ fn outcome(result: &str, log: Log) -> Outcome {
             harmless(answer.message.as_deref().unwrap_or("it gave no reason")),
             answer.container_id,
         ),
-        None => failed("it ended without a result".to_owned(), None),
+        None => failed(
+            denied.unwrap_or_else(|| "it ended without a result".to_owned()),
+            None,
+        ),
     }
 }
 
@@ -569,6 +619,24 @@ mod tests {
             outcome("", Log::default()),
             Outcome::Failed { .. }
         ));
+    }
+
+    #[test]
+    fn why_there_is_no_result_is_told() {
+        let mut log = Log::default();
+        for line in [
+            "hatchery: the cage failed: /x/cage.json: no such file",
+            "Error: EACCES: permission denied, open '/y'",
+        ] {
+            assert!(log.read(line).is_empty());
+        }
+        let Outcome::Failed { message, .. } = outcome("", log) else {
+            panic!("no result is a failure")
+        };
+        assert_eq!(
+            message,
+            "hatchery: the cage failed: /x/cage.json: no such file"
+        );
     }
 
     #[test]

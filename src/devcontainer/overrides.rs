@@ -66,6 +66,8 @@ pub struct Prepared {
     pub clone_at: String,
     /// What a compose project is called.
     pub compose: Option<ComposeProject>,
+    /// Whether a trusted repository has a command for this server itself (`initializeCommand`).
+    pub runs_here: bool,
 }
 
 /// The names of a compose project.
@@ -115,6 +117,7 @@ impl Repository {
             volume_target: self.workspace.target.clone(),
             clone_at: self.workspace.clone_at.clone(),
             compose,
+            runs_here: self.passed.plain.contains_key("initializeCommand"),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Whether this server can be a hatchery: the programs, the services, the machine, and what its
 //! containers can reach, each with what to do.
 
+mod cage;
 mod host;
 mod machine;
 mod programs;
@@ -89,7 +90,7 @@ impl Finding {
 pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
     let docker = Docker::connect(&config.docker).await;
     let connected = docker.as_ref().ok();
-    let (machine, programs, units, services, reach) = tokio::join!(
+    let (machine, programs, cage, units, services, reach) = tokio::join!(
         bounded("docker", async {
             match &docker {
                 Ok(docker) => machine::findings(docker, config).await,
@@ -101,6 +102,7 @@ pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
             }
         }),
         bounded("programs", programs::findings(config)),
+        bounded("cage", async { vec![cage::finding(config).await] }),
         bounded("units", async { vec![units::finding().await] }),
         bounded("services", services::findings(config, places, connected)),
         bounded("containers", async {
@@ -110,7 +112,7 @@ pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
             }
         }),
     );
-    [machine, programs, units, services, reach].concat()
+    [machine, programs, cage, units, services, reach].concat()
 }
 
 async fn bounded(name: &'static str, look: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {

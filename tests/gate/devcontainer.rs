@@ -518,8 +518,13 @@ fn a_trusted_repository_keeps_all_but_what_hatchery_owns() {
         r#""initializeCommand": "id", "privileged": true, "capAdd": ["ALL"], "mounts": ["source=/srv,target=/srv,type=bind"], "somethingNew": 1,
   "runArgs": ["--pid=host", "--net=host", "--name=x", "--gpus", "all", "--new-flag", "7", "--security-opt", "seccomp=unconfined"]"#,
     );
-    let written = world.written_from(&world.trusted().unwrap());
+    let prepared = world.prepare(&world.trusted().unwrap(), None);
+    let written = json_file(&prepared.override_config);
     assert_eq!(written["initializeCommand"], "id");
+    assert!(
+        prepared.runs_here,
+        "no cage for what is to change the server"
+    );
     assert_eq!(written["privileged"], true);
     assert_eq!(written["capAdd"], json!(["ALL"]));
     assert_eq!(written["somethingNew"], 1);
@@ -540,7 +545,9 @@ fn a_trusted_repository_keeps_all_but_what_hatchery_owns() {
     }
     let mut world = with(r#""privileged": true"#);
     world.config = config("[devcontainer]\ntrust = [\"acme/*\"]\n");
-    assert_eq!(world.written()["privileged"], true);
+    let prepared = world.prepare(&world.read().unwrap(), None);
+    assert_eq!(json_file(&prepared.override_config)["privileged"], true);
+    assert!(!prepared.runs_here, "all others are caged, trusted or not");
 }
 
 #[test]

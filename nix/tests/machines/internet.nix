@@ -65,13 +65,13 @@ in
     wantedBy = [ "multi-user.target" ];
     serviceConfig = {
       DynamicUser = true;
+      StateDirectory = "registry";
+      # Scenarios publish features of their own; what is there already is linked, not copied.
+      ExecStartPre = "${pkgs.coreutils}/bin/cp -rsfT --no-preserve=mode ${registry} /var/lib/registry";
       ExecStart = "${pkgs.distribution}/bin/registry serve ${
         (pkgs.formats.yaml { }).generate "registry.yml" {
           version = "0.1";
-          storage = {
-            filesystem.rootdirectory = registry;
-            maintenance.readonly.enabled = true;
-          };
+          storage.filesystem.rootdirectory = "/var/lib/registry";
           http.addr = "127.0.0.1:5000";
         }
       }";

@@ -1,0 +1,78 @@
+//! The devcontainer CLI's cage: whether this kernel has one, and whether the CLI runs in it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::Finding;
+use crate::cage::{FAILED, Support};
+use crate::config::Config;
+use crate::devcontainer::cli;
+use crate::error::{Code, Error, Result, host_io};
+use crate::process;
+
+const NAME: &str = "cage";
+
+/// How long the CLI may take to tell its version.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) async fn finding(config: &Config) -> Finding {
+    let support = Support::of_this_kernel();
+    let Support::Version(version) = support else {
+        let lack = support.lack().unwrap_or_default();
+        return Finding::problem(NAME, lack, support.remedy().unwrap_or_default());
+    };
+    let Ok(program) = process::found(&config.devcontainer.command) else {
+        return Finding::skipped(NAME, "the devcontainer CLI is not there to be caged");
+    };
+    let caged = format!("the devcontainer CLI runs in it, Landlock version {version}");
+    match trial(config, &program).await {
+        Err(error) => Finding::of(NAME, Err(error)),
+        Ok(()) => Finding {
+            // It does what it can: nothing that must be done.
+            hint: support.remedy().map(str::to_owned),
+            ..Finding::ok(NAME, support.lack().unwrap_or(caged))
+        },
+    }
+}
+
+/// Runs the CLI caged as a spawn does, but for its version alone.
+async fn trial(config: &Config, program: &Path) -> Result<()> {
+    let place =
+        tempfile::tempdir().map_err(|error| host_io("create", &std::env::temp_dir(), error))?;
+    let ca_file = config.github.ca_file.as_deref();
+    let rules = cli::rules(program, ca_file, &config.devcontainer.readable)?;
+    let cage = rules.install(place.path(), &cli::own_path()?)?;
+    let mut command = Command::new(cage);
+    process::emptied(&mut command);
+    command
+        .arg(program)
+        .arg("--version")
+        .env("HOME", place.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let failed = |why: &str| {
+        Error::new(
+            Code::ProgramMissing,
+            format!("the devcontainer CLI does not run in its cage: {why}"),
+        )
+        .hint(
+            "name the directories of its installation in devcontainer.readable, or install it with \
+             `npm install -g @devcontainers/cli`",
+        )
+    };
+    let output = tokio::time::timeout(ANSWER_WITHIN, command.output())
+        .await
+        .map_err(|_| failed("it does not end"))?
+        .map_err(|error| failed("it cannot be run").because(error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let telling = |line: &&str| line.contains(FAILED) || line.contains("ermission denied");
+    let why = said.lines().find(telling).or(said.lines().next());
+    let why = crate::ui::clean::line(why.unwrap_or("it fails without a word"));
+    Err(failed(&why))
+}

@@ -1,0 +1,229 @@
+//! The cage from within: the real hatchery, called by its link, runs real programs that try.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use hatchery::cage::{Rules, Support};
+
+/// A cage with a directory to write in, and a place outside that holds a secret.
+struct Place {
+    inside: PathBuf,
+    outside: PathBuf,
+    rules: PathBuf,
+    link: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let (inside, outside, rules) = (root.join("in"), root.join("out"), root.join("bin"));
+        for path in [&inside, &outside, &rules] {
+            std::fs::create_dir(path).unwrap();
+        }
+        std::fs::write(outside.join("secret"), "larva").unwrap();
+        let hatchery = Path::new(env!("CARGO_BIN_EXE_hatchery"));
+        let link = Rules::of_system()
+            .program(hatchery)
+            .program(Path::new("/bin/sh"))
+            .write(&inside)
+            .install(&rules, hatchery)
+            .unwrap();
+        Self {
+            inside,
+            outside,
+            rules,
+            link,
+            _directory: directory,
+        }
+    }
+
+    /// Runs a script caged, `$out` being the place outside.
+    fn run(&self, script: &str) -> Output {
+        Command::new(&self.link)
+            .args(["/bin/sh", "-c", script])
+            .current_dir(&self.inside)
+            .env("out", &self.outside)
+            .env("HOME", &self.inside)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .output()
+            .unwrap()
+    }
+
+    fn works(&self, script: &str) -> String {
+        let output = self.run(script);
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The script fails, reads no secret and leaves the place outside as it was.
+    fn is_kept_from(&self, script: &str) {
+        let output = self.run(script);
+        assert!(!output.status.success(), "{script}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!said.contains("larva"), "{script}: {said}");
+        let entries: Vec<_> = std::fs::read_dir(&self.outside)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(entries, ["secret"], "{script}");
+        let secret = std::fs::read_to_string(self.outside.join("secret")).unwrap();
+        assert_eq!(secret, "larva", "{script}");
+    }
+}
+
+/// Without Landlock there is nothing to try but that the program does not run.
+fn cages() -> bool {
+    if Support::of_this_kernel().cages() {
+        return true;
+    }
+    println!("skipped: this kernel has no Landlock");
+    let output = Place::new().run("echo out");
+    assert!(!output.status.success() && output.stdout.is_empty());
+    false
+}
+
+#[test]
+fn programs_work_inside() {
+    if !cages() {
+        return;
+    }
+    let place = Place::new();
+    assert_eq!(
+        place.works("echo one > a && ln a b && mkdir d && mv b d/c && cat d/c && rm -r a d"),
+        "one\n"
+    );
+    place.works(
+        "git init -q r && cd r && git -c user.name=a -c user.email=b commit -q --allow-empty -m x",
+    );
+    place.works("ls /usr/bin /proc/sys/vm > /dev/null && head -c 1 /dev/urandom > /dev/null && getent hosts localhost");
+    place.works("sleep 60 & kill $!");
+    place.works("cat <<'END' | cat - /dev/stdin\nfrom a pipe\nEND");
+}
+
+#[test]
+fn nothing_outside_is_read() {
+    if !cages() {
+        return;
+    }
+    let place = Place::new();
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    symlink("../out/secret", place.inside.join("file")).unwrap();
+    for script in [
+        "cat $out/secret",
+        "cat link/secret",
+        "cat file",
+        "cat ../out/secret",
+        "cat /proc/self/root$out/secret",
+        "cat /proc/self/cwd/../out/secret",
+        "ls $out",
+        "cp -r link/. copy && cat copy/secret",
+        "cat /etc/shadow",
+        "cat /proc/$PPID/environ",
+        "cat /proc/1/maps",
+        "head -c 1 /dev/mem",
+    ] {
+        place.is_kept_from(script);
+    }
+}
+
+#[test]
+fn nothing_outside_is_written() {
+    if !cages() {
+        return;
+    }
+    let place = Place::new();
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    symlink("../out/new", place.inside.join("file")).unwrap();
+    std::fs::write(place.inside.join("mine"), "mine").unwrap();
+    for script in [
+        "echo x > $out/new",
+        "echo x >> $out/secret",
+        "echo x > link/new",
+        "echo x > file",
+        "echo x > /proc/self/root$out/new",
+        "truncate -s 0 link/secret",
+        "ln $out/secret hard",
+        "ln mine link/new",
+        "mv link/secret moved",
+        "mv mine link/new",
+        "mkdir link/new",
+        "ln -s x link/new",
+        "mkfifo link/new",
+        "rm link/secret",
+        "echo x > /etc/hatchery-was-here",
+    ] {
+        place.is_kept_from(script);
+    }
+    assert_eq!(place.works("cat mine"), "mine");
+}
+
+#[test]
+fn what_is_unpacked_is_no_program() {
+    if !cages() {
+        return;
+    }
+    let place = Place::new();
+    place.works("printf '#!/bin/sh\\necho larva\\n' > run && chmod +x run");
+    place.is_kept_from("./run");
+    place.is_kept_from("cp /bin/true true && ./true");
+    place.is_kept_from("mknod device b 7 0");
+}
+
+#[test]
+fn the_cage_cannot_be_changed_from_within() {
+    if !cages() {
+        return;
+    }
+    let place = Place::new();
+    place.is_kept_from("echo {} > ../bin/cage.json");
+    place.is_kept_from("rm ../bin/hatchery-cage");
+    place.is_kept_from("kill -0 $PPID");
+    // A second cage within the first opens nothing.
+    let wider = Place::new();
+    let link = wider.link.display();
+    place.is_kept_from(&format!(
+        "{link} /bin/sh -c 'echo x > {}/x'",
+        wider.inside.display()
+    ));
+    assert!(!wider.inside.join("x").exists());
+}
+
+#[test]
+fn without_its_rules_nothing_runs() {
+    let place = Place::new();
+    let file = place.rules.join("cage.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let lost = whole.replace(place.inside.to_str().unwrap(), "/nonexistent/larva");
+    for rules in [Some(""), Some("{}"), Some(&whole[1..]), Some(&*lost), None] {
+        match rules {
+            Some(text) => std::fs::write(&file, text).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let output = place.run("echo out");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{rules:?}: {said}");
+        assert!(output.stdout.is_empty(), "{rules:?}");
+        assert!(said.starts_with("hatchery: the cage failed: "), "{said}");
+    }
+}
+
+#[test]
+fn it_stays_the_process_that_was_started() {
+    if !cages() {
+        return;
+    }
+    let place = Place::new();
+    let mut command = Command::new(&place.link);
+    let command = command
+        .args(["/bin/sh", "-c", "echo $$; exit 7"])
+        .current_dir(&place.inside)
+        .stdout(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, format!("{id}\n").as_bytes());
+    assert_eq!(output.status.code(), Some(7));
+}
