@@ -22,7 +22,7 @@ use crate::host::Workshop;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
-use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
+use crate::{clone, furnish, host, images, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -64,6 +64,8 @@ pub struct Hatching<'a> {
     /// Where the repository is cloned to on the host. The devcontainer CLI names the image after
     /// this path: another repository's Dockerfile must not be able to build on it.
     checkout: PathBuf,
+    /// A text that no repository knows, for names that are the drone's own.
+    token: String,
     /// The tailnet's node on its way.
     node: Mutex<JoinSet<Result<()>>>,
     /// Whether a node may have been registered, which must then be taken back.
@@ -105,15 +107,15 @@ impl<'a> Hatching<'a> {
         workshop: &'a Workshop,
     ) -> Result<Self> {
         let secret = ServerSecret::load_or_create(server.places.state())?;
-        let checkout = workshop
-            .directory(&secret.token(&identity.name))?
-            .join(identity.repo.name());
+        let token = secret.token(&identity.name);
+        let checkout = workshop.directory(&token)?.join(identity.repo.name());
         Ok(Self {
             server,
             identity,
             wishes,
             workshop,
             checkout,
+            token,
             node: Mutex::default(),
             joining: Cell::new(false),
         })
@@ -143,6 +145,9 @@ impl<'a> Hatching<'a> {
         for line in repository.left_out() {
             self.server.ui.warn(line);
         }
+        if !self.wishes.trusted {
+            images::are_free(self.server, &self.identity.name, repository.images()).await?;
+        }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
         let _network = self.server.places.network_lock(false)?;
@@ -162,6 +167,7 @@ impl<'a> Hatching<'a> {
                 image: image.as_ref(),
                 remote_user: remote_user.as_deref(),
                 work: self.workshop.path(),
+                token: &self.token,
             };
             let prepared = repository.prepare(&seat)?;
             let furniture = Furniture {
