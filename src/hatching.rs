@@ -11,10 +11,11 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::shim::Stage;
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
 };
-use crate::docker::{Container, Owner, Tree, Wanted};
+use crate::docker::{Container, Machine, Owner, Tree, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
@@ -86,6 +87,7 @@ struct Furniture<'a> {
     prepared: &'a Prepared,
     ssh_files: &'a [DroneFile],
     credentials: Option<&'a Credentials>,
+    machine: &'a Machine,
     /// Whether the configuration names the image's user by now.
     again: bool,
 }
@@ -127,10 +129,11 @@ impl<'a> Hatching<'a> {
         // First: who serves the sockets of all drones learns of this one from its volume.
         self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
-        let ((), (ssh_files, warnings), ()) = tokio::try_join!(
+        let ((), (ssh_files, warnings), (), machine) = tokio::try_join!(
             self.clone(credentials.as_ref()),
             furnish::ssh_files(self.server.config, self.server.places, &self.identity.name),
-            cli::check(&self.server.config.devcontainer.command)
+            cli::check(&self.server.config.devcontainer.command),
+            self.server.docker.machine(),
         )?;
         for warning in &warnings {
             self.server.ui.warn(warning);
@@ -174,6 +177,7 @@ impl<'a> Hatching<'a> {
                 prepared: &prepared,
                 ssh_files: &ssh_files,
                 credentials: credentials.as_ref(),
+                machine: &machine,
                 again: remote_user.is_some(),
             };
             match self.up(&furniture).await? {
@@ -339,6 +343,17 @@ impl<'a> Hatching<'a> {
                 event = running.next() => match event {
                     Event::Step(step) => self.server.ui.step(&step),
                     Event::Line(line) => self.server.ui.line(&line),
+                    Event::Created(created) if created.stage != Stage::Created => {
+                        let all = self.inspect(&created, furniture).await?;
+                        // What depends on nothing starts sooner without compose.
+                        match (created.stage, all.as_slice()) {
+                            (Stage::Network, [alone]) => {
+                                self.server.docker.start(alone.id()).await?;
+                                created.go_on();
+                            }
+                            _ => created.go(),
+                        }
+                    }
                     Event::Created(created) => {
                         match self.furnish(created, furniture).await? {
                             Furnished::Running { container } => {
@@ -371,10 +386,7 @@ impl<'a> Hatching<'a> {
         let container = self.created_container(&created).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(&metadata, &self.identity.name, sockets, self.wishes.trusted)?;
-        if !self.wishes.trusted {
-            let id = teardown::devcontainer_id(self.identity);
-            inspection::is_contained(&container, &self.identity.name, &id, sockets)?;
-        }
+        self.inspect(&created, furniture).await?;
         inspection::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
         if let Some(sockets) = sockets {
             inspection::has_its_socket(&container, &self.identity.name, sockets)?;
@@ -415,6 +427,39 @@ impl<'a> Hatching<'a> {
         }
         created.go();
         Ok(Furnished::Running { container: id })
+    }
+
+    /// Holds every container that there is of the drone against what a drone may have: these.
+    async fn inspect(
+        &self,
+        created: &Created,
+        furniture: &Furniture<'_>,
+    ) -> Result<Vec<Container>> {
+        let docker = self.server.docker;
+        let mut ids = match &created.container {
+            Some(id) => vec![id.clone()],
+            None => Vec::new(),
+        };
+        if furniture.prepared.compose.is_some() {
+            ids.extend(docker.project_containers(&self.identity.name).await?);
+        }
+        let looking = ids.iter().map(|id| docker.container(id));
+        let all = futures_util::future::try_join_all(looking).await?;
+        let all: Vec<Container> = all.into_iter().flatten().collect();
+        if self.wishes.trusted {
+            return Ok(all);
+        }
+        let bounds = inspection::Bounds {
+            name: &self.identity.name,
+            id: &teardown::devcontainer_id(self.identity),
+            sockets: furniture.credentials.map(|it| it.directory.as_path()),
+            limits: &self.server.config.limits,
+            ssh_port: self.wishes.ssh_port,
+            network: &self.server.config.docker.network,
+            machine: furniture.machine,
+        };
+        inspection::are_contained(docker, &all, &bounds).await?;
+        Ok(all)
     }
 
     /// The container that waits, which must be this drone's.

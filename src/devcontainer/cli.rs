@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 
-use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
+use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings, Stage};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Workshop;
@@ -66,13 +66,24 @@ pub enum Event {
 pub struct Created {
     /// Its id; `None` for compose, whose container is found by its label.
     pub container: Option<String>,
-    answer: oneshot::Sender<bool>,
+    /// How far compose is.
+    pub stage: Stage,
+    answer: oneshot::Sender<Answer>,
 }
 
 impl Created {
     /// Lets the CLI go on: the container runs (`docker run`), or may be started (compose).
     pub fn go(self) {
-        let _ = self.answer.send(true);
+        self.reply(false);
+    }
+
+    /// Lets compose go on without starting what waits: it runs.
+    pub fn go_on(self) {
+        self.reply(true);
+    }
+
+    fn reply(self, runs: bool) {
+        let _ = self.answer.send(Answer { go: true, runs });
     }
 }
 
@@ -319,13 +330,14 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
     let (answer, answered) = oneshot::channel();
     let created = Created {
         container: question.created,
+        stage: question.stage,
         answer,
     };
     if events.send(Event::Created(created)).await.is_err() {
         return;
     }
-    let go = answered.await.unwrap_or(false);
-    let reply = format!("{}\n", serde_json::json!(Answer { go }));
+    let answer = answered.await.unwrap_or_default();
+    let reply = format!("{}\n", serde_json::json!(answer));
     let _ = writing.write_all(reply.as_bytes()).await;
 }
 

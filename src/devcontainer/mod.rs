@@ -29,6 +29,7 @@ mod verdict;
 mod workspace;
 mod yaml;
 
+pub(crate) use compose::{LOG, MAX_SERVICES, cpus};
 pub(crate) use images::registry;
 pub use locate::locate;
 pub use metadata::{LABEL as METADATA_LABEL, SOCKETS_TARGET, check_metadata, parse_metadata};

@@ -107,26 +107,14 @@ impl Docker {
 
     /// All containers of the drone's compose project: its own among them, and its siblings.
     ///
-    /// A container has the labels of its image, too, which may claim to be another project's; it
-    /// has its own drone's name all the same.
+    /// An image's labels cannot make a container one of them: compose sets this label itself, and
+    /// no other container starts that has it.
     pub async fn project_containers(&self, project: &DroneName) -> Result<Vec<String>> {
         let containers = self.labelled(&format!("{LABEL_PROJECT}={project}")).await?;
-        let own = |container: &ContainerSummary| {
-            let labels = container.labels.as_ref();
-            let drone = labels.and_then(|labels| labels.get(LABEL_DRONE));
-            drone.is_none_or(|drone| drone == project.as_str())
-        };
         Ok(containers
             .into_iter()
-            .filter(own)
             .filter_map(|container| container.id)
             .collect())
-    }
-
-    /// Whether any container calls itself this project's, by whatever right.
-    pub async fn has_project(&self, project: &DroneName) -> Result<bool> {
-        let containers = self.labelled(&format!("{LABEL_PROJECT}={project}")).await?;
-        Ok(!containers.is_empty())
     }
 
     async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>> {
