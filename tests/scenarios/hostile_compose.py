@@ -151,3 +151,5 @@ for what, repository, service, more, said in (
         assert "red-" not in started, started
         server.succeed("test ! -e /root/hostile")
         assert server.succeed("docker ps --all --quiet; docker volume ls --quiet --filter name=red-") == ""
+
+server.succeed(f"rm -r {WRAP}")
