@@ -13,10 +13,11 @@ use tokio::task::JoinSet;
 use crate::cage::{self, Support};
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
 use crate::devcontainer::lifecycle::{Due, Lifecycle, Stage, Vigil};
+use crate::devcontainer::shim::Phase;
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
 };
-use crate::docker::{Container, Owner, Tree, Wanted};
+use crate::docker::{Container, Machine, Owner, Tree, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::furnish::credentials::{self, Helper};
@@ -26,7 +27,7 @@ use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet::Joined;
-use crate::{clone, docker, furnish, host, inspection, readiness, tailnet, teardown};
+use crate::{clone, docker, furnish, host, images, inspection, readiness, tailnet, teardown};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -73,6 +74,8 @@ pub struct Hatching<'a> {
     /// Where the repository is cloned to on the host. The devcontainer CLI names the image after
     /// this path: another repository's Dockerfile must not be able to build on it.
     checkout: PathBuf,
+    /// A text that no repository knows, for names that are the drone's own.
+    token: String,
     /// The tailnet's node on its way.
     node: Mutex<JoinSet<Result<Joined>>>,
     /// Whether a node may have been registered, which must then be taken back.
@@ -99,6 +102,7 @@ struct Furniture<'a> {
     prepared: &'a Prepared,
     ssh_files: &'a [DroneFile],
     credentials: Option<&'a Credentials>,
+    machine: &'a Machine,
     /// Whether the configuration names the image's user by now.
     again: bool,
 }
@@ -123,15 +127,15 @@ impl<'a> Hatching<'a> {
         workshop: &'a Workshop,
     ) -> Result<Self> {
         let secret = ServerSecret::load_or_create(server.places.state())?;
-        let checkout = workshop
-            .directory(&secret.token(&identity.name))?
-            .join(identity.repo.name());
+        let token = secret.token(&identity.name);
+        let checkout = workshop.directory(&token)?.join(identity.repo.name());
         Ok(Self {
             server,
             identity,
             wishes,
             workshop,
             checkout,
+            token,
             node: Mutex::default(),
             joining: Cell::new(false),
             step: RefCell::default(),
@@ -178,10 +182,11 @@ impl<'a> Hatching<'a> {
         // First: who serves the sockets of all drones learns of this one from its volume.
         self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
-        let ((), (ssh_files, warnings), ()) = tokio::try_join!(
+        let ((), (ssh_files, warnings), (), machine) = tokio::try_join!(
             self.clone(credentials.as_ref()),
             furnish::ssh_files(self.server.config, self.server.places, &self.identity.name),
-            cli::check(&self.server.config.devcontainer.command)
+            cli::check(&self.server.config.devcontainer.command),
+            self.server.docker.machine(),
         )?;
         for warning in &warnings {
             self.server.ui.warn(warning);
@@ -203,6 +208,9 @@ impl<'a> Hatching<'a> {
             let lack = format!("{lack}; `hatchery doctor` says what to do");
             self.server.ui.warn(&lack);
         }
+        if !self.wishes.trusted {
+            images::are_free(self.server, &self.identity.name, repository.images()).await?;
+        }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
         let _network = self.server.places.network_lock(false)?;
@@ -222,12 +230,14 @@ impl<'a> Hatching<'a> {
                 image: image.as_ref(),
                 remote_user: remote_user.as_deref(),
                 work: self.workshop.path(),
+                token: &self.token,
             };
             let prepared = repository.prepare(&seat)?;
             let furniture = Furniture {
                 prepared: &prepared,
                 ssh_files: &ssh_files,
                 credentials: credentials.as_ref(),
+                machine: &machine,
                 again: remote_user.is_some(),
             };
             match self.up(&furniture).await? {
@@ -421,6 +431,17 @@ impl<'a> Hatching<'a> {
                         self.step.replace(step);
                     }
                     Event::Line(line) => self.server.ui.line(&line),
+                    Event::Created(created) if created.phase != Phase::Created => {
+                        let all = self.inspect(&created, furniture).await?;
+                        // What depends on nothing starts sooner without compose.
+                        match (created.phase, all.as_slice()) {
+                            (Phase::Network, [alone]) => {
+                                self.server.docker.start(alone.id()).await?;
+                                created.go_on();
+                            }
+                            _ => created.go(),
+                        }
+                    }
                     Event::Created(created) => {
                         match self.furnish(created, furniture).await? {
                             Furnished::Running { container, lifecycle } => {
@@ -477,10 +498,7 @@ impl<'a> Hatching<'a> {
         let container = self.created_container(&created).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(&metadata, &self.identity.name, sockets, self.wishes.trusted)?;
-        if !self.wishes.trusted {
-            let id = teardown::devcontainer_id(self.identity);
-            inspection::is_contained(&container, &self.identity.name, &id, sockets)?;
-        }
+        self.inspect(&created, furniture).await?;
         inspection::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
         if let Some(sockets) = sockets {
             inspection::has_its_socket(&container, &self.identity.name, sockets)?;
@@ -519,6 +537,39 @@ impl<'a> Hatching<'a> {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
         })
+    }
+
+    /// Holds every container that there is of the drone against what a drone may have: these.
+    async fn inspect(
+        &self,
+        created: &Created,
+        furniture: &Furniture<'_>,
+    ) -> Result<Vec<Container>> {
+        let docker = self.server.docker;
+        let mut ids = match &created.container {
+            Some(id) => vec![id.clone()],
+            None => Vec::new(),
+        };
+        if furniture.prepared.compose.is_some() {
+            ids.extend(docker.project_containers(&self.identity.name).await?);
+        }
+        let looking = ids.iter().map(|id| docker.container(id));
+        let all = futures_util::future::try_join_all(looking).await?;
+        let all: Vec<Container> = all.into_iter().flatten().collect();
+        if self.wishes.trusted {
+            return Ok(all);
+        }
+        let bounds = inspection::Bounds {
+            name: &self.identity.name,
+            id: &teardown::devcontainer_id(self.identity),
+            sockets: furniture.credentials.map(|it| it.directory.as_path()),
+            limits: &self.server.config.limits,
+            ssh_port: self.wishes.ssh_port,
+            network: &self.server.config.docker.network,
+            machine: furniture.machine,
+        };
+        inspection::are_contained(docker, &all, &bounds).await?;
+        Ok(all)
     }
 
     /// The container that waits, which must be this drone's.

@@ -46,6 +46,8 @@ pub mod host;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
+pub mod images;
+#[cfg(feature = "server")]
 pub mod inspection;
 #[cfg(feature = "server")]
 pub mod journal;

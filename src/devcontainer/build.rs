@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::checkout::{BadPath, Checkout};
 use super::document::Node;
+use super::images;
 use super::policy;
 use super::verdict::Gate;
 
@@ -126,7 +127,12 @@ pub(super) fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value 
     let mut out = Vec::new();
     for element in list {
         match element.as_text() {
-            Some(text) if policy::is_image(text) => out.push(json!(text)),
+            Some(text) if policy::is_image(text) => {
+                let barred = images::barred(text);
+                if barred.is_none_or(|why| gate.refuse(element, property, why)) {
+                    out.push(json!(text));
+                }
+            }
             _ => {
                 if gate.refuse(element, property, "only an image can be a cache") {
                     out.push(element.to_value());

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lifecycle::Stage;
-use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
+use super::shim::{Answer, MAX_MESSAGE, Phase, Question, SETTINGS_FILE, Settings};
 use crate::cage::{self, Rules};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
@@ -75,13 +75,24 @@ pub enum Event {
 pub struct Created {
     /// Its id; `None` for compose, whose container is found by its label.
     pub container: Option<String>,
-    answer: oneshot::Sender<bool>,
+    /// How far compose is.
+    pub phase: Phase,
+    answer: oneshot::Sender<Answer>,
 }
 
 impl Created {
     /// Lets the CLI go on: the container runs (`docker run`), or may be started (compose).
     pub fn go(self) {
-        let _ = self.answer.send(true);
+        self.reply(false);
+    }
+
+    /// Lets compose go on without starting what waits: it runs.
+    pub fn go_on(self) {
+        self.reply(true);
+    }
+
+    fn reply(self, runs: bool) {
+        let _ = self.answer.send(Answer { go: true, runs });
     }
 }
 
@@ -418,13 +429,14 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
     let (answer, answered) = oneshot::channel();
     let created = Created {
         container: question.created,
+        phase: question.phase,
         answer,
     };
     if events.send(Event::Created(created)).await.is_err() {
         return;
     }
-    let go = answered.await.unwrap_or(false);
-    let reply = format!("{}\n", serde_json::json!(Answer { go }));
+    let answer = answered.await.unwrap_or_default();
+    let reply = format!("{}\n", serde_json::json!(answer));
     let _ = writing.write_all(reply.as_bytes()).await;
 }
 

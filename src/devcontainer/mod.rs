@@ -13,6 +13,7 @@ mod compose;
 mod document;
 pub mod features;
 mod gate;
+mod images;
 mod jsonc;
 pub mod lifecycle;
 mod local_feature;
@@ -29,6 +30,8 @@ mod verdict;
 mod workspace;
 mod yaml;
 
+pub(crate) use compose::{LOG, MAX_SERVICES, cpus};
+pub(crate) use images::registry;
 pub use locate::locate;
 pub use metadata::{LABEL as METADATA_LABEL, SOCKETS_TARGET, check_metadata, parse_metadata};
 pub use overrides::{ComposeProject, ImageFacts, Prepared, Seat};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::base::Base;
-use super::compose::{Emission, Project, SSHD_PORT, cpus};
+use super::compose::{Emission, LOG, Project, SSHD_PORT, cpus};
 use super::{Repository, features, metadata, mounts};
 use crate::config::Config;
 use crate::drone::Identity;
@@ -51,6 +51,8 @@ pub struct Seat<'a> {
     pub remote_user: Option<&'a str>,
     /// A directory of ours, outside the checkout.
     pub work: &'a Path,
+    /// A text that makes names of images ones that no repository knows.
+    pub token: &'a str,
 }
 
 /// What the devcontainer CLI is called with.
@@ -207,9 +209,12 @@ impl Repository {
             format!("--network={}", seat.config.docker.network),
             "--restart=unless-stopped".to_owned(),
             format!("--memory={}", limits.memory.as_u64()),
+            format!("--memory-swap={}", limits.memory.as_u64()),
             format!("--cpus={}", cpus(limits)),
             format!("--pids-limit={}", limits.pids),
+            format!("--log-driver={}", LOG.0),
         ]);
+        args.extend(LOG.1.map(|(key, value)| format!("--log-opt={key}={value}")));
         args.extend(
             seat.config
                 .docker
@@ -239,6 +244,8 @@ impl Repository {
             target: &self.workspace.target,
             ssh_port: seat.ssh_port,
             sockets: seat.sockets,
+            token: seat.token,
+            labels: seat.identity.labels().into(),
             mounts: self
                 .passed
                 .mounts

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::base::Base;
 use super::build::Place;
@@ -10,6 +10,7 @@ use super::checkout::Checkout;
 use super::compose::{self, Project};
 use super::document::Node;
 use super::gate::{self, Passed};
+use super::images::{self, Names};
 use super::verdict::Gate;
 use super::workspace::{self, Workspace};
 use super::{jsonc, locate, variables};
@@ -27,6 +28,7 @@ pub struct Repository {
     pub(super) workspace: Workspace,
     left_out: Vec<String>,
     file: Option<PathBuf>,
+    images: Names,
 }
 
 impl Repository {
@@ -69,6 +71,21 @@ impl Repository {
             }
             _ => None,
         };
+        let mut images = project
+            .as_ref()
+            .map(|project| project.images.clone())
+            .unwrap_or_default();
+        if file.is_some() {
+            gate.turn_to(&shown);
+            check_images(
+                &document,
+                &passed,
+                &checkout,
+                config,
+                &mut images,
+                &mut gate,
+            )?;
+        }
         let left_out = gate.verdict()?;
         let mount = match &project {
             Some(project) => project.workspace.as_ref(),
@@ -83,6 +100,7 @@ impl Repository {
             workspace,
             left_out,
             file,
+            images,
         })
     }
 
@@ -99,6 +117,11 @@ impl Repository {
         }
     }
 
+    /// The images that it names and that are not built for it.
+    pub fn images(&self) -> &[String] {
+        self.images.all()
+    }
+
     /// Whether it is a compose project.
     pub const fn is_compose(&self) -> bool {
         self.project.is_some()
@@ -113,4 +136,51 @@ impl Repository {
     pub fn features(&self) -> impl Iterator<Item = &str> {
         self.passed.features.keys().map(String::as_str)
     }
+}
+
+/// Holds the images that devcontainer.json and its Dockerfile name against the rule.
+fn check_images(
+    document: &Node,
+    passed: &Passed,
+    checkout: &Checkout,
+    config: &Config,
+    names: &mut Names,
+    gate: &mut Gate,
+) -> Result<()> {
+    match &passed.base {
+        // The administrator's own choice may be anywhere.
+        Some(Base::Image(image)) if *image == config.devcontainer.image => {}
+        Some(Base::Image(image)) => {
+            let why = images::barred(image);
+            if let (Some(why), Some(node)) = (why, document.get("image")) {
+                gate.refuse(node, "image", why);
+            }
+            names.add(image);
+        }
+        Some(Base::Build(build)) => {
+            let mut args = compose::arguments(build.get("args"));
+            let listed = |key: &str| {
+                build
+                    .get(key)
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+            };
+            for option in listed("options").filter_map(Value::as_str) {
+                let argument = option.strip_prefix("--build-arg=");
+                if let Some((name, value)) = argument.and_then(|text| text.split_once('=')) {
+                    args.insert(name.to_owned(), value.to_owned());
+                }
+            }
+            for image in listed("cacheFrom").filter_map(Value::as_str) {
+                names.add(image);
+            }
+            if let Some(file) = build.get("dockerfile").and_then(Value::as_str) {
+                let file = Path::new(file);
+                images::check_dockerfile(checkout, file, &args, &[], names, gate)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }

@@ -15,6 +15,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::docker::LABEL_PROJECT;
+
 /// The name of the settings beside the link that the CLI calls.
 pub const SETTINGS_FILE: &str = "shim.json";
 
@@ -52,13 +54,31 @@ pub struct Settings {
 pub struct Question {
     /// The container that was created; compose's is found by its label.
     pub created: Option<String>,
+    /// How far compose is.
+    #[serde(default)]
+    pub phase: Phase,
+}
+
+/// How far a compose project is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Only the service whose network the drone is to have is created yet, and what that needs.
+    Network,
+    /// All is created; the drone itself does not run.
+    #[default]
+    Created,
+    /// All was started: compose 1 joins a container to its further networks only then.
+    Started,
 }
 
 /// What the hatchery answers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Answer {
-    /// Whether the container is to run; with `docker run` it does already.
+    /// Whether the container is to run.
     pub go: bool,
+    /// Whether it does already.
+    #[serde(default)]
+    pub runs: bool,
 }
 
 /// The settings for this call, if hatchery was called as the CLI's docker.
@@ -85,8 +105,8 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
     let subcommand = args.first().and_then(|arg| arg.to_str());
     if compose || subcommand == Some("compose") {
         prepare_files(settings, true, &settings.temporary, 0);
-        return match composed(&args) {
-            Some(prepared) => compose_up(settings, program, &args, &prepared),
+        return match Up::of(&args) {
+            Some(up) => compose_up(settings, program, &up),
             None => replace(build_environment(
                 settings,
                 Command::new(program).args(args),
@@ -107,7 +127,13 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
 /// `docker run` in two halves.
 fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
     let mut create = Command::new(&settings.docker);
-    create.arg("create").args(created(settings, args));
+    create.arg("create");
+    // An image that compose built somewhere has this label, by which its container would be taken
+    // for a part of that project.
+    if image_of(args).is_some_and(|image| has_label(settings, image, LABEL_PROJECT)) {
+        create.arg(format!("--label={LABEL_PROJECT}="));
+    }
+    create.args(created(settings, args));
     let output = match create
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -120,7 +146,7 @@ fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
         return code(output.status);
     }
     let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !ask(&settings.control, Some(id.clone())) {
+    if !ask(&settings.control, Some(id.clone()), Phase::Created).go {
         return complain("the container is not to run");
     }
     // The CLI takes the end of `docker run` for the container's.
@@ -130,6 +156,27 @@ fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
             .arg(id)
             .stdout(Stdio::null()),
     )
+}
+
+/// The image among the arguments that the CLI writes, which always names an entrypoint before it.
+fn image_of(args: &[OsString]) -> Option<&OsString> {
+    let at = args
+        .windows(2)
+        .position(|pair| pair[0] == "--entrypoint" && pair[1] == "/bin/sh")?;
+    args.get(at + 2)
+}
+
+fn has_label(settings: &Settings, image: &OsString, label: &str) -> bool {
+    let format = format!("{{{{index .Config.Labels {label:?}}}}}");
+    let output = Command::new(&settings.docker)
+        .args(["image", "inspect", "--format", &format, "--"])
+        .arg(image)
+        .stderr(Stdio::null())
+        .output();
+    output.is_ok_and(|output| {
+        let value = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        !matches!(value.as_str(), "" | "<no value>")
+    })
 }
 
 /// The arguments of `docker run` as those of `docker create`.
@@ -145,51 +192,86 @@ fn created(settings: &Settings, args: &[OsString]) -> Vec<OsString> {
     args.iter().filter(attached).map(confined).collect()
 }
 
-/// Compose's `up -d` as `up --no-start`, if that is what these arguments are.
-fn composed(args: &[OsString]) -> Option<Vec<OsString>> {
-    let up = args
-        .windows(2)
-        .position(|pair| pair[0] == "up" && pair[1] == "-d")?;
-    let mut prepared = args.to_vec();
-    prepared[up + 1] = "--no-start".into();
-    Some(prepared)
+/// Compose's `up -d`, which is done in steps: nothing starts before all was looked at.
+struct Up<'a> {
+    args: &'a [OsString],
+    /// Where `up` stands.
+    at: usize,
 }
 
-/// Compose's `up -d` of one service.
-fn only(args: &[OsString], service: &str) -> Option<Vec<OsString>> {
-    let up = args
-        .windows(2)
-        .position(|pair| pair[0] == "up" && pair[1] == "-d")?;
-    let mut alone = args[..up + 2].to_vec();
-    alone.push(service.into());
-    Some(alone)
+impl<'a> Up<'a> {
+    /// If that is what these arguments are.
+    fn of(args: &'a [OsString]) -> Option<Self> {
+        let at = args
+            .windows(2)
+            .position(|pair| pair[0] == "up" && pair[1] == "-d")?;
+        Some(Self { args, at })
+    }
+
+    /// Creates and starts nothing.
+    fn create(&self) -> Vec<OsString> {
+        self.with(&["up", "--no-start"], &self.args[self.at + 2..])
+    }
+
+    /// The same for one service and what it depends on.
+    fn create_only(&self, service: &str) -> Vec<OsString> {
+        self.with(&["up", "--no-start"], &[service.into()])
+    }
+
+    /// Starts what was created, and that alone: neither built nor made anew.
+    fn start(&self, services: &[OsString]) -> Vec<OsString> {
+        let rest = services.iter().filter(|arg| *arg != "--no-recreate");
+        let rest: Vec<_> = rest.cloned().collect();
+        self.with(&["up", "-d", "--no-build", "--no-recreate"], &rest)
+    }
+
+    fn start_all(&self) -> Vec<OsString> {
+        self.start(&self.args[self.at + 2..])
+    }
+
+    fn with(&self, up: &[&str], rest: &[OsString]) -> Vec<OsString> {
+        let global = self.args[..self.at].iter().cloned();
+        let up = up.iter().map(OsString::from);
+        global.chain(up).chain(rest.iter().cloned()).collect()
+    }
 }
 
-fn compose_up(
-    settings: &Settings,
-    program: &Path,
-    args: &[OsString],
-    prepared: &[OsString],
-) -> ExitCode {
-    // compose 1 gives a container another's network only while that one runs; without it, it would
-    // quietly be created in Docker's default network.
-    let before = settings
-        .network_of
-        .as_deref()
-        .and_then(|service| only(args, service));
-    for step in before.iter().map(Vec::as_slice).chain([prepared]) {
+fn compose_up(settings: &Settings, program: &Path, up: &Up<'_>) -> ExitCode {
+    let step = |args: Vec<OsString>| {
         let mut command = Command::new(program);
-        build_environment(settings, command.args(step));
+        build_environment(settings, command.args(args));
         match command.status() {
-            Ok(status) if !status.success() => return code(status),
-            Err(error) => return complain(&format!("docker compose: {error}")),
-            Ok(_) => {}
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(code(status)),
+            Err(error) => Err(complain(&format!("docker compose: {error}"))),
         }
+    };
+    let look = |phase| {
+        let answer = ask(&settings.control, None, phase);
+        if answer.go {
+            Ok(answer)
+        } else {
+            Err(complain("the containers are not to run"))
+        }
+    };
+    let steps = || {
+        // compose 1 gives a container another's network only while that one runs; without it, it
+        // would quietly be created in Docker's default network.
+        if let Some(service) = &settings.network_of {
+            step(up.create_only(service))?;
+            if !look(Phase::Network)?.runs {
+                step(up.start(&[service.into()]))?;
+            }
+        }
+        step(up.create())?;
+        look(Phase::Created)?;
+        step(up.start_all())?;
+        look(Phase::Started)
+    };
+    match steps() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(code) => code,
     }
-    if !ask(&settings.control, None) {
-        return complain("the containers are not to run");
-    }
-    replace(Command::new(program).args(args))
 }
 
 /// Adds the drone's labels and makes the shared tag the drone's own.
@@ -295,17 +377,17 @@ fn build_environment<'a>(settings: &Settings, command: &'a mut Command) -> &'a m
 }
 
 /// Asks whether to go on. Nobody there means no: the hatchery that waited has died.
-fn ask(control: &Path, created: Option<String>) -> bool {
-    let asked = || -> std::io::Result<bool> {
+fn ask(control: &Path, created: Option<String>, phase: Phase) -> Answer {
+    let asked = || -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(control)?;
-        let mut question = serde_json::to_vec(&Question { created })?;
+        let mut question = serde_json::to_vec(&Question { created, phase })?;
         question.push(b'\n');
         stream.write_all(&question)?;
         let mut line = String::new();
         BufReader::new(stream.take(MAX_MESSAGE)).read_line(&mut line)?;
-        Ok(serde_json::from_str::<Answer>(&line)?.go)
+        Ok(serde_json::from_str(&line)?)
     };
-    asked().unwrap_or(false)
+    asked().unwrap_or_default()
 }
 
 fn replace(command: &mut Command) -> ExitCode {
@@ -419,24 +501,21 @@ mod tests {
             "--no-recreate",
             "app",
         ]);
+        let parsed = Up::of(&up).unwrap();
+        let before = ["--project-name", "up", "-f", "x", "up"];
+        let expect = |rest: &[&str]| os(&[&before, rest].concat());
         assert_eq!(
-            composed(&up),
-            Some(os(&[
-                "--project-name",
-                "up",
-                "-f",
-                "x",
-                "up",
-                "--no-start",
-                "--no-recreate",
-                "app"
-            ]))
+            parsed.create(),
+            expect(&["--no-start", "--no-recreate", "app"])
         );
-        assert_eq!(composed(&os(&["-f", "x", "build"])), None);
+        assert_eq!(parsed.create_only("db"), expect(&["--no-start", "db"]));
+        let start = ["-d", "--no-build", "--no-recreate"];
         assert_eq!(
-            only(&up, "db"),
-            Some(os(&["--project-name", "up", "-f", "x", "up", "-d", "db"]))
+            parsed.start(&["db".into()]),
+            expect(&[&start[..], &["db"]].concat())
         );
+        assert_eq!(parsed.start_all(), expect(&[&start[..], &["app"]].concat()));
+        assert!(Up::of(&os(&["-f", "x", "build"])).is_none());
     }
 
     #[test]
@@ -456,6 +535,6 @@ mod tests {
 
     #[test]
     fn nobody_to_ask_means_no() {
-        assert!(!ask(Path::new("/nowhere"), None));
+        assert!(!ask(Path::new("/nowhere"), None, Phase::Created).go);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerUpdateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerUpdateBody, EndpointSettings, HostConfig, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
@@ -41,6 +42,12 @@ pub struct Usage {
     pub memory_limit: u64,
     /// Processes and threads.
     pub pids: u64,
+}
+
+impl From<ContainerInspectResponse> for Container {
+    fn from(inspected: ContainerInspectResponse) -> Self {
+        Self(inspected)
+    }
 }
 
 impl Container {
@@ -156,6 +163,22 @@ impl Container {
             .network_mode
             .as_deref()?
             .strip_prefix("container:")
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        let name = self.0.name.as_deref().unwrap_or_default();
+        name.trim_start_matches('/')
+    }
+
+    /// The networks that it is to be in, by name.
+    pub fn networks(&self) -> impl Iterator<Item = (&str, &EndpointSettings)> {
+        let settings = self.0.network_settings.as_ref();
+        settings
+            .and_then(|settings| settings.networks.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|(name, endpoint)| (name.as_str(), endpoint))
     }
 
     /// Names of the volumes mounted into it, with where.

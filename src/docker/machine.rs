@@ -21,6 +21,10 @@ pub struct Machine {
     pub memory: ByteSize,
     /// Limits that Docker cannot enforce on this machine.
     pub unlimited: Vec<&'static str>,
+    /// Whether memory is limited together with swap.
+    pub swap_limit: bool,
+    /// What runs containers that ask for nothing else.
+    pub runtime: String,
     /// Whether Docker runs as a person and not as root.
     pub rootless: bool,
     /// Whether it is Podman that speaks as Docker does.
@@ -57,6 +61,8 @@ impl Docker {
                 .filter(|(_, enforced)| *enforced == Some(false))
                 .map(|(limit, _)| limit)
                 .collect(),
+            swap_limit: info.swap_limit != Some(false),
+            runtime: info.default_runtime.unwrap_or_default(),
             rootless: info
                 .security_options
                 .into_iter()

@@ -23,7 +23,7 @@ pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
 pub use self::machine::Machine;
-pub use self::objects::NETWORK_DEVICE;
+pub use self::objects::{LABEL_PROJECT, NETWORK_DEVICE};
 pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
 
 use crate::config;

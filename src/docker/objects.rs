@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 pub const NETWORK_DEVICE: &str = "hatchery0";
 
 /// The label that compose puts on all that it makes.
-const LABEL_PROJECT: &str = "com.docker.compose.project";
+pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 
 /// Marks a network as made by hatchery.
 const LABEL_NETWORK: &str = "hatchery.network";
@@ -106,6 +106,9 @@ impl Docker {
     }
 
     /// All containers of the drone's compose project: its own among them, and its siblings.
+    ///
+    /// An image's labels cannot make a container one of them: compose sets this label itself, and
+    /// no other container starts that has it.
     pub async fn project_containers(&self, project: &DroneName) -> Result<Vec<String>> {
         let containers = self.labelled(&format!("{LABEL_PROJECT}={project}")).await?;
         Ok(containers
@@ -208,6 +211,43 @@ impl Docker {
     pub async fn image(&self, name: &str) -> Result<Option<ImageInspect>> {
         let image = self.api.inspect_image(name).await;
         found(&format!("look at the image {name}"), image)
+    }
+
+    /// The labels of the image of this name or id, if it is local.
+    pub async fn image_labels(&self, name: &str) -> Result<HashMap<String, String>> {
+        match self.api.inspect_image(name).await {
+            // Docker finds some names to be none.
+            Err(error) if matches!(status(&error), Some(400 | 404)) => Ok(HashMap::new()),
+            Err(error) => Err(failed(&format!("look at the image {name}"), error)),
+            Ok(image) => Ok(image
+                .config
+                .and_then(|config| config.labels)
+                .unwrap_or_default()),
+        }
+    }
+
+    /// Whether this network is a plain bridge that compose made for this drone's project.
+    pub async fn is_project_network(&self, name: &str, project: &DroneName) -> Result<bool> {
+        let doing = format!("look at the network {name}");
+        let network = found(&doing, self.api.inspect_network(name, None).await)?;
+        Ok(network.is_some_and(|network| {
+            let labels = network.labels.unwrap_or_default();
+            labels.get(LABEL_PROJECT).map(String::as_str) == Some(project.as_str())
+                && network.driver.as_deref() == Some("bridge")
+                && network
+                    .options
+                    .unwrap_or_default()
+                    .keys()
+                    // Docker 28 writes these itself.
+                    .all(|option| option.starts_with("com.docker.network.enable_ipv"))
+        }))
+    }
+
+    /// Whether this volume is a directory of Docker's own, and not one of the host's in its guise.
+    pub async fn is_plain_volume(&self, name: &str) -> Result<bool> {
+        let doing = format!("look at the volume {name}");
+        let volume = found(&doing, self.api.inspect_volume(name).await)?;
+        Ok(volume.is_none_or(|volume| volume.driver == "local" && volume.options.is_empty()))
     }
 
     /// Removes the images that were built for this drone, tags and all.

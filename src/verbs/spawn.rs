@@ -216,6 +216,17 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
         )
         .hint(format!("look at it, then `docker rm {name}`")));
     }
+    // Compose would take its containers for this drone's, and so would whoever takes back.
+    if !docker.project_containers(name).await?.is_empty() {
+        return Err(Error::new(
+            Code::NameTaken,
+            format!("a compose project named {name} is there already and is no drone's"),
+        )
+        .hint(format!(
+            "look at it (`docker ps -a --filter label=com.docker.compose.project={name}`), \
+             then remove its containers"
+        )));
+    }
     Ok(())
 }
 

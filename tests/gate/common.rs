@@ -80,6 +80,7 @@ impl World {
             image,
             remote_user: None,
             work: &self.work(),
+            token: "0123456789abcdef",
         };
         repository.prepare(&seat).unwrap()
     }

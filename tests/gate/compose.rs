@@ -19,6 +19,15 @@ fn with(compose: &str) -> World {
     ])
 }
 
+fn drone_labels() -> Value {
+    json!({
+        "hatchery.drone": "acme-site",
+        "hatchery.repo": "acme/site",
+        "hatchery.schema": "1",
+        "hatchery.scope": r#"{"repositories":["acme/site"]}"#,
+    })
+}
+
 /// What the templates for databases look like.
 const TEMPLATE: &str = "version: '3.8'
 volumes:
@@ -95,7 +104,7 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
     let (app, db) = (&file["services"]["app"], &file["services"]["db"]);
     assert_eq!(
         app["build"],
-        json!({"context": folder, "dockerfile": folder.join("Dockerfile")})
+        json!({"context": folder, "dockerfile": folder.join("Dockerfile"), "labels": drone_labels()})
     );
     assert_eq!(app["env_file"], json!([folder.join(".env")]));
     assert_eq!(app["container_name"], "acme-site");
@@ -126,6 +135,11 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
     assert_eq!(db["environment"], json!({"USER": "pg", "PRICE": "a$$b"}));
     for service in [app, db] {
         assert_eq!(service["mem_limit"], 8_589_934_592_u64);
+        assert_eq!(service["memswap_limit"], 8_589_934_592_u64);
+        assert_eq!(
+            service["logging"],
+            json!({"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}})
+        );
         assert_eq!(service["cpus"], 0.5);
         assert_eq!(service["pids_limit"], 4096);
     }
@@ -407,7 +421,10 @@ fn several_files_are_merged() {
     let file = world.composed();
     let app = &file["services"]["app"];
     // Relative paths of every file are seen from the first one's directory.
-    assert_eq!(app["build"], json!({"context": world.checkout()}));
+    assert_eq!(
+        app["build"],
+        json!({"context": world.checkout(), "labels": drone_labels()})
+    );
     assert_eq!(app["environment"], json!({"A": "1", "B": "2"}));
     assert_eq!(app["command"], "sleep infinity");
     assert_eq!(
@@ -416,6 +433,110 @@ fn several_files_are_merged() {
     );
     assert_eq!(app["hostname"], "acme-site");
     assert_eq!(world.written()["remoteUser"], "node");
+}
+
+#[test]
+fn what_is_built_has_the_drones_name_and_whoever_says_its_image_gets_the_build() {
+    let file = with(
+        "services:
+  app: {image: mine}
+  web: {build: {context: ., labels: {a: b}}, image: 'docker.io/library/mine:latest'}
+  base: {build: ., image: 'localhost:5000/base:dev'}
+  db: {image: postgres}
+",
+    )
+    .composed();
+    let services = &file["services"];
+    for name in ["app", "web", "base"] {
+        assert_eq!(
+            services[name]["image"],
+            format!("hatchery.invalid/acme-site/0123456789abcdef:{name}")
+        );
+        let labels = &services[name]["build"]["labels"];
+        assert_eq!(labels["hatchery.drone"], "acme-site", "{name}");
+    }
+    assert_eq!(services["app"]["build"], services["web"]["build"]);
+    assert_eq!(services["web"]["build"]["labels"]["a"], "b");
+    assert_eq!(services["db"]["image"], "postgres");
+    assert_eq!(services["db"]["build"], Value::Null);
+}
+
+#[test]
+fn images_of_this_server_are_refused_wherever_they_are_named() {
+    for name in [
+        "localhost/x",
+        "localhost:5000/x",
+        "127.0.0.1:5000/x",
+        "server:5000/x",
+        "sha256:0123456789abcdef",
+        "0123456789abcdef",
+        "hatchery.invalid/acme-other/0123456789abcdef:app",
+        "vsc-other-0123-features",
+    ] {
+        for (compose, dockerfile, named) in [
+            (
+                format!("services: {{app: {{image: debian}},\n db: {{image: '{name}'}}}}"),
+                "FROM debian".to_owned(),
+                "docker-compose.yml:2: services.db.image",
+            ),
+            (
+                format!("services: {{app: {{build: {{context: ., cache_from: ['{name}']}}}}}}"),
+                "FROM debian".to_owned(),
+                "services.app.build.cache_from",
+            ),
+            (
+                "services: {app: {build: .}}".to_owned(),
+                format!("FROM debian\nCOPY --from={name} /a /b"),
+                "Dockerfile:2: the image",
+            ),
+            (
+                format!("services: {{app: {{build: {{context: ., args: {{BASE: '{name}'}}}}}}}}"),
+                "ARG BASE=debian\nFROM $BASE".to_owned(),
+                "Dockerfile:2: the image",
+            ),
+        ] {
+            let world = with(&compose);
+            world.write(".devcontainer/Dockerfile", &dockerfile);
+            let message = world.refused().message();
+            assert!(message.contains(named), "{name}: {message}");
+            assert!(world.trusted().is_ok(), "{name}");
+        }
+    }
+    let world = with("services: {app: {build: .}, other: {build: ., image: debian}}");
+    assert!(world.read().is_ok());
+    let world =
+        with("services: {app: {build: .}, base: {build: {context: ., target: dev}, image: base}}");
+    world.write(".devcontainer/Dockerfile", "FROM base");
+    let message = world.refused().message();
+    assert!(
+        message.contains("within the compose file only"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_project_has_few_services_and_networks() {
+    let services = |count: usize| {
+        let more: Vec<String> = (1..count).map(|n| format!("s{n}: {{image: x}}")).collect();
+        with(&format!(
+            "services: {{app: {{image: x}}, {}}}",
+            more.join(", ")
+        ))
+    };
+    assert!(services(16).read().is_ok());
+    let message = services(17).refused().message();
+    assert!(message.contains("services (17 of them)"), "{message}");
+    assert!(message.contains("at most 16"), "{message}");
+    let networks = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+        with(&format!(
+            "services: {{app: {{image: x, networks: [{}]}}}}",
+            names.join(", ")
+        ))
+    };
+    assert!(networks(6).read().is_ok());
+    let message = networks(7).refused().message();
+    assert!(message.contains("networks (7 of them)"), "{message}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Project, WORKSPACE};
 use crate::config::{Config, Limits};
+use crate::devcontainer::images;
 use crate::devcontainer::metadata::SOCKETS_TARGET;
 use crate::docker::{LABEL_RESTART, UNSAID};
 use crate::drone::DroneName;
@@ -27,10 +28,17 @@ pub struct Emission<'a> {
     pub sockets: Option<&'a Path>,
     /// The mounts of devcontainer.json, in compose's long form.
     pub mounts: Vec<Value>,
+    /// What makes the tags of its images ones that no repository knows.
+    pub token: &'a str,
+    /// The drone's labels.
+    pub labels: Vec<(&'static str, String)>,
 }
 
 /// To run for as long as the server does.
 const LASTING: &str = "unless-stopped";
+/// The log of each container, whatever Docker's default is: the driver, and its options.
+pub(crate) const LOG: (&str, [(&str, &str); 2]) =
+    ("json-file", [("max-size", "10m"), ("max-file", "3")]);
 
 /// sshd's port in a drone.
 pub(crate) const SSHD_PORT: u16 = 2222;
@@ -41,6 +49,7 @@ impl Project {
         let mut services = Map::new();
         for (name, service) in &self.services {
             let mut service = service.as_object().cloned().unwrap_or_default();
+            own_build(&mut service, name, with);
             // What the repository says holds no variables any more.
             escape(&mut service);
             limit(&mut service, with.config);
@@ -69,19 +78,7 @@ impl Project {
             WORKSPACE.into(),
             json!({"external": true, "name": with.volume}),
         );
-        let mut networks = self.networks.clone();
-        for service in services.values() {
-            for name in service
-                .get("networks")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flat_map(Map::keys)
-            {
-                if name != "default" {
-                    networks.entry(name).or_insert(json!({}));
-                }
-            }
-        }
+        let networks = self.networks();
         let mut file = json!({"services": services, "volumes": volumes});
         if !networks.is_empty() {
             file["networks"] = Value::Object(networks);
@@ -164,8 +161,33 @@ pub(crate) fn cpus(limits: &Limits) -> f64 {
 fn limit(service: &mut Map<String, Value>, config: &Config) {
     let limits = &config.limits;
     service.insert("mem_limit".into(), json!(limits.memory.as_u64()));
+    service.insert("memswap_limit".into(), json!(limits.memory.as_u64()));
     service.insert("cpus".into(), json!(cpus(limits)));
     service.insert("pids_limit".into(), json!(limits.pids));
+    let options: Map<String, Value> = LOG
+        .1
+        .map(|(key, value)| (key.into(), json!(value)))
+        .into_iter()
+        .collect();
+    service.insert(
+        "logging".into(),
+        json!({"driver": LOG.0, "options": options}),
+    );
+}
+
+/// What compose builds is the drone's: it gets a name of the drone's own, and its labels.
+fn own_build(service: &mut Map<String, Value>, name: &str, with: &Emission<'_>) {
+    let Some(build) = service.get_mut("build").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let labels = build.entry("labels").or_insert(json!({}));
+    if let Some(labels) = labels.as_object_mut() {
+        for (key, value) in &with.labels {
+            labels.insert((*key).to_owned(), json!(value));
+        }
+    }
+    let tag = images::own_tag(with.drone, with.token, name);
+    service.insert("image".into(), json!(tag));
 }
 
 /// Keeps the service's own restart policy, in a label too: the policy goes while the drone sleeps.

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::emit::{Emission, SSHD_PORT, cpus};
-use self::interpolate::Variables;
-use self::service::{Mounted, Reader};
+pub(crate) use self::emit::{Emission, LOG, SSHD_PORT, cpus};
+pub(super) use self::interpolate::{Variables, interpolate};
+use self::service::{Mounted, Named, Reader};
 pub use self::volumes::WORKSPACE;
 use super::build::{OUTSIDE, Place};
 use super::checkout::{BadPath, Checkout};
 use super::document::{Data, Node};
+use super::images::{self, Names};
 use super::policy;
 use super::verdict::Gate;
 use super::workspace::Root;
@@ -26,8 +27,11 @@ use super::yaml;
 use crate::drone::DroneName;
 use crate::error::Result;
 
-/// Services that a project may have.
-const MAX_SERVICES: usize = 64;
+/// Services that a project may have: each has the limits of a drone.
+pub(crate) const MAX_SERVICES: usize = 16;
+
+/// Networks that a project may have: Docker has about thirty to give to all.
+const MAX_NETWORKS: usize = 6;
 
 /// A compose project that passed the gate.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +45,8 @@ pub struct Project {
     pub network_of: String,
     /// What the drone's service mounts of the checkout, and where.
     pub workspace: Option<(Root, String)>,
+    /// The images that its services and Dockerfiles name.
+    pub(super) images: Names,
 }
 
 impl Project {
@@ -56,6 +62,22 @@ impl Project {
             return None;
         }
         service.get("image")?.as_str()
+    }
+}
+
+impl Project {
+    /// Its networks, declared or not, but for the one that compose gives to who names none.
+    fn networks(&self) -> Map<String, Value> {
+        let mut networks = self.networks.clone();
+        let joined = self.services.values();
+        for name in joined
+            .filter_map(|service| service.get("networks")?.as_object())
+            .flat_map(Map::keys)
+            .filter(|name| *name != "default")
+        {
+            networks.entry(name).or_insert(json!({}));
+        }
+        networks
     }
 }
 
@@ -75,6 +97,7 @@ pub fn read(
         place: Place { checkout, base },
         variables: &variables,
         mounted: Vec::new(),
+        named: Vec::new(),
         file: String::new(),
     };
     let mut project = Project {
@@ -84,6 +107,7 @@ pub fn read(
         service: service.to_owned(),
         network_of: service.to_owned(),
         workspace: None,
+        images: Names::default(),
     };
     for file in files {
         let shown = checkout.shown(file);
@@ -94,8 +118,10 @@ pub fn read(
         read_file(&document, &mut project, &mut reader, gate);
     }
     let mounted = std::mem::take(&mut reader.mounted);
+    let named = std::mem::take(&mut reader.named);
     settle_workspace(&mut project, &mounted, gate);
     check_whole(&mut project, gate);
+    settle_images(&mut project, &named, checkout, gate)?;
     Ok(Some(project))
 }
 
@@ -254,8 +280,15 @@ fn settle_workspace(project: &mut Project, mounted: &[Mounted], gate: &mut Gate)
 
 fn check_whole(project: &mut Project, gate: &mut Gate) {
     let here = Node::text(0, "");
-    if project.services.len() > MAX_SERVICES {
-        gate.wrong(&here, "services", "at most 64");
+    let (services, networks) = (project.services.len(), project.networks().len());
+    for (kind, count, most) in [
+        ("services", services, MAX_SERVICES),
+        ("networks", networks, MAX_NETWORKS),
+    ] {
+        if count > most {
+            let why = format!("a drone's project has at most {most}");
+            gate.refuse_text(0, kind, &format!("({count} of them)"), &why);
+        }
     }
     if !project.services.contains_key(&project.service) {
         gate.wrong(
@@ -285,6 +318,88 @@ fn check_whole(project: &mut Project, gate: &mut Gate) {
             "a service that has a network of its own",
         ),
     }
+}
+
+/// `image` beside `build` is a name within the project: who else says it gets the same build. All
+/// other images must be ones that a repository may name.
+fn settle_images(
+    project: &mut Project,
+    named: &[Named],
+    checkout: &Checkout,
+    gate: &mut Gate,
+) -> Result<()> {
+    let mut aliases: Vec<(String, Value)> = Vec::new();
+    for service in project.services.values() {
+        if let (Some(build), Some(name)) = (service.get("build"), service.get("image")) {
+            aliases.push((
+                images::normal(name.as_str().unwrap_or_default()),
+                build.clone(),
+            ));
+        }
+    }
+    for (service, keys) in &mut project.services {
+        let Some(keys) = keys
+            .as_object_mut()
+            .filter(|keys| !keys.contains_key("build"))
+        else {
+            continue;
+        };
+        let Some(image) = keys.get("image").and_then(Value::as_str).map(str::to_owned) else {
+            continue;
+        };
+        let name = images::normal(&image);
+        if let Some((_, build)) = aliases.iter().rev().find(|(alias, _)| *alias == name) {
+            keys.insert("build".into(), build.clone());
+            continue;
+        }
+        if let Some(why) = images::barred(&image) {
+            let mut told = named.iter().rev();
+            if let Some(named) = told.find(|named| &named.service == service) {
+                gate.turn_to(&named.file);
+                gate.refuse(&named.node, &format!("services.{service}.image"), why);
+            }
+        }
+        project.images.add(&image);
+    }
+    let mut builds: Vec<&Value> = Vec::new();
+    for service in project.services.values() {
+        let build = service.get("build").filter(|build| build.is_object());
+        if let Some(build) = build.filter(|build| !builds.contains(build)) {
+            builds.push(build);
+        }
+    }
+    for build in builds {
+        // A build may name what it is made from like its result; then the former is meant.
+        let others: Vec<&str> = aliases
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !aliases.iter().any(|(own, of)| own == name && of == build))
+            .collect();
+        let text = |key: &str| build.get(key).and_then(Value::as_str);
+        let context = Path::new(text("context").unwrap_or_default());
+        let file = text("dockerfile").unwrap_or("Dockerfile");
+        // What is not there, or not in the repository, was told when it was read.
+        if let Ok(file) = checkout.inside(context, file) {
+            let args = arguments(build.get("args"));
+            images::check_dockerfile(checkout, &file, &args, &others, &mut project.images, gate)?;
+        }
+        for image in build
+            .get("cache_from")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            project.images.add(image.as_str().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+/// Build arguments, as they were read.
+pub(super) fn arguments(args: Option<&Value>) -> Variables {
+    let args = args.and_then(Value::as_object).into_iter().flatten();
+    args.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// Follows `network_mode: service:…` from the drone's service to the one that has a network.

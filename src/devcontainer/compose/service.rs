@@ -31,6 +31,17 @@ pub struct Mounted {
     pub node: Node,
 }
 
+/// An image that a service names.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// The service.
+    pub service: String,
+    /// The file that says so.
+    pub file: String,
+    /// Where it says so.
+    pub node: Node,
+}
+
 /// What a service is read with.
 pub struct Reader<'a> {
     /// The directory of the first compose file.
@@ -39,6 +50,8 @@ pub struct Reader<'a> {
     pub variables: &'a Variables,
     /// Every workspace that was met.
     pub mounted: Vec<Mounted>,
+    /// Every image that was met.
+    pub named: Vec<Named>,
     /// The file that is read, for [`Mounted`].
     pub file: String,
 }
@@ -79,7 +92,14 @@ impl Reader<'_> {
             "expose" | "profiles" | "links" | "dns" | "dns_search" | "tmpfs" => Some(listed(node)),
             "extra_hosts" => Some(hosts(node)),
             "image" => match node.as_text() {
-                Some(text) if policy::is_image(text) => Some(json!(text)),
+                Some(text) if policy::is_image(text) => {
+                    self.named.push(Named {
+                        service: service.to_owned(),
+                        file: self.file.clone(),
+                        node: node.clone(),
+                    });
+                    Some(json!(text))
+                }
                 _ => {
                     gate.wrong(node, property, "the name of an image");
                     None

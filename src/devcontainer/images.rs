@@ -1,0 +1,453 @@
+//! The names of images: which of them a repository may write, and where a Dockerfile names some.
+//!
+//! Docker keeps one list of images for all drones. A name that leads to this server itself, or to
+//! what was built here for someone, is not a repository's to use.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::checkout::Checkout;
+use super::compose::{Variables, interpolate};
+use super::policy;
+use super::verdict::Gate;
+use crate::drone::DroneName;
+use crate::error::Result;
+
+/// The registry of what hatchery has compose build. No such name is ever resolved (RFC 6761,
+/// section 6.4), so nothing can be pulled in its place.
+const OWN_REGISTRY: &str = "hatchery.invalid";
+
+/// How the devcontainer CLI begins the names of what it builds.
+const OF_THE_CLI: &[&str] = &["vsc-", "dev_container_feature_content_temp"];
+
+/// The longest tag (OCI distribution specification, "pulling manifests").
+const MAX_TAG: usize = 128;
+
+/// More images than one project is made from.
+const MAX_NAMES: usize = 200;
+
+const LOCAL: &str = "a registry is named by its public name, not by one of this server's own";
+const BUILT: &str = "what is built on this server is its drone's alone";
+const BY_ID: &str =
+    "an image is named, not given by its id; write docker.io/library/… if it is a name";
+const UNREADABLE: &str = "hatchery cannot tell which image this names";
+
+/// The name of what compose builds for a service. `token` makes it one that no repository knows.
+pub(super) fn own_tag(drone: &DroneName, token: &str, service: &str) -> String {
+    let tag = if service.len() > MAX_TAG {
+        let hash = Sha256::digest(service.as_bytes());
+        let start = hash.iter().take(8);
+        let start = start.fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("{start:016x}")
+    } else {
+        service.to_owned()
+    };
+    format!("{OWN_REGISTRY}/{drone}/{token}:{tag}")
+}
+
+/// The registry's host in a name, as Docker finds it, and the rest.
+fn split_registry(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.chars().any(char::is_uppercase) =>
+        {
+            (Some(first), rest)
+        }
+        _ => (None, name),
+    }
+}
+
+/// The registry's host, where the name has one that is not Docker's own.
+pub(crate) fn registry(name: &str) -> Option<&str> {
+    let (registry, _) = split_registry(name);
+    let host = registry?;
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    (!is_dockers(host)).then_some(host)
+}
+
+fn is_dockers(host: &str) -> bool {
+    matches!(
+        host.to_ascii_lowercase().as_str(),
+        "docker.io" | "index.docker.io" | "registry-1.docker.io"
+    )
+}
+
+/// Why a repository may not name this image, if it may not.
+pub(super) fn barred(name: &str) -> Option<&'static str> {
+    let (_, path) = split_registry(name);
+    if let Some(host) = registry(name) {
+        let host = host.to_ascii_lowercase();
+        let host = host.trim_end_matches('.');
+        let within = |domain: &str| {
+            host == domain
+                || host
+                    .strip_suffix(domain)
+                    .is_some_and(|rest| rest.ends_with('.'))
+        };
+        if within("invalid") {
+            return Some(BUILT);
+        }
+        let last = host.rsplit('.').next().unwrap_or(host);
+        // 127.1, 0x7f.1 and 2130706433 are addresses too.
+        let address = last.starts_with(|c: char| c.is_ascii_digit());
+        let special = ["localhost", "localdomain", "docker.internal"];
+        if address || !host.contains('.') || special.into_iter().any(within) {
+            return Some(LOCAL);
+        }
+        return None;
+    }
+    let bare = path.strip_prefix("library/").unwrap_or(path);
+    if OF_THE_CLI.iter().any(|start| bare.starts_with(start)) {
+        return Some(BUILT);
+    }
+    // Docker takes the beginning of an id for the image as well.
+    let id = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (id || name.starts_with("sha256:")).then_some(BY_ID)
+}
+
+/// One spelling for all that Docker takes for the same name.
+pub(super) fn normal(name: &str) -> String {
+    let (registry, path) = split_registry(name);
+    let path = match registry {
+        Some(host) if !is_dockers(host) => format!("{host}/{path}"),
+        _ => path.strip_prefix("library/").unwrap_or(path).to_owned(),
+    };
+    let last = path.rfind('/').map_or(0, |slash| slash + 1);
+    if path[last..].contains([':', '@']) {
+        path
+    } else {
+        format!("{path}:latest")
+    }
+}
+
+/// Images that a project is made from, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Names(Vec<String>);
+
+impl Names {
+    pub(super) fn add(&mut self, name: &str) {
+        let new = policy::is_image(name) && !self.0.iter().any(|there| there == name);
+        if new && self.0.len() < MAX_NAMES * 4 {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    pub(super) fn all(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// Holds the images that a Dockerfile names against the rule. `built` are names that other
+/// services of the same project give to what they build.
+pub(super) fn check_dockerfile(
+    checkout: &Checkout,
+    path: &Path,
+    args: &Variables,
+    built: &[&str],
+    names: &mut Names,
+    gate: &mut Gate,
+) -> Result<()> {
+    gate.turn_to(checkout.shown(path));
+    // Trust may have led out of the repository.
+    if !path.starts_with(checkout.root()) {
+        return Ok(());
+    }
+    let found = named(&checkout.read(path)?, args);
+    if found.len() > MAX_NAMES {
+        gate.refuse_text(0, "FROM", "", "it names more than 200 images");
+    }
+    for (line, name) in found.into_iter().take(MAX_NAMES) {
+        let why = match &name {
+            Ok(name) if built.contains(&normal(name).as_str()) => Some(
+                "another service's image is a name within the compose file only; \
+                 build both from one Dockerfile with a target each",
+            ),
+            Ok(name) => barred(name),
+            Err(_) => Some(UNREADABLE),
+        };
+        let (Ok(shown) | Err(shown)) = &name;
+        if let Some(why) = why {
+            gate.refuse_text(line, "the image", &format!("{shown:?}"), why);
+        } else {
+            names.add(shown);
+        }
+    }
+    Ok(())
+}
+
+/// The images that a Dockerfile names, with their lines; `Err` is a name that cannot be told.
+fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String, String>)> {
+    let mut out = Vec::new();
+    let mut stages: Vec<String> = Vec::new();
+    let mut globals = Variables::new();
+    if let Some(frontend) = args.get("BUILDKIT_SYNTAX") {
+        out.push((0, Ok(frontend.clone())));
+    }
+    let text = text.trim_start_matches('\u{feff}');
+    let (directives, escape) = directives(text);
+    out.extend(directives);
+    let mut take = |line, name: &str, stages: &[String], globals: &Variables| {
+        let name = match resolved(name, globals) {
+            Some(name) => Ok(name),
+            None => Err(name.to_owned()),
+        };
+        let other = name.as_deref().is_ok_and(|name| {
+            name.is_empty()
+                || name == "scratch"
+                || name.bytes().all(|byte| byte.is_ascii_digit())
+                || stages.contains(&name.to_ascii_lowercase())
+        });
+        if !other {
+            out.push((line, name));
+        }
+    };
+    for (line, instruction) in instructions(text, escape) {
+        let mut words = instruction.split_whitespace().peekable();
+        let mut keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        while keyword == "ONBUILD" {
+            keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        }
+        match keyword.as_str() {
+            "ARG" if stages.is_empty() => {
+                for word in words {
+                    let (name, default) = match word.split_once('=') {
+                        Some((name, default)) => (name, resolved(default, &globals)),
+                        None => (word, None),
+                    };
+                    if let Some(value) = args.get(name).cloned().or(default) {
+                        globals.insert(name.to_owned(), value);
+                    }
+                }
+            }
+            "FROM" => {
+                let mut rest = words.skip_while(|word| word.starts_with("--"));
+                if let Some(name) = rest.next() {
+                    take(line, name, &stages, &globals);
+                }
+                let stage = rest.nth(1).unwrap_or_default();
+                stages.push(stage.to_ascii_lowercase());
+            }
+            "COPY" | "ADD" | "RUN" => {
+                for flag in words.take_while(|word| word.starts_with("--")) {
+                    // The value of a mount is a row of CSV.
+                    for part in flag.split([',', '"']) {
+                        let lower = part.to_ascii_lowercase();
+                        let at = match lower.strip_prefix("--from=") {
+                            Some(_) => "--from=".len(),
+                            None if lower.starts_with("from=") => "from=".len(),
+                            None if lower.starts_with("--mount=from=") => "--mount=from=".len(),
+                            None => continue,
+                        };
+                        take(line, &part[at..], &stages, &globals);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+type Found = Vec<(usize, std::result::Result<String, String>)>;
+
+/// What the comments at the head of a Dockerfile say: the image that reads it, and the character
+/// that continues a line.
+fn directives(text: &str) -> (Found, char) {
+    let (mut found, mut escape) = (Vec::new(), '\\');
+    if text.trim_start().starts_with('{') {
+        found.push((1, Err("{".to_owned())));
+    }
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let comment = line.strip_prefix('#').or_else(|| line.strip_prefix("//"));
+        let Some((key, value)) = comment.and_then(|comment| comment.split_once('=')) else {
+            if line.starts_with("#!") && index == 0 {
+                continue;
+            }
+            break;
+        };
+        match key.trim().to_ascii_lowercase().as_str() {
+            "syntax" => {
+                let name = value.split_whitespace().next().unwrap_or_default();
+                found.push((index + 1, Ok(name.to_owned())));
+            }
+            "escape" if value.trim() == "`" => escape = '`',
+            _ => {}
+        }
+    }
+    (found, escape)
+}
+
+/// The instructions, continued lines in one; with the line that each begins on.
+fn instructions(text: &str, escape: char) -> Vec<(usize, String)> {
+    let mut out: Vec<(usize, String)> = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (index, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            continue;
+        }
+        let (at, mut whole) = open.take().unwrap_or((index + 1, String::new()));
+        if let Some(more) = line.trim_end().strip_suffix(escape) {
+            whole.push_str(more);
+            open = Some((at, whole));
+        } else {
+            whole.push_str(line);
+            out.push((at, whole));
+        }
+    }
+    out.extend(open);
+    out
+}
+
+/// A word without its quotes and variables; `None` where they are more than hatchery follows.
+fn resolved(word: &str, variables: &Variables) -> Option<String> {
+    if word.contains('\\') || word.contains("$$") {
+        return None;
+    }
+    let word: String = word.chars().filter(|c| !matches!(c, '"' | '\'')).collect();
+    interpolate(&word, variables).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_of_registries_pass_and_names_of_this_server_do_not() {
+        for name in [
+            "debian",
+            "debian:12",
+            "acme/cafe",
+            "cafe:1",
+            "docker.io/library/cafe",
+            "ghcr.io/acme/x@sha256:0123",
+            "registry.example:5000/x",
+            "mcr.microsoft.com/devcontainers/base:ubuntu",
+        ] {
+            assert_eq!(barred(name), None, "{name}");
+        }
+        for (name, why) in [
+            ("localhost/x", LOCAL),
+            ("localhost:5000/x", LOCAL),
+            ("LOCALHOST:5000/x", LOCAL),
+            ("Localhost/x", LOCAL),
+            ("a.localhost/x", LOCAL),
+            ("localhost.localdomain/x", LOCAL),
+            ("localhost./x", LOCAL),
+            ("127.0.0.1:5000/x", LOCAL),
+            ("127.1/x", LOCAL),
+            ("0x7f.0x1:80/x", LOCAL),
+            ("2130706433:5000/x", LOCAL),
+            ("10.0.0.1/x", LOCAL),
+            ("server:5000/x", LOCAL),
+            ("host.docker.internal:5000/x", LOCAL),
+            ("hatchery.invalid/acme-site/0123:app", BUILT),
+            ("HATCHERY.invalid/acme-site/0123:app", BUILT),
+            ("hatchery.invalid:443/acme-site/0123:app", BUILT),
+            ("vsc-site-0123-features", BUILT),
+            ("docker.io/library/vsc-site-0123-features", BUILT),
+            ("index.docker.io/vsc-site-0123-features", BUILT),
+            ("dev_container_feature_content_temp-acme-x", BUILT),
+            ("cafe", BY_ID),
+            ("0123456789abcdef", BY_ID),
+            ("sha256:0123", BY_ID),
+        ] {
+            assert_eq!(barred(name), Some(why), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_image_has_one_spelling() {
+        for name in [
+            "debian",
+            "debian:latest",
+            "library/debian",
+            "docker.io/debian",
+            "index.docker.io/library/debian:latest",
+        ] {
+            assert_eq!(normal(name), "debian:latest", "{name}");
+        }
+        assert_eq!(normal("localhost:5000/x"), "localhost:5000/x:latest");
+        assert_ne!(normal("a/x"), normal("x"));
+    }
+
+    #[test]
+    fn a_tag_is_the_drones_and_the_services() {
+        let drone = DroneName::of(&"acme/site".parse().unwrap());
+        let tag = own_tag(&drone, "0123", "web");
+        assert_eq!(tag, "hatchery.invalid/acme-site/0123:web");
+        assert_eq!(barred(&tag), Some(BUILT));
+        assert!(own_tag(&drone, "0", &"x".repeat(200)).len() < 128);
+    }
+
+    #[test]
+    fn a_dockerfile_hides_no_image() {
+        let args: Variables = [("TAG".to_owned(), "2".to_owned())].into();
+        for (text, expected) in [
+            ("FROM debian", &["debian"][..]),
+            (
+                "\u{feff}from --platform=linux/amd64 a AS b\nFROM b\nFROM c",
+                &["a", "c"],
+            ),
+            (
+                "ARG BASE=loc\nARG TAG=1 X=\"${BASE}alhost:5000/x\"\nFROM ${X}:$TAG",
+                &["localhost:5000/x:2"],
+            ),
+            ("FR\\\nOM \\\n# no\n\n  x", &["x"]),
+            ("# escape=`\nFROM `\n x", &["x"]),
+            (
+                "FROM a\nCOPY --chown=1 --from=other /x /y\nCOPY --from=0 /x /y",
+                &["a", "other"],
+            ),
+            (
+                "FROM a AS s\nRUN --mount=type=bind,from=m,target=/x --mount=from=s --mount=\"FROM=n\" cat",
+                &["a", "m", "n"],
+            ),
+            (
+                "FROM a\nONBUILD COPY --from=b / /\nADD --from=c / /",
+                &["a", "b", "c"],
+            ),
+            (
+                "# syntax = evil/frontend:1\nFROM a",
+                &["evil/frontend:1", "a"],
+            ),
+            ("#!/x\n// syntax=f\nFROM scratch", &["f"]),
+            ("ARG X\nFROM ${X:-localhost/x}", &["localhost/x"]),
+            ("FROM a\nARG B=c\nRUN x \\\n FROM z", &["a"]),
+        ] {
+            let found: Vec<String> = named(text, &args)
+                .into_iter()
+                .map(|(_, name)| name.unwrap())
+                .collect();
+            assert_eq!(found, expected, "{text}");
+        }
+        for text in [
+            "ARG X=aalocalhost/x\nFROM ${X#aa}",
+            "FROM a\\$b",
+            "{\"syntax\": \"x\"}",
+        ] {
+            assert!(
+                named(text, &args).iter().any(|(_, name)| name.is_err()),
+                "{text}"
+            );
+        }
+        let frontend: Variables = [("BUILDKIT_SYNTAX".to_owned(), "localhost/f".to_owned())].into();
+        assert_eq!(
+            named("FROM scratch", &frontend),
+            [(0, Ok("localhost/f".to_owned()))]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(FROM |ARG |COPY --from=|RUN --mount=from=|[$]|[{]|[}]|\\\\|\n|#|=|a|é|\"|,| ){0,40}") {
+            let _ = named(&text, &Variables::new());
+            let _ = (barred(&text), normal(&text));
+        }
+    }
+}
