@@ -27,14 +27,20 @@ done >/dev/null 2>&1 & done; wait"#;
 
 /// Ends tailscaled and starts it again as it was started (its arguments, and what is its own of its
 /// environment), with the state in `$2` in place of the one in `$1`. It is halted meanwhile, so that
-/// it writes nothing; what watches over it may be quicker to start it, on the same state. `$3` is
-/// where processes are, `$4` where it logs.
+/// it writes nothing; what watches over it may be quicker to start it, on the same state. It is gone,
+/// and its socket with it, when its last thread is. `$3` is where processes are, `$4` where it logs.
 const START_OVER: &str = r#"state=$1 new=$2 proc=$3 log=$4 all=
 for process in "$proc"/[0-9]*; do
 read -r name < $process/comm && [ -e $process/exe ] || continue
 case $name in tailscaled | tailscaled.*) all="$all ${process##*/}" ;; esac
 done 2>/dev/null
 [ -n "$all" ] || exit 3
+gone() {
+at=$proc/$1 stat=
+read -r stat 2>/dev/null < "$at/stat"
+set -- "$at"/task/*
+[ $# -le 1 ] && case $stat in '' | *') Z '* | *') X '*) ;; *) false ;; esac
+}
 for pid in $all; do
 words=$(tr '\0' '\n' < "$proc/$pid/environ" | grep '^TS_[A-Z_]*='; tr '\0' '\n' < "$proc/$pid/cmdline")
 done
@@ -44,7 +50,7 @@ rm -rf "$new"
 kill -KILL $all
 for pid in $all; do
 tries=0
-while [ -e "$proc/$pid/exe" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+until gone $pid || [ $tries -ge 50 ]; do sleep 0.1; tries=$((tries + 1)); done
 done
 set --
 while IFS= read -r word; do set -- "$@" "$word"; done <<END
@@ -337,8 +343,10 @@ mod tests {
         };
         // A process that has ended, and that nobody has waited for, has no program any more.
         assert_eq!(start_over(), Some(3));
-        let program = format!("/proc/{}/exe", running.id());
-        std::os::unix::fs::symlink(program, format!("{process}/exe")).unwrap();
+        for real in ["exe", "stat", "task"] {
+            let target = format!("/proc/{}/{real}", running.id());
+            std::os::unix::fs::symlink(target, format!("{process}/{real}")).unwrap();
+        }
         assert_eq!(start_over(), Some(0));
         assert!(!running.wait().unwrap().success());
         let started = std::iter::repeat_with(|| std::fs::read_to_string(at("started")));
