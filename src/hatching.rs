@@ -7,12 +7,14 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::models::ImageInspect;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
 use crate::devcontainer::{
-    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
+    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata,
+    parse_metadata,
 };
 use crate::docker::{Container, Owner, Tree, Wanted};
 use crate::drone::Identity;
@@ -270,6 +272,12 @@ impl<'a> Hatching<'a> {
 
     async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
         let Some(name) = repository.image() else {
+            // A build fetches its image itself; then the shim sees what it says.
+            if let Some(name) = repository.image_of_dockerfile()
+                && let Some(image) = self.server.docker.image(&name).await?
+            {
+                self.judged(&name, image)?;
+            }
             return Ok(None);
         };
         let mut image = self.server.docker.image(name).await?;
@@ -279,19 +287,26 @@ impl<'a> Hatching<'a> {
             self.pull(name).await?;
             image = self.server.docker.image(name).await?;
         }
-        let Some(image) = image else {
-            return Ok(None);
-        };
+        image.map(|image| self.judged(name, image)).transpose()
+    }
+
+    /// What an image says of itself, held against the policy.
+    fn judged(&self, name: &str, image: ImageInspect) -> Result<ImageFacts> {
         let config = image.config.unwrap_or_default();
         let labels = config.labels.unwrap_or_default();
         let metadata = match labels.get(METADATA_LABEL) {
             Some(text) => parse_metadata(text)?,
             None => Vec::new(),
         };
-        Ok(Some(ImageFacts {
-            user: config.user.filter(|user| !user.is_empty()),
-            metadata,
-        }))
+        let user = config.user.filter(|user| !user.is_empty());
+        check_image(
+            name,
+            user.as_deref(),
+            &metadata,
+            &self.identity.name,
+            self.wishes.trusted,
+        )?;
+        Ok(ImageFacts { user, metadata })
     }
 
     async fn pull(&self, image: &str) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod cli;
 mod compose;
 mod document;
 pub mod features;
+mod from;
 mod gate;
 mod jsonc;
 mod local_feature;
@@ -25,10 +26,13 @@ mod run_args;
 pub mod shim;
 mod variables;
 mod verdict;
+mod words;
 mod workspace;
 mod yaml;
 
 pub use locate::locate;
-pub use metadata::{LABEL as METADATA_LABEL, SOCKETS_TARGET, check_metadata, parse_metadata};
+pub use metadata::{
+    LABEL as METADATA_LABEL, SOCKETS_TARGET, check_image, check_metadata, parse_metadata,
+};
 pub use overrides::{ComposeProject, ImageFacts, Prepared, Seat};
 pub use repository::Repository;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::base::Base;
 use super::build::Place;
@@ -12,7 +12,7 @@ use super::document::Node;
 use super::gate::{self, Passed};
 use super::verdict::Gate;
 use super::workspace::{self, Workspace};
-use super::{jsonc, locate, variables};
+use super::{from, jsonc, locate, variables};
 use crate::config::Config;
 use crate::drone::DroneName;
 use crate::error::Result;
@@ -69,6 +69,10 @@ impl Repository {
             }
             _ => None,
         };
+        if let (Some(project), Some(services)) = (&project, document.get("runServices")) {
+            gate.turn_to(&shown);
+            project.check_services(services, &mut gate);
+        }
         let left_out = gate.verdict()?;
         let mount = match &project {
             Some(project) => project.workspace.as_ref(),
@@ -97,6 +101,22 @@ impl Repository {
             Some(Base::Image(image)) => Some(image),
             _ => self.project.as_ref().and_then(Project::image),
         }
+    }
+
+    /// The image that the drone's Dockerfile begins with, where its text says so.
+    pub fn image_of_dockerfile(&self) -> Option<String> {
+        let build = match (&self.project, &self.passed.base) {
+            (Some(project), _) => project.build()?,
+            (None, Some(Base::Build(build))) => build,
+            _ => return None,
+        };
+        let text = |key: &str| build.get(key).and_then(Value::as_str);
+        let file = Path::new(text("context").unwrap_or_default())
+            .join(text("dockerfile").unwrap_or("Dockerfile"));
+        let checkout = Checkout::open(&self.checkout).ok()?;
+        let dockerfile = checkout.inside(checkout.root(), file.to_str()?).ok()?;
+        let dockerfile = checkout.read(&dockerfile).ok()?;
+        from::image(&dockerfile, text("target"))
     }
 
     /// Whether it is a compose project.

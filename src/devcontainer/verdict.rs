@@ -121,6 +121,8 @@ impl Gate {
 
 fn told(list: &[String]) -> String {
     let told = list[..list.len().min(MAX_TOLD)].join("; ");
+    // Names of properties and files are the repository's as well.
+    let told = on_one_line(&told);
     match list.len().saturating_sub(MAX_TOLD) {
         0 => told,
         more => format!("{told}; and {more} more"),
@@ -130,14 +132,17 @@ fn told(list: &[String]) -> String {
 /// Enough of a value to be recognised.
 fn shortened(text: &str) -> String {
     const MAX: usize = 80;
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let text = on_one_line(text);
     if text.chars().count() <= MAX {
         return text;
     }
     let mut out: String = text.chars().take(MAX).collect();
     out.push('…');
     out
+}
+
+fn on_one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
