@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::guard::Rules;
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata,
     parse_metadata,
@@ -339,6 +340,7 @@ impl<'a> Hatching<'a> {
                 .filter(|compose| compose.network != compose.service)
                 .map(|compose| compose.network.as_str()),
             trusted: self.wishes.trusted,
+            guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
             ca_file: self.server.config.github.ca_file.as_deref(),
         })?;
         let mut ready = JoinSet::new();
@@ -357,6 +359,7 @@ impl<'a> Hatching<'a> {
                             Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                         }
                     }
+                    Event::Refused(error) => return Err(error),
                     Event::Ended(outcome) => break outcome,
                 },
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
@@ -370,6 +373,17 @@ impl<'a> Hatching<'a> {
             result.unwrap_or_else(lost)?;
         }
         self.hatched(outcome, container, prepared).await.map(Ok)
+    }
+
+    /// What the devcontainer CLI may build and create.
+    fn guard(&self, furniture: &Furniture<'_>) -> Rules {
+        let compose = furniture.prepared.compose.as_ref();
+        Rules::new(
+            &self.identity.name,
+            teardown::devcontainer_id(self.identity),
+            furniture.credentials.map(|it| it.directory.as_path()),
+            compose.map(|compose| (compose.file.clone(), compose.service.clone())),
+        )
     }
 
     /// Looks at the created container, fills it and starts it.

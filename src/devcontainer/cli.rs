@@ -10,6 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::Rules;
 use super::shim::{Answer, MAX_MESSAGE, Question, SETTINGS_FILE, Settings};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
@@ -44,6 +45,8 @@ pub struct Up<'a> {
     pub network_of: Option<&'a str>,
     /// Whether the repository is trusted with this server.
     pub trusted: bool,
+    /// What is held against the policy before anything is built; nothing for a trusted repository.
+    pub guard: Option<Rules>,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
 }
@@ -57,6 +60,8 @@ pub enum Event {
     Line(String),
     /// The container is created and waits to be furnished and started.
     Created(Created),
+    /// The gate refuses what it was about to build or create; nothing of it was.
+    Refused(Error),
     /// It has ended.
     Ended(Outcome),
 }
@@ -240,6 +245,7 @@ fn shim(up: &Up<'_>) -> Result<PathBuf> {
         drone: up.identity.name.to_string(),
         network_of: up.network_of.map(str::to_owned),
         trusted: up.trusted,
+        guard: up.guard.clone(),
     };
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();
@@ -316,6 +322,15 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
     let Ok(question) = serde_json::from_str::<Question>(&line) else {
         return;
     };
+    if let Some(refused) = question.refused {
+        let error = Error::new(Code::GateRefused, process::printable(&refused.message));
+        let hint = process::printable(refused.hint.as_deref().unwrap_or_default());
+        // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
+        if events.send(Event::Refused(error.hint(hint))).await.is_ok() {
+            events.closed().await;
+        }
+        return;
+    }
     let (answer, answered) = oneshot::channel();
     let created = Created {
         container: question.created,

@@ -57,6 +57,9 @@ pub(super) enum Entry<'a> {
     Label(&'a Own<'a>),
     /// The file of a feature in the repository.
     LocalFeature,
+    /// The file of a feature that the devcontainer CLI has fetched. Properties that neither the
+    /// CLI nor hatchery knows do nothing, and published features have some.
+    FetchedFeature,
 }
 
 /// Reads the text of the label: a list of entries, or one alone.
@@ -189,6 +192,8 @@ pub(super) fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
             }
             "privileged" => {}
             name if HARMLESS.contains(&name) => {}
+            // Ones that the CLI keeps beside a feature's own while it works on it.
+            name if matches!(kind, Entry::FetchedFeature) && !CLI_KEEPS.contains(&name) => {}
             _ => {
                 gate.refuse(node, name, "hatchery does not know this property");
             }
@@ -199,6 +204,17 @@ pub(super) fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
 pub(super) const NO_TARBALL: &str =
     "only a registry's features and the repository's own are installed";
 
+/// What the devcontainer CLI notes in the object that it has read a feature's file into.
+const CLI_KEEPS: &[&str] = &[
+    "buildArg",
+    "cachePath",
+    "consecutiveId",
+    "included",
+    "internalVersion",
+    "runParams",
+    "value",
+];
+
 /// The label has the identifier that a configuration has. In a feature's own file it is a name,
 /// which becomes a directory's.
 fn check_id(node: &Node, gate: &mut Gate, kind: Entry<'_>) {
@@ -206,7 +222,7 @@ fn check_id(node: &Node, gate: &mut Gate, kind: Entry<'_>) {
         Entry::Label(_) => {
             stays_on_its_line(node, "id", gate);
         }
-        Entry::LocalFeature => {
+        Entry::LocalFeature | Entry::FetchedFeature => {
             if !node.as_text().is_some_and(policy::is_name) {
                 gate.refuse(node, "id", "this is not the name of a feature");
             }

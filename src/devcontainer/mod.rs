@@ -14,6 +14,7 @@ mod document;
 pub mod features;
 mod from;
 mod gate;
+pub mod guard;
 mod jsonc;
 mod local_feature;
 mod locate;

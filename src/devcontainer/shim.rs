@@ -15,6 +15,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::{Call, Rules};
+use crate::error::Error;
+
 /// The name of the settings beside the link that the CLI calls.
 pub const SETTINGS_FILE: &str = "shim.json";
 
@@ -22,7 +25,7 @@ pub const SETTINGS_FILE: &str = "shim.json";
 const SHARED_TAG: &str = "dev_container_feature_content_temp";
 
 /// The longest message on the control socket, in bytes.
-pub const MAX_MESSAGE: u64 = 4096;
+pub const MAX_MESSAGE: u64 = 64 * 1024;
 
 /// What the shim must know, written by the hatchery that started the CLI.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +46,8 @@ pub struct Settings {
     pub network_of: Option<String>,
     /// Whether the repository is trusted with this server.
     pub trusted: bool,
+    /// What is held against the policy before anything is built; nothing for a trusted repository.
+    pub guard: Option<Rules>,
     /// Whether this docker builds with `BuildKit` when asked by its environment.
     pub buildkit: bool,
 }
@@ -52,6 +57,18 @@ pub struct Settings {
 pub struct Question {
     /// The container that was created; compose's is found by its label.
     pub created: Option<String>,
+    /// Why nothing is built or created; then there is nothing to ask.
+    #[serde(default)]
+    pub refused: Option<Refusal>,
+}
+
+/// What [`Rules`] refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What was found, where and why it does not pass.
+    pub message: String,
+    /// What a person can do.
+    pub hint: Option<String>,
 }
 
 /// What the hatchery answers.
@@ -83,6 +100,16 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         &settings.docker
     };
     let subcommand = args.first().and_then(|arg| arg.to_str());
+    let call = if compose || subcommand == Some("compose") {
+        Call::Compose(&args)
+    } else {
+        Call::Docker(&args)
+    };
+    let judged = settings.guard.as_ref();
+    if let Some(Err(error)) = judged.map(|guard| guard.check(call, &settings.temporary)) {
+        ask(&settings.control, None, Some(&error));
+        return complain(&error.message());
+    }
     if compose || subcommand == Some("compose") {
         prepare_files(settings, true, &settings.temporary, 0);
         return match composed(&args) {
@@ -120,7 +147,7 @@ fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
         return code(output.status);
     }
     let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !ask(&settings.control, Some(id.clone())) {
+    if !ask(&settings.control, Some(id.clone()), None) {
         return complain("the container is not to run");
     }
     // The CLI takes the end of `docker run` for the container's.
@@ -186,7 +213,7 @@ fn compose_up(
             Ok(_) => {}
         }
     }
-    if !ask(&settings.control, None) {
+    if !ask(&settings.control, None, None) {
         return complain("the containers are not to run");
     }
     replace(Command::new(program).args(args))
@@ -294,11 +321,16 @@ fn build_environment<'a>(settings: &Settings, command: &'a mut Command) -> &'a m
     command
 }
 
-/// Asks whether to go on. Nobody there means no: the hatchery that waited has died.
-fn ask(control: &Path, created: Option<String>) -> bool {
+/// Asks whether to go on, or says why not. Nobody there means no: the hatchery that waited has
+/// died.
+fn ask(control: &Path, created: Option<String>, refused: Option<&Error>) -> bool {
+    let refused = refused.map(|error| Refusal {
+        message: error.message(),
+        hint: error.what_next().map(str::to_owned),
+    });
     let asked = || -> std::io::Result<bool> {
         let mut stream = UnixStream::connect(control)?;
-        let mut question = serde_json::to_vec(&Question { created })?;
+        let mut question = serde_json::to_vec(&Question { created, refused })?;
         question.push(b'\n');
         stream.write_all(&question)?;
         let mut line = String::new();
@@ -337,6 +369,7 @@ mod tests {
             drone: "a-b".into(),
             network_of: None,
             trusted: false,
+            guard: None,
             buildkit: false,
         }
     }
@@ -456,6 +489,6 @@ mod tests {
 
     #[test]
     fn nobody_to_ask_means_no() {
-        assert!(!ask(Path::new("/nowhere"), None));
+        assert!(!ask(Path::new("/nowhere"), None, None));
     }
 }
