@@ -443,6 +443,14 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_short_and_stays_on_its_line_whatever_is_refused() {
+        let entry = json!({"id": "a\u{1b}[2J", "x\n".repeat(10_000): "\r\n".repeat(10_000)});
+        let message = check(entry).unwrap_err().message();
+        assert!(message.len() < 4000, "{}", message.len());
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+
+    #[test]
     fn the_label_is_a_list_or_one_entry() {
         assert_eq!(parse_metadata("[{}, {}]").unwrap().len(), 2);
         assert_eq!(parse_metadata("{\"remoteUser\": \"x\"}").unwrap().len(), 1);

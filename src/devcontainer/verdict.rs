@@ -10,6 +10,9 @@ pub(super) const WAYS_ON: &str =
 /// How many refusals are told at once.
 const MAX_TOLD: usize = 8;
 
+/// How much is told of each, in characters.
+const MAX_LINE: usize = 1000;
+
 /// Collects what is refused, left out and wrong in one reading of a configuration.
 #[derive(Debug)]
 pub struct Gate {
@@ -120,9 +123,12 @@ impl Gate {
 }
 
 fn told(list: &[String]) -> String {
-    let told = list[..list.len().min(MAX_TOLD)].join("; ");
     // Names of properties and files are the repository's as well.
-    let told = on_one_line(&told);
+    let told: Vec<String> = list[..list.len().min(MAX_TOLD)]
+        .iter()
+        .map(|line| on_one_line(line).chars().take(MAX_LINE).collect())
+        .collect();
+    let told = told.join("; ");
     match list.len().saturating_sub(MAX_TOLD) {
         0 => told,
         more => format!("{told}; and {more} more"),
