@@ -7,15 +7,18 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bollard::models::ImageInspect;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::cage::{self, Support};
 use crate::devcontainer::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::guard::Rules;
 use crate::devcontainer::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::shim::Phase;
 use crate::devcontainer::{
-    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_metadata, parse_metadata,
+    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata,
+    parse_metadata,
 };
 use crate::docker::{Container, Machine, Owner, Tree, Wanted};
 use crate::drone::Identity;
@@ -360,6 +363,12 @@ impl<'a> Hatching<'a> {
 
     async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
         let Some(name) = repository.image() else {
+            // A build fetches its image itself; then the shim sees what it says.
+            if let Some(name) = repository.image_of_dockerfile()
+                && let Some(image) = self.server.docker.image(&name).await?
+            {
+                self.judged(&name, image)?;
+            }
             return Ok(None);
         };
         let mut image = self.server.docker.image(name).await?;
@@ -369,19 +378,26 @@ impl<'a> Hatching<'a> {
             self.pull(name).await?;
             image = self.server.docker.image(name).await?;
         }
-        let Some(image) = image else {
-            return Ok(None);
-        };
+        image.map(|image| self.judged(name, image)).transpose()
+    }
+
+    /// What an image says of itself, held against the policy.
+    fn judged(&self, name: &str, image: ImageInspect) -> Result<ImageFacts> {
         let config = image.config.unwrap_or_default();
         let labels = config.labels.unwrap_or_default();
         let metadata = match labels.get(METADATA_LABEL) {
             Some(text) => parse_metadata(text)?,
             None => Vec::new(),
         };
-        Ok(Some(ImageFacts {
-            user: config.user.filter(|user| !user.is_empty()),
-            metadata,
-        }))
+        let user = config.user.filter(|user| !user.is_empty());
+        check_image(
+            name,
+            user.as_deref(),
+            &metadata,
+            &self.identity.name,
+            self.wishes.trusted,
+        )?;
+        Ok(ImageFacts { user, metadata })
     }
 
     async fn pull(&self, image: &str) -> Result<()> {
@@ -414,6 +430,7 @@ impl<'a> Hatching<'a> {
                 .filter(|compose| compose.network != compose.service)
                 .map(|compose| compose.network.as_str()),
             trusted: self.wishes.trusted,
+            guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
             ca_file: self.server.config.github.ca_file.as_deref(),
             // A command for this server, which its owner trusts, is meant to change this server.
             caged: Support::of_this_kernel().cages() && !prepared.runs_here,
@@ -455,6 +472,7 @@ impl<'a> Hatching<'a> {
                             Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                         }
                     }
+                    Event::Refused(error) => return Err(error),
                     Event::Ended(outcome) => break outcome,
                 },
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
@@ -487,6 +505,17 @@ impl<'a> Hatching<'a> {
             result.unwrap_or_else(lost)?;
         }
         self.hatched(outcome, container, prepared).await.map(Ok)
+    }
+
+    /// What the devcontainer CLI may build and create.
+    fn guard(&self, furniture: &Furniture<'_>) -> Rules {
+        let compose = furniture.prepared.compose.as_ref();
+        Rules::new(
+            &self.identity.name,
+            teardown::devcontainer_id(self.identity),
+            furniture.credentials.map(|it| it.directory.as_path()),
+            compose.map(|compose| (compose.file.clone(), compose.service.clone())),
+        )
     }
 
     /// Looks at the created container, fills it and starts it.

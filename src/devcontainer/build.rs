@@ -9,6 +9,7 @@ use super::document::Node;
 use super::images;
 use super::policy;
 use super::verdict::Gate;
+use super::words::{NOT_ONE_LINE, build_argument, stays_on_its_line};
 
 /// Where a devcontainer.json or compose file is and what it belongs to.
 pub struct Place<'a> {
@@ -27,6 +28,9 @@ impl Place<'_> {
             gate.wrong(node, property, "a path");
             return None;
         };
+        if !stays_on_its_line(node, property, gate) {
+            return None;
+        }
         let root = self.checkout.root().to_str().unwrap_or_default();
         let text = text.replace("${localWorkspaceFolder}", root);
         let found = match self.checkout.inside(self.base, &text) {
@@ -103,11 +107,14 @@ pub fn read(node: &Node, property: &str, place: &Place<'_>, gate: &mut Gate) -> 
 fn args(node: &Node, property: &str, gate: &mut Gate) -> Value {
     let mut out = Map::new();
     for (key, value) in node.properties() {
-        match value.as_scalar() {
-            Some(text) if !key.contains('=') => {
-                out.insert(key.clone(), Value::String(text));
-            }
-            _ => gate.wrong(value, &format!("{property}.{key:.80}"), "a text"),
+        let property = format!("{property}.{key:.80}");
+        let Some(text) = value.as_scalar() else {
+            gate.wrong(value, &property, "a text");
+            continue;
+        };
+        let judged = build_argument(key, &text);
+        if judged.is_ok() || judged.is_err_and(|why| gate.refuse(value, &property, why)) {
+            out.insert(key.clone(), Value::String(text));
         }
     }
     if !node.is_map() {
@@ -167,10 +174,15 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
                 let whole = format!("{flag}={}", value.unwrap_or_default());
                 let why = match (flag, value) {
                     (_, None) => Some("its value is missing"),
+                    (_, Some(value)) if !policy::is_one_line(value) => Some(NOT_ONE_LINE),
                     ("--network", Some("default" | "none")) => None,
                     ("--network", Some(_)) => Some("a build has no part of this server's network"),
                     ("--build-arg", Some(arg)) if !arg.contains('=') => {
                         Some("this server's environment is not the repository's")
+                    }
+                    ("--build-arg", Some(arg)) => {
+                        let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
+                        build_argument(name, value).err()
                     }
                     ("--label", Some(label)) if policy::is_reserved_label(label) => {
                         Some("this label says which drone it is")

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::guard;
 use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, Phase, Question, SETTINGS_FILE, Settings};
 use crate::cage::{self, Rules};
@@ -49,6 +50,8 @@ pub struct Up<'a> {
     pub network_of: Option<&'a str>,
     /// Whether the repository is trusted with this server.
     pub trusted: bool,
+    /// What is held against the policy before anything is built; nothing for a trusted repository.
+    pub guard: Option<guard::Rules>,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
     /// Whether it runs in its cage.
@@ -66,6 +69,8 @@ pub enum Event {
     Line(String),
     /// The container is created and waits to be furnished and started.
     Created(Created),
+    /// The gate refuses what it was about to build or create; nothing of it was.
+    Refused(Error),
     /// It has ended.
     Ended(Outcome),
 }
@@ -347,6 +352,7 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
         drone: up.identity.name.to_string(),
         network_of: up.network_of.map(str::to_owned),
         trusted: up.trusted,
+        guard: up.guard.clone(),
     };
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();
@@ -426,6 +432,15 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
     let Ok(question) = serde_json::from_str::<Question>(&line) else {
         return;
     };
+    if let Some(refused) = question.refused {
+        let error = Error::new(Code::GateRefused, clean::line(&refused.message));
+        let hint = clean::line(refused.hint.as_deref().unwrap_or_default());
+        // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
+        if events.send(Event::Refused(error.hint(hint))).await.is_ok() {
+            events.closed().await;
+        }
+        return;
+    }
     let (answer, answered) = oneshot::channel();
     let created = Created {
         container: question.created,

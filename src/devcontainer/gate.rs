@@ -7,10 +7,11 @@ use super::base::{self, Base};
 use super::build::Place;
 use super::document::{Data, Node};
 use super::features::{self, Origin};
-use super::metadata::{NO_TARBALL, NO_VARIABLE};
+use super::metadata::NO_TARBALL;
 use super::policy::{self, Judgement};
 use super::run_args::{self, RunArgs};
 use super::verdict::Gate;
+use super::words::{NO_VARIABLE, NOT_ONE_LINE, stays_on_its_line};
 use super::workspace::{self, Root};
 use super::{local_feature, mounts};
 use crate::drone::DroneName;
@@ -58,9 +59,7 @@ fn plain_kind(name: &str) -> Option<Kind> {
         "customizations" | "portsAttributes" | "otherPortsAttributes" | "secrets" | "settings" => {
             (Node::is_map, "an object")
         }
-        "forwardPorts" | "extensions" | "overrideFeatureInstallOrder" | "runServices" => {
-            (is_list_of_scalars, "a list")
-        }
+        "forwardPorts" | "extensions" => (is_list_of_scalars, "a list"),
         "devPort" => (|node| matches!(node.data, Data::Number(_)), "a number"),
         _ => return None,
     })
@@ -110,6 +109,10 @@ pub fn read(document: &Node, place: &Place<'_>, drone: &DroneName, gate: &mut Ga
         read_property(name, node, &mut passed, place, drone, gate);
     }
     passed.base = base::read(document, place, gate);
+    if !gate.trusted() {
+        let checked = passed.features.keys().map(String::as_str);
+        local_feature::check_others(checked, place.checkout, gate);
+    }
     passed
 }
 
@@ -146,6 +149,8 @@ fn read_property(
         "capAdd" => read_judged(name, node, passed, gate, policy::capability),
         "securityOpt" => read_judged(name, node, passed, gate, policy::security_opt),
         "mounts" => read_mounts(node, passed, drone, gate),
+        "overrideFeatureInstallOrder" => read_words(name, node, passed, gate, feature_id),
+        "runServices" => read_words(name, node, passed, gate, service),
         "runArgs" if node.is_list() => {
             passed.run_args = run_args::read(node, gate, place.checkout, drone);
         }
@@ -183,13 +188,13 @@ fn read_features(node: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut
         gate.wrong(node, "features", "an object");
     }
     for (id, options) in node.properties() {
+        let property = format!("features.{id:.120}");
         let value = options.to_value();
+        if !stays_on_its_line(options, &property, gate) {
+            continue;
+        }
         if !(value.is_object() || value.is_string() || value.is_boolean()) {
-            gate.wrong(
-                options,
-                &format!("features.{id:.120}"),
-                "an object of options",
-            );
+            gate.wrong(options, &property, "an object of options");
             continue;
         }
         match features::origin(id) {
@@ -202,7 +207,7 @@ fn read_features(node: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut
                 }
             }
             Origin::Elsewhere => {
-                if gate.refuse(options, &format!("features.{id:.120}"), NO_TARBALL) {
+                if gate.refuse(options, &property, NO_TARBALL) {
                     passed.features.insert(id.clone(), value);
                 }
             }
@@ -222,6 +227,9 @@ fn read_env(name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
             continue;
         }
         match (&value.data, value.as_scalar()) {
+            // It becomes a line of a Dockerfile.
+            (_, Some(_))
+                if name == "containerEnv" && !stays_on_its_line(value, &property, gate) => {}
             (_, Some(text)) => {
                 out.insert(key.clone(), json!(text));
             }
@@ -290,6 +298,45 @@ fn read_judged(
     if !out.is_empty() {
         passed.plain.insert(name.to_owned(), Value::Array(out));
     }
+}
+
+/// A list of texts that the devcontainer CLI takes for names.
+fn read_words(
+    name: &str,
+    node: &Node,
+    passed: &mut Passed,
+    gate: &mut Gate,
+    judge: fn(&str) -> Result<(), &'static str>,
+) {
+    if !node.is_list() {
+        gate.wrong(node, name, "a list of texts");
+    }
+    let mut out = Vec::new();
+    for element in node.elements() {
+        let Some(text) = element.as_text() else {
+            gate.wrong(element, name, "a list of texts");
+            continue;
+        };
+        let judged = judge(text);
+        if judged.is_ok() || judged.is_err_and(|why| gate.refuse(element, name, why)) {
+            out.push(json!(text));
+        }
+    }
+    passed.plain.insert(name.to_owned(), Value::Array(out));
+}
+
+/// The CLI asks the registry for each of them.
+fn feature_id(text: &str) -> Result<(), &'static str> {
+    if features::origin(text) == Origin::Elsewhere {
+        return Err(NO_TARBALL);
+    }
+    policy::is_one_line(text).then_some(()).ok_or(NOT_ONE_LINE)
+}
+
+/// An argument of `docker-compose build` and `up`, where anything else might be a flag.
+fn service(text: &str) -> Result<(), &'static str> {
+    let named = policy::is_name(text).then_some(());
+    named.ok_or("this is not the name of a service")
 }
 
 fn read_mounts(node: &Node, passed: &mut Passed, drone: &DroneName, gate: &mut Gate) {

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::document::Node;
+use super::document::{Data, Node};
 use super::features::{self, Origin};
 use super::mounts;
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
+use super::words::{NO_VARIABLE, stays_on_its_line};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 
@@ -43,16 +44,23 @@ const HARMLESS: &[&str] = &[
     "deprecated",
     "description",
     "documentationURL",
-    "id",
     "init",
-    "installsAfter",
     "keywords",
-    "legacyIds",
     "licenseURL",
     "name",
-    "options",
-    "version",
 ];
+
+/// What an entry is: what it may hold differs a little.
+#[derive(Clone, Copy)]
+pub(super) enum Entry<'a> {
+    /// One of the label's, which may hold what hatchery put there for the drone.
+    Label(&'a Own<'a>),
+    /// The file of a feature in the repository.
+    LocalFeature,
+    /// The file of a feature that the devcontainer CLI has fetched. Properties that neither the
+    /// CLI nor hatchery knows do nothing, and published features have some.
+    FetchedFeature,
+}
 
 /// Reads the text of the label: a list of entries, or one alone.
 pub fn parse_metadata(label: &str) -> Result<Vec<Value>> {
@@ -80,23 +88,48 @@ pub fn check_metadata(
     sockets: Option<&Path>,
     trusted: bool,
 ) -> Result<()> {
-    let own = Own { drone, sockets };
     let mut gate = Gate::new(trusted, "");
+    check_entries(entries, &Own { drone, sockets }, &mut gate);
+    gate.verdict().map(|_| ())
+}
+
+/// Holds an image's own words against the policy: its `USER` and the entries of its label.
+pub fn check_image(
+    image: &str,
+    user: Option<&str>,
+    entries: &[Value],
+    drone: &DroneName,
+    trusted: bool,
+) -> Result<()> {
+    let mut gate = Gate::new(trusted, format!("the image {image:.200}"));
+    if let Some(user) = user.filter(|user| !policy::is_user(user)) {
+        gate.refuse_text(0, "USER", &format!("{user:?}"), "this is not a user");
+    }
+    let own = Own {
+        drone,
+        sockets: None,
+    };
+    check_entries(entries, &own, &mut gate);
+    gate.verdict().map(|_| ())
+}
+
+/// The same as [`check_metadata`] for a gate that has more to judge.
+pub(super) fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
     for entry in entries {
         let origin = entry.get("id").and_then(Value::as_str).map_or_else(
             || "the image's metadata".to_owned(),
             |id| format!("the feature {id:.200}"),
         );
         gate.turn_to(origin);
-        check_entry(&Node::from_value(entry), &mut gate, Some(&own));
+        check_entry(&Node::from_value(entry), gate, Entry::Label(own));
     }
-    gate.verdict().map(|_| ())
 }
 
 /// What a drone's own metadata may hold because hatchery put it there.
+#[derive(Clone, Copy)]
 pub(super) struct Own<'a> {
-    drone: &'a DroneName,
-    sockets: Option<&'a Path>,
+    pub drone: &'a DroneName,
+    pub sockets: Option<&'a Path>,
 }
 
 /// The one mount of the host that a drone has.
@@ -108,49 +141,59 @@ pub(super) fn sockets_mount(sockets: &Path) -> String {
 }
 
 /// One entry of the label, or a feature's own file.
-pub(super) fn check_entry(entry: &Node, gate: &mut Gate, own: Option<&Own<'_>>) {
+pub(super) fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
     if !entry.is_map() {
         gate.wrong(entry, "an entry", "an object");
         return;
     }
     for (name, node) in entry.properties() {
+        if matches!(node.data, Data::Null) {
+            continue;
+        }
         match name.as_str() {
+            "id" => check_id(node, gate, kind),
             "privileged" if !node.is_off() => {
                 gate.refuse(node, name, "root in the drone would be root on this server");
             }
             "capAdd" => judge_list(node, name, gate, policy::capability),
             "securityOpt" => judge_list(node, name, gate, policy::security_opt),
+            // The devcontainer CLI takes a mount that stands alone as well as a list.
+            "mounts" if !node.is_list() => check_mount(node, gate, kind),
             "mounts" => {
                 for mount in node.elements() {
-                    check_mount(mount, gate, own);
+                    check_mount(mount, gate, kind);
                 }
             }
-            "containerEnv" | "remoteEnv" => {
-                for (key, value) in node.properties() {
-                    if !policy::is_env_name(key) {
-                        gate.refuse(value, &format!("{name}.{key:.80}"), NO_VARIABLE);
-                    }
-                }
-            }
+            "containerEnv" | "remoteEnv" => check_env(name, node, gate),
             "entrypoint" => {
-                if node.as_text().is_some_and(|text| !is_entrypoint(text)) {
+                if !node.as_text().is_some_and(is_entrypoint) {
                     gate.refuse(node, name, "it is more than the path of a program");
                 }
             }
             "remoteUser" | "containerUser" => {
-                if node.as_text().is_some_and(|text| !policy::is_user(text)) {
+                let user = node.as_scalar();
+                if !user.is_some_and(|user| user.is_empty() || policy::is_user(&user)) {
                     gate.refuse(node, name, "this is not a user");
                 }
             }
             "dependsOn" => {
                 for (id, options) in node.properties() {
+                    let property = format!("{name}.{id:.120}");
                     if features::origin(id) == Origin::Elsewhere {
-                        gate.refuse(options, &format!("{name}.{id:.120}"), NO_TARBALL);
+                        gate.refuse(options, &property, NO_TARBALL);
                     }
+                    stays_on_its_line(&Node::text(node.line, id.as_str()), &property, gate);
+                    stays_on_its_line(options, &property, gate);
                 }
+            }
+            "options" => check_options(node, gate),
+            "version" | "currentId" | "legacyIds" | "installsAfter" => {
+                stays_on_its_line(node, name, gate);
             }
             "privileged" => {}
             name if HARMLESS.contains(&name) => {}
+            // Ones that the CLI keeps beside a feature's own while it works on it.
+            name if matches!(kind, Entry::FetchedFeature) && !CLI_KEEPS.contains(&name) => {}
             _ => {
                 gate.refuse(node, name, "hatchery does not know this property");
             }
@@ -160,7 +203,63 @@ pub(super) fn check_entry(entry: &Node, gate: &mut Gate, own: Option<&Own<'_>>) 
 
 pub(super) const NO_TARBALL: &str =
     "only a registry's features and the repository's own are installed";
-pub(super) const NO_VARIABLE: &str = "this is not the name of a variable";
+
+/// What the devcontainer CLI notes in the object that it has read a feature's file into.
+const CLI_KEEPS: &[&str] = &[
+    "buildArg",
+    "cachePath",
+    "consecutiveId",
+    "included",
+    "internalVersion",
+    "runParams",
+    "value",
+];
+
+/// The label has the identifier that a configuration has. In a feature's own file it is a name,
+/// which becomes a directory's.
+fn check_id(node: &Node, gate: &mut Gate, kind: Entry<'_>) {
+    match kind {
+        Entry::Label(_) => {
+            stays_on_its_line(node, "id", gate);
+        }
+        Entry::LocalFeature | Entry::FetchedFeature => {
+            if !node.as_text().is_some_and(policy::is_name) {
+                gate.refuse(node, "id", "this is not the name of a feature");
+            }
+        }
+    }
+}
+
+/// Names and values of variables. Those of `containerEnv` become lines of a Dockerfile.
+fn check_env(name: &str, node: &Node, gate: &mut Gate) {
+    if !node.is_map() {
+        gate.refuse(node, name, "this is not an object of texts");
+    }
+    for (key, value) in node.properties() {
+        let property = format!("{name}.{key:.80}");
+        if !policy::is_env_name(key) {
+            gate.refuse(value, &property, NO_VARIABLE);
+        }
+        if name == "containerEnv" {
+            if value.is_map() || value.is_list() {
+                gate.refuse(value, &property, "this is not a text");
+            }
+            stays_on_its_line(value, &property, gate);
+        }
+    }
+}
+
+/// A feature's options: their names and what they are where nobody says otherwise become lines
+/// that a shell reads.
+fn check_options(node: &Node, gate: &mut Gate) {
+    for (option, about) in node.properties() {
+        let property = format!("options.{option:.80}");
+        stays_on_its_line(&Node::text(node.line, option.as_str()), &property, gate);
+        if let Some(default) = about.get("default") {
+            stays_on_its_line(default, &property, gate);
+        }
+    }
+}
 
 /// The devcontainer CLI writes it into a compose file's quoted text as it is.
 fn is_entrypoint(text: &str) -> bool {
@@ -168,9 +267,9 @@ fn is_entrypoint(text: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || "/._-+ =:,@".contains(c))
 }
 
-fn check_mount(mount: &Node, gate: &mut Gate, own: Option<&Own<'_>>) {
+fn check_mount(mount: &Node, gate: &mut Gate, kind: Entry<'_>) {
     let value = mount.to_value();
-    if let (Some(own), Some(text)) = (own, value.as_str()) {
+    if let (Entry::Label(own), Some(text)) = (kind, value.as_str()) {
         let is_sockets = own.sockets.is_some_and(|path| sockets_mount(path) == text);
         let volume = format!("type=volume,source={}.", own.drone);
         if is_sockets || (text.starts_with(&volume) && mounts::judge(&value).is_ok()) {
@@ -294,6 +393,43 @@ mod tests {
                 "containerUser",
             ),
             (json!({"somethingNew": true}), "somethingNew true"),
+            // In forms of which the devcontainer CLI makes the same text.
+            (
+                json!({"mounts": "type=bind,source=/etc,target=/x"}),
+                "mounts \"type=bind",
+            ),
+            (
+                json!({"mounts": {"type": "bind", "source": "/etc", "target": "/x"}}),
+                "mounts",
+            ),
+            (json!({"entrypoint": ["x\"]\n    pid: host"]}), "entrypoint"),
+            (json!({"remoteUser": ["root\n    pid: host"]}), "remoteUser"),
+            (json!({"containerUser": {"a": 1}}), "containerUser"),
+            (json!({"containerEnv": ["x\nRUN id"]}), "containerEnv"),
+            (
+                json!({"containerEnv": {"A": "x\nRUN id"}}),
+                "containerEnv.A",
+            ),
+            (
+                json!({"containerEnv": {"A": ["x\nRUN id"]}}),
+                "containerEnv.A",
+            ),
+            (json!({"id": "ghcr.io/a/b\nRUN id"}), "id"),
+            (json!({"version": "1\nRUN id"}), "version"),
+            (
+                json!({"options": {"a": {"default": "x\n. /etc"}}}),
+                "options.a",
+            ),
+            (json!({"options": {"a\nb": {}}}), "options.a"),
+            (json!({"dependsOn": {"./b": {"x": "\n"}}}), "dependsOn../b"),
+            (
+                json!({"capAdd": ["NET_RAW\n    privileged: true"]}),
+                "capAdd",
+            ),
+            (
+                json!({"securityOpt": ["no-new-privileges\n"]}),
+                "securityOpt",
+            ),
         ] {
             let error = check(entry.clone()).unwrap_err();
             assert_eq!(error.code(), Code::GateRefused, "{entry}");
@@ -304,6 +440,14 @@ mod tests {
             );
             assert!(check_metadata(&[entry], &drone(), None, true).is_ok());
         }
+    }
+
+    #[test]
+    fn a_refusal_is_short_and_stays_on_its_line_whatever_is_refused() {
+        let entry = json!({"id": "a\u{1b}[2J", "x\n".repeat(10_000): "\r\n".repeat(10_000)});
+        let message = check(entry).unwrap_err().message();
+        assert!(message.len() < 4000, "{}", message.len());
+        assert!(!message.contains(char::is_control), "{message:?}");
     }
 
     #[test]

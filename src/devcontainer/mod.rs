@@ -12,7 +12,9 @@ pub mod cli;
 mod compose;
 mod document;
 pub mod features;
+mod from;
 mod gate;
+pub mod guard;
 mod images;
 mod jsonc;
 pub mod lifecycle;
@@ -27,12 +29,15 @@ mod run_args;
 pub mod shim;
 mod variables;
 mod verdict;
+mod words;
 mod workspace;
 mod yaml;
 
 pub(crate) use compose::{LOG, MAX_SERVICES, cpus};
 pub(crate) use images::registry;
 pub use locate::locate;
-pub use metadata::{LABEL as METADATA_LABEL, SOCKETS_TARGET, check_metadata, parse_metadata};
+pub use metadata::{
+    LABEL as METADATA_LABEL, SOCKETS_TARGET, check_image, check_metadata, parse_metadata,
+};
 pub use overrides::{ComposeProject, ImageFacts, Prepared, Seat};
 pub use repository::Repository;

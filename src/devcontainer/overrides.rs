@@ -75,6 +75,8 @@ pub struct Prepared {
 /// The names of a compose project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComposeProject {
+    /// The file that hatchery wrote.
+    pub file: PathBuf,
     /// For `COMPOSE_PROJECT_NAME`.
     pub project: String,
     /// The service that is the drone.
@@ -95,6 +97,7 @@ impl Repository {
                 config.insert("dockerComposeFile".into(), json!([file]));
                 config.insert("service".into(), json!(project.service));
                 compose = Some(ComposeProject {
+                    file: file.clone(),
                     project: seat.identity.name.to_string(),
                     service: project.service.clone(),
                     network: project.network_of.clone(),

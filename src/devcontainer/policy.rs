@@ -1,6 +1,8 @@
 //! What single values may be. A drone has a hostile root: the question is always what the
 //! value would give *it* beyond its own container.
 
+use super::words::NOT_ONE_LINE;
+
 /// What becomes of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
@@ -56,6 +58,9 @@ pub fn capability(name: &str) -> Judgement {
 /// every drone's alike) and far more of the kernel to attack, so the profile stays.
 pub fn security_opt(text: &str) -> Judgement {
     let (key, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
+    if !is_one_line(text) {
+        return Judgement::Refuse(NOT_ONE_LINE);
+    }
     match (key.trim(), value.trim()) {
         ("no-new-privileges", "" | "true") => Judgement::Pass,
         ("no-new-privileges", "false") => Judgement::Drop("it is Docker's default"),
@@ -84,6 +89,14 @@ pub fn is_name(text: &str) -> bool {
         && text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+/// Whether a text stays on one line and is nothing but text, wherever it is written. YAML and
+/// JavaScript take some characters for the end of a line that are not control characters.
+pub fn is_one_line(text: &str) -> bool {
+    !text
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
 }
 
 /// Whether this is the name of an environment variable. The devcontainer CLI writes it into a
@@ -186,6 +199,7 @@ mod tests {
             "label=type:x",
             "",
             "no-new-privileges=x",
+            "no-new-privileges\n",
         ] {
             assert!(matches!(security_opt(text), Judgement::Refuse(_)), "{text}");
         }
@@ -212,6 +226,21 @@ mod tests {
         }
         for user in ["", "-u", "a:b:c", "a b", "root\nprivileged: true"] {
             assert!(!is_user(user), "{user}");
+        }
+        for text in ["", "a b", "é\"'$`"] {
+            assert!(is_one_line(text), "{text:?}");
+        }
+        for text in [
+            "a\nb",
+            "a\r",
+            "\t",
+            "\0",
+            "\u{1b}[2J",
+            "\u{85}",
+            "\u{2028}",
+            "\u{2029}",
+        ] {
+            assert!(!is_one_line(text), "{text:?}");
         }
         for target in ["/a", "/workspaces/x-y.z"] {
             assert!(is_target(target), "{target}");

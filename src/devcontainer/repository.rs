@@ -13,7 +13,7 @@ use super::gate::{self, Passed};
 use super::images::{self, Names};
 use super::verdict::Gate;
 use super::workspace::{self, Workspace};
-use super::{jsonc, locate, variables};
+use super::{from, jsonc, locate, variables};
 use crate::config::Config;
 use crate::drone::DroneName;
 use crate::error::Result;
@@ -86,6 +86,10 @@ impl Repository {
                 &mut gate,
             )?;
         }
+        if let (Some(project), Some(services)) = (&project, document.get("runServices")) {
+            gate.turn_to(&shown);
+            project.check_services(services, &mut gate);
+        }
         let left_out = gate.verdict()?;
         let mount = match &project {
             Some(project) => project.workspace.as_ref(),
@@ -120,6 +124,22 @@ impl Repository {
     /// The images that it names and that are not built for it.
     pub fn images(&self) -> &[String] {
         self.images.all()
+    }
+
+    /// The image that the drone's Dockerfile begins with, where its text says so.
+    pub fn image_of_dockerfile(&self) -> Option<String> {
+        let build = match (&self.project, &self.passed.base) {
+            (Some(project), _) => project.build()?,
+            (None, Some(Base::Build(build))) => build,
+            _ => return None,
+        };
+        let text = |key: &str| build.get(key).and_then(Value::as_str);
+        let file = Path::new(text("context").unwrap_or_default())
+            .join(text("dockerfile").unwrap_or("Dockerfile"));
+        let checkout = Checkout::open(&self.checkout).ok()?;
+        let dockerfile = checkout.inside(checkout.root(), file.to_str()?).ok()?;
+        let dockerfile = checkout.read(&dockerfile).ok()?;
+        from::image(&dockerfile, text("target"))
     }
 
     /// Whether it is a compose project.

@@ -8,6 +8,7 @@ use super::document::Node;
 use super::mounts;
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
+use super::words::NOT_ONE_LINE;
 use crate::drone::DroneName;
 
 /// What is left of `runArgs`.
@@ -217,7 +218,11 @@ fn take(
     rule: Rule,
 ) {
     let flag = format!("--{name}");
+    // What runs in the drone may have several lines.
     let judgement = match rule {
+        _ if !matches!(name, "env" | "health-cmd") && !policy::is_one_line(value) => {
+            Judgement::Refuse(NOT_ONE_LINE)
+        }
         Rule::Any(judgement) | Rule::Switch(judgement) => judgement,
         Rule::Value(judge) => judge(value),
         Rule::Mount | Rule::Volume => {

@@ -15,7 +15,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::{Call, Rules};
 use crate::docker::LABEL_PROJECT;
+use crate::error::Error;
 
 /// The name of the settings beside the link that the CLI calls.
 pub const SETTINGS_FILE: &str = "shim.json";
@@ -24,7 +26,7 @@ pub const SETTINGS_FILE: &str = "shim.json";
 const SHARED_TAG: &str = "dev_container_feature_content_temp";
 
 /// The longest message on the control socket, in bytes.
-pub const MAX_MESSAGE: u64 = 4096;
+pub const MAX_MESSAGE: u64 = 64 * 1024;
 
 /// What the shim must know, written by the hatchery that started the CLI.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub struct Settings {
     pub network_of: Option<String>,
     /// Whether the repository is trusted with this server.
     pub trusted: bool,
+    /// What is held against the policy before anything is built; nothing for a trusted repository.
+    pub guard: Option<Rules>,
     /// Whether this docker builds with `BuildKit` when asked by its environment.
     pub buildkit: bool,
 }
@@ -57,6 +61,9 @@ pub struct Question {
     /// How far compose is.
     #[serde(default)]
     pub phase: Phase,
+    /// Why nothing is built or created; then there is nothing to ask.
+    #[serde(default)]
+    pub refused: Option<Refusal>,
 }
 
 /// How far a compose project is.
@@ -69,6 +76,15 @@ pub enum Phase {
     Created,
     /// All was started: compose 1 joins a container to its further networks only then.
     Started,
+}
+
+/// What [`Rules`] refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What was found, where and why it does not pass.
+    pub message: String,
+    /// What a person can do.
+    pub hint: Option<String>,
 }
 
 /// What the hatchery answers.
@@ -103,6 +119,16 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         &settings.docker
     };
     let subcommand = args.first().and_then(|arg| arg.to_str());
+    let call = if compose || subcommand == Some("compose") {
+        Call::Compose(&args)
+    } else {
+        Call::Docker(&args)
+    };
+    let judged = settings.guard.as_ref();
+    if let Some(Err(error)) = judged.map(|guard| guard.check(call, &settings.temporary)) {
+        ask(&settings.control, None, Phase::default(), Some(&error));
+        return complain(&error.message());
+    }
     if compose || subcommand == Some("compose") {
         prepare_files(settings, true, &settings.temporary, 0);
         return match Up::of(&args) {
@@ -146,7 +172,7 @@ fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
         return code(output.status);
     }
     let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !ask(&settings.control, Some(id.clone()), Phase::Created).go {
+    if !ask(&settings.control, Some(id.clone()), Phase::Created, None).go {
         return complain("the container is not to run");
     }
     // The CLI takes the end of `docker run` for the container's.
@@ -247,7 +273,7 @@ fn compose_up(settings: &Settings, program: &Path, up: &Up<'_>) -> ExitCode {
         }
     };
     let look = |phase| {
-        let answer = ask(&settings.control, None, phase);
+        let answer = ask(&settings.control, None, phase, None);
         if answer.go {
             Ok(answer)
         } else {
@@ -376,11 +402,20 @@ fn build_environment<'a>(settings: &Settings, command: &'a mut Command) -> &'a m
     command
 }
 
-/// Asks whether to go on. Nobody there means no: the hatchery that waited has died.
-fn ask(control: &Path, created: Option<String>, phase: Phase) -> Answer {
+/// Asks whether to go on, or says why not. Nobody there means no: the hatchery that waited has
+/// died.
+fn ask(control: &Path, created: Option<String>, phase: Phase, refused: Option<&Error>) -> Answer {
+    let refused = refused.map(|error| Refusal {
+        message: error.message(),
+        hint: error.what_next().map(str::to_owned),
+    });
     let asked = || -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(control)?;
-        let mut question = serde_json::to_vec(&Question { created, phase })?;
+        let mut question = serde_json::to_vec(&Question {
+            created,
+            phase,
+            refused,
+        })?;
         question.push(b'\n');
         stream.write_all(&question)?;
         let mut line = String::new();
@@ -419,6 +454,7 @@ mod tests {
             drone: "a-b".into(),
             network_of: None,
             trusted: false,
+            guard: None,
             buildkit: false,
         }
     }
@@ -535,6 +571,6 @@ mod tests {
 
     #[test]
     fn nobody_to_ask_means_no() {
-        assert!(!ask(Path::new("/nowhere"), None, Phase::Created).go);
+        assert!(!ask(Path::new("/nowhere"), None, Phase::Created, None).go);
     }
 }

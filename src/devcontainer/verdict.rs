@@ -2,6 +2,7 @@
 
 use super::document::Node;
 use crate::error::{Code, Error, Result};
+use crate::ui::clean;
 
 /// The two ways past a refusal, for its hint.
 pub(super) const WAYS_ON: &str =
@@ -12,6 +13,8 @@ const MAX_TOLD: usize = 8;
 
 /// How many things that are left out are told of.
 const MAX_LEFT_OUT: usize = 50;
+/// How much is told of each, in characters.
+const MAX_LINE: usize = 1000;
 
 /// Collects what is refused, left out and wrong in one reading of a configuration.
 #[derive(Debug)]
@@ -135,7 +138,12 @@ impl Gate {
 }
 
 fn told(list: &[String]) -> String {
-    let told = list[..list.len().min(MAX_TOLD)].join("; ");
+    // Names of properties and files are the repository's as well.
+    let told: Vec<String> = list[..list.len().min(MAX_TOLD)]
+        .iter()
+        .map(|line| clean::line(line).chars().take(MAX_LINE).collect())
+        .collect();
+    let told = told.join("; ");
     match list.len().saturating_sub(MAX_TOLD) {
         0 => told,
         more => format!("{told}; and {more} more"),
@@ -145,8 +153,9 @@ fn told(list: &[String]) -> String {
 /// Enough of a value to be recognised.
 fn shortened(text: &str) -> String {
     const MAX: usize = 80;
+    let text = clean::line(text);
     match text.char_indices().nth(MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        None => text,
     }
 }

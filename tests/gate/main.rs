@@ -5,3 +5,4 @@ mod compose;
 mod corpus;
 mod devcontainer;
 mod properties;
+mod words;

@@ -50,9 +50,24 @@ pub struct Project {
 }
 
 impl Project {
+    /// Holds `runServices` to the services that there are.
+    pub fn check_services(&self, list: &Node, gate: &mut Gate) {
+        for element in list.elements() {
+            let name = element.as_text().filter(|name| policy::is_name(name));
+            if name.is_some_and(|name| !self.services.contains_key(name)) {
+                gate.wrong(element, "runServices", "services of the compose file");
+            }
+        }
+    }
+
     /// The user that the drone's service runs as, where it says so.
     pub fn user(&self) -> Option<&str> {
         self.services.get(&self.service)?.get("user")?.as_str()
+    }
+
+    /// How the drone's service is built, where it is.
+    pub fn build(&self) -> Option<&Map<String, Value>> {
+        self.services.get(&self.service)?.get("build")?.as_object()
     }
 
     /// The image of the drone's service, where it has no build.

@@ -14,6 +14,7 @@ use crate::devcontainer::build::{self, Place};
 use crate::devcontainer::document::{Data, Node};
 use crate::devcontainer::policy;
 use crate::devcontainer::verdict::Gate;
+use crate::devcontainer::words::{build_argument, stays_on_its_line};
 use crate::devcontainer::workspace::Root;
 
 /// A workspace that a service mounts.
@@ -86,8 +87,8 @@ impl Reader<'_> {
     ) -> Option<Value> {
         match key {
             "command" | "entrypoint" | "working_dir" | "stop_grace_period" | "stop_signal"
-            | "shm_size" | "init" | "platform" | "stdin_open" | "tty" | "domainname"
-            | "hostname" | "ulimits" | "group_add" | "cap_drop" => Some(node.to_value()),
+            | "shm_size" | "init" | "stdin_open" | "tty" | "domainname" | "hostname"
+            | "ulimits" | "group_add" | "cap_drop" => Some(node.to_value()),
             "healthcheck" => Some(healthcheck(node)),
             "expose" | "profiles" | "links" | "dns" | "dns_search" | "tmpfs" => Some(listed(node)),
             "extra_hosts" => Some(hosts(node)),
@@ -105,6 +106,12 @@ impl Reader<'_> {
                     None
                 }
             },
+            // An argument of `docker build`.
+            "platform" => {
+                let why = "this is not a platform";
+                let fits = node.as_text().is_some_and(policy::is_image);
+                (fits || gate.refuse(node, property, why)).then(|| node.to_value())
+            }
             "build" => Some(self.build(node, property, gate)),
             "environment" => Some(self.environment(node, property, gate)),
             "labels" => Some(labels(node, property, gate)),
@@ -166,13 +173,25 @@ impl Reader<'_> {
                     out.insert(key.clone(), json!(place.path(value, &name, gate)));
                 }
                 "args" => {
-                    out.insert(key.clone(), self.environment(value, &name, gate));
+                    out.insert(key.clone(), self.build_arguments(value, &name, gate));
                 }
                 "labels" => {
                     out.insert(key.clone(), labels(value, &name, gate));
                 }
-                "target" | "shm_size" => {
-                    out.insert(key.clone(), value.to_value());
+                "target" => match value.as_scalar() {
+                    Some(stage) if policy::is_name(&stage) => {
+                        out.insert(key.clone(), json!(stage));
+                    }
+                    _ => {
+                        if gate.refuse(value, &name, "this is not the name of a stage") {
+                            out.insert(key.clone(), value.to_value());
+                        }
+                    }
+                },
+                "shm_size" => {
+                    if stays_on_its_line(value, &name, gate) {
+                        out.insert(key.clone(), value.to_value());
+                    }
                 }
                 "cache_from" => {
                     out.insert(key.clone(), build::cache_from(value, &name, gate));
@@ -195,10 +214,32 @@ impl Reader<'_> {
         Value::Object(out)
     }
 
+    /// The same for a build, of which the devcontainer CLI writes a part into a file of its own.
+    fn build_arguments(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
+        let Value::Object(read) = self.environment(node, property, gate) else {
+            return Value::Null;
+        };
+        let mut fits = |(name, value): &(String, Value)| {
+            let value = value.as_str().unwrap_or_default();
+            build_argument(name, value).map_or_else(
+                |why| {
+                    let property = format!("{property}.{name:.80}");
+                    gate.refuse_text(node.line, &property, &format!("{value:?}"), why)
+                },
+                |()| true,
+            )
+        };
+        Value::Object(read.into_iter().filter(|entry| fits(entry)).collect())
+    }
+
     /// An object or a list of `NAME=value`; a name alone takes its value from `.env`.
     fn environment(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
         let mut out = Map::new();
         for (name, value) in pairs(node) {
+            let words = Node::text(node.line, name.as_str());
+            if !stays_on_its_line(&words, property, gate) {
+                continue;
+            }
             match value {
                 Some(value) => {
                     out.insert(name, json!(value));
