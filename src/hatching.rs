@@ -22,7 +22,7 @@ use crate::host::Workshop;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
-use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown};
+use crate::{clone, furnish, host, inspection, readiness, tailnet, teardown, work};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -41,6 +41,8 @@ pub struct Wishes {
     pub trusted: bool,
     /// The loopback port for ssh, where there is no tailnet.
     pub ssh_port: Option<u16>,
+    /// Whether a volume that has lost its container is taken up again, with all that is in it.
+    pub takes_up: bool,
 }
 
 /// A drone that has come up.
@@ -122,6 +124,9 @@ impl<'a> Hatching<'a> {
     /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
+        if !self.wishes.takes_up {
+            self.server.places.mark_egg(&self.identity.name);
+        }
         // First: who serves the sockets of all drones learns of this one from its volume.
         self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
@@ -394,7 +399,9 @@ impl<'a> Hatching<'a> {
         };
         let (owner, mut tree, joined) =
             tokio::try_join!(furnish::owner(docker, &id, &user), equipped, self.joined(),)?;
-        tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
+        if !self.has_its_clone(&id, &prepared.clone_at).await? {
+            tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
+        }
         if joined {
             tree = tree.copy(furnish::TAILSCALE_STATE, &self.node_state(), Owner::ROOT);
         }
@@ -404,11 +411,26 @@ impl<'a> Hatching<'a> {
             .docker
             .set_wanted(&id, Wanted::Undecided)
             .await?;
+        self.server.places.unmark_egg(&self.identity.name)?;
         if prepared.compose.is_none() {
             self.server.docker.start(&id).await?;
         }
         created.go();
         Ok(Furnished::Running { container: id })
+    }
+
+    /// Whether a volume that is taken up has something where the clone would be: it is left as it is.
+    async fn has_its_clone(&self, container: &str, at: &str) -> Result<bool> {
+        if !self.wishes.takes_up {
+            return Ok(false);
+        }
+        let at = format!("{}/", at.trim_end_matches('/'));
+        let empty = self
+            .server
+            .docker
+            .is_empty_directory(container, &at)
+            .await?;
+        Ok(empty == Some(false))
     }
 
     /// The container that waits, which must be this drone's.
@@ -495,6 +517,9 @@ impl<'a> Hatching<'a> {
                 )
             }
         };
+        if !self.wishes.takes_up {
+            work::spawn_ended(self.server.docker, &container).await;
+        }
         self.server
             .docker
             .set_wanted(&container, Wanted::Running)

@@ -8,12 +8,16 @@ use hatchery::devcontainer::shim;
 use hatchery::error::{Code, Error};
 use hatchery::ui::Ui;
 use hatchery::verbs::Cli;
+use hatchery::work::look;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
     if let Some((settings, compose)) = shim::called_as_docker(Path::new(&argv0)) {
         return shim::run(&settings, compose, args.collect());
+    }
+    if let Some(ended) = look::called(&argv0, args.next()) {
+        return ended;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
