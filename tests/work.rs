@@ -68,6 +68,7 @@ impl Bed {
             .args(["-c", "protocol.file.allow=always"])
             .args(arguments)
             .current_dir(at)
+            .env("HOME", self.directory.path())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
