@@ -21,6 +21,8 @@ pub enum Code {
     DockerAway,
     /// Docker refused or failed to do something.
     DockerFailed,
+    /// Something in a container, or Docker itself, did not come to its end in time.
+    TimedOut,
     /// A program that hatchery needs is not installed.
     ProgramMissing,
     /// Node is older than the devcontainer CLI needs.
@@ -85,6 +87,7 @@ impl Code {
             Self::SecretUnreadable => "secret-unreadable",
             Self::DockerAway => "docker-away",
             Self::DockerFailed => "docker-failed",
+            Self::TimedOut => "timed-out",
             Self::ProgramMissing => "program-missing",
             Self::NodeTooOld => "node-too-old",
             Self::DevcontainerInvalid => "devcontainer-invalid",
@@ -128,6 +131,7 @@ impl Code {
             Self::SecretUnreadable
             | Self::DockerAway
             | Self::DockerFailed
+            | Self::TimedOut
             | Self::ProgramMissing
             | Self::NodeTooOld
             | Self::DevcontainerInvalid

@@ -30,7 +30,7 @@ use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet::Joined;
-use crate::{clone, docker, furnish, host, images, inspection, readiness, tailnet, teardown};
+use crate::{clone, docker, furnish, host, images, inspection, readiness, tailnet, teardown, work};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -52,6 +52,8 @@ pub struct Wishes {
     pub trusted: bool,
     /// The loopback port for ssh, where there is no tailnet.
     pub ssh_port: Option<u16>,
+    /// Whether a volume that has lost its container is taken up again, with all that is in it.
+    pub takes_up: bool,
 }
 
 /// A drone that has come up.
@@ -182,6 +184,9 @@ impl<'a> Hatching<'a> {
     }
 
     async fn hatch(&self) -> Result<Hatched> {
+        if !self.wishes.takes_up {
+            self.server.places.mark_egg(&self.identity.name);
+        }
         // First: who serves the sockets of all drones learns of this one from its volume.
         self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
@@ -553,11 +558,14 @@ impl<'a> Hatching<'a> {
         };
         let (owner, mut tree, joined) =
             tokio::try_join!(furnish::owner(docker, &id, &user), equipped, self.joined(),)?;
-        tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
+        if !self.has_its_clone(&id, &prepared.clone_at).await? {
+            tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
+        }
         docker.put(&id, tree).await?;
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
         let egg = docker.set_wanted(&id, Wanted::Undecided);
         tokio::try_join!(self.move_in(joined, &id), egg)?;
+        self.server.places.unmark_egg(&self.identity.name)?;
         if prepared.compose.is_none() {
             self.server.docker.start(&id).await?;
         }
@@ -599,6 +607,20 @@ impl<'a> Hatching<'a> {
         };
         inspection::are_contained(docker, &all, &bounds).await?;
         Ok(all)
+    }
+
+    /// Whether a volume that is taken up has something where the clone would be: it is left as it is.
+    async fn has_its_clone(&self, container: &str, at: &str) -> Result<bool> {
+        if !self.wishes.takes_up {
+            return Ok(false);
+        }
+        let at = format!("{}/", at.trim_end_matches('/'));
+        let empty = self
+            .server
+            .docker
+            .is_empty_directory(container, &at)
+            .await?;
+        Ok(empty == Some(false))
     }
 
     /// The container that waits, which must be this drone's.
@@ -706,6 +728,9 @@ impl<'a> Hatching<'a> {
         setup_failed: Option<Error>,
         still_running: Option<Stage>,
     ) -> Result<Hatched> {
+        if !self.wishes.takes_up {
+            work::spawn_ended(self.server.docker, container).await;
+        }
         self.server
             .docker
             .set_wanted(container, Wanted::Running)

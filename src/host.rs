@@ -140,16 +140,33 @@ impl Places {
         }
     }
 
+    /// Writes down that nobody can have worked in this drone's volume yet. Where it cannot be
+    /// written the volume is taken for one that holds work.
+    pub fn mark_egg(&self, drone: &DroneName) {
+        let _ = create_private(&self.cache, 0o755);
+        let _ = File::create(self.egg(drone));
+    }
+
+    /// From now on somebody may work in this drone's volume.
+    pub fn unmark_egg(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.egg(drone))
+    }
+
+    /// Whether nobody can have worked in this drone's volume.
+    pub fn is_egg(&self, drone: &DroneName) -> bool {
+        self.egg(drone).exists()
+    }
+
+    fn egg(&self, drone: &DroneName) -> PathBuf {
+        // A dot cannot be in a drone's name.
+        self.cache.join(format!("{drone}.egg"))
+    }
+
     /// Removes the drone's workshop, socket directory and link, and what is remembered of its node.
     pub fn forget(&self, drone: &DroneName) -> Result<()> {
-        for file in [self.socket_link(drone), self.node_file(drone)] {
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(host_io("remove", &file, error));
-                }
-                _ => {}
-            }
-        }
+        remove_file(&self.socket_link(drone))?;
+        remove_file(&self.node_file(drone))?;
+        remove_file(&self.egg(drone))?;
         remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))
     }
@@ -274,6 +291,16 @@ fn create_private(path: &Path, mode: u32) -> Result<()> {
     // The umask of whoever calls must not decide who can work with hatchery.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|error| host_io("create", path, error))
+}
+
+/// Removes a file that may be gone.
+fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(host_io("remove", path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes what a killed spawn left.

@@ -167,7 +167,7 @@ impl Tending<'_> {
             return Ok(());
         };
         match self.drone.life {
-            Life::Burrowed | Life::Egg => Ok(()),
+            Life::Burrowed | Life::Egg | Life::Bare => Ok(()),
             Life::Stopped => {
                 let _lock = self.lock().await?;
                 waking::wake(self.server, self.drone, container).await?;

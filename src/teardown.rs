@@ -21,26 +21,39 @@ pub async fn remove(
     places: &Places,
     identity: &Identity,
 ) -> Vec<Error> {
-    let closing = async {
-        let sockets = Sockets::of(config, places).await?;
-        sockets.close(&identity.name).await
-    };
+    let closing = close(config, places, identity);
     let (closed, mut results) = tokio::join!(closing, objects(docker, identity));
     results.extend([closed, places.forget(&identity.name)]);
     results.push(last_one_out(docker, config, places).await);
     results.into_iter().filter_map(Result::err).collect()
 }
 
+/// Takes back what a spawn has made around volumes that were there before it: they stay.
+pub async fn remove_around_volumes(
+    docker: &Docker,
+    config: &Config,
+    places: &Places,
+    identity: &Identity,
+) -> Vec<Error> {
+    let mut results = vec![close(config, places, identity).await];
+    remove_containers(docker, identity, &mut results).await;
+    let (networks, images) = tokio::join!(
+        docker.remove_project_networks(&identity.name),
+        docker.remove_images(&identity.name),
+    );
+    results.extend([networks, images, places.forget(&identity.name)]);
+    results.into_iter().filter_map(Result::err).collect()
+}
+
+async fn close(config: &Config, places: &Places, identity: &Identity) -> Result<()> {
+    let sockets = Sockets::of(config, places).await?;
+    sockets.close(&identity.name).await
+}
+
 /// What Docker has of it.
 async fn objects(docker: &Docker, identity: &Identity) -> Vec<Result<()>> {
     let mut results = Vec::new();
-    match containers(docker, identity).await {
-        Ok(all) => {
-            let removing = all.iter().map(|id| docker.remove_container(id));
-            results.extend(join_all(removing).await);
-        }
-        Err(error) => results.push(Err(error)),
-    }
+    remove_containers(docker, identity, &mut results).await;
     // What the containers held is free now.
     let (volumes, networks, images) = tokio::join!(
         remove_volumes(docker, identity),
@@ -50,6 +63,16 @@ async fn objects(docker: &Docker, identity: &Identity) -> Vec<Result<()>> {
     results.extend(volumes);
     results.extend([networks, images]);
     results
+}
+
+async fn remove_containers(docker: &Docker, identity: &Identity, results: &mut Vec<Result<()>>) {
+    match containers(docker, identity).await {
+        Ok(all) => {
+            let removing = all.iter().map(|id| docker.remove_container(id));
+            results.extend(join_all(removing).await);
+        }
+        Err(error) => results.push(Err(error)),
+    }
 }
 
 async fn containers(docker: &Docker, identity: &Identity) -> Result<BTreeSet<String>> {
@@ -67,8 +90,8 @@ async fn remove_volumes(docker: &Docker, identity: &Identity) -> Vec<Result<()>>
     }
 }
 
-/// Its own volume, those that compose made and those named after its devcontainer id.
-async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>> {
+/// The volumes that go with it: its own, those that compose made and those named after its devcontainer id.
+pub async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>> {
     let id = devcontainer_id(identity);
     let mut names = docker.project_volumes(&identity.name).await?;
     let others = docker.volume_names().await?;

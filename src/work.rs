@@ -1,84 +1,341 @@
-//! What would be lost with a drone's volume: looked up by git, inside a container.
-//!
-//! The repository's own git configuration can name programs to run, so git never reads it on the
-//! host.
+//! What would be lost with a drone's volumes. hatchery itself looks, in a container that holds them,
+//! read-only, and this server's own programs ([`look`]): nothing of the drone's image runs, and git
+//! reads a stranger's repository nowhere else.
 
-use crate::docker::{Docker, Drone, Life};
-use crate::error::{Code, Error, Result};
+pub mod look;
 
-/// Prints a line for each thing that exists only in the volume. Only the shell's own words are
-/// used beside git: an image may have no others. `$1` is where the volume is, `$2` the
-/// repository's name.
-const SCRIPT: &str = r#"
-command -v git >/dev/null 2>&1 || exit 126
-GIT_OPTIONAL_LOCKS=0; export GIT_OPTIONAL_LOCKS
-for there in "$1/$2" "$1"; do
-  if [ -e "$there/.git" ]; then cd "$there" || exit 125; found=1; break; fi
-done
-[ -n "${found-}" ] || exit 0
-g() { git -c safe.directory='*' -c core.fsmonitor=false -c core.hooksPath=/dev/null "$@"; }
-tell() { while IFS= read -r line; do printf '%s: %s\n' "$1" "$line"; done; }
-g rev-parse --git-dir >/dev/null || exit 125
-g status --porcelain --untracked-files=normal | tell 'not committed'
-g log --branches --not --remotes --format='%h %s' -n 20 | tell 'not pushed'
-if g rev-parse -q --verify HEAD >/dev/null; then
-  g log HEAD --not --branches --remotes --format='%h %s' -n 20 | tell 'not pushed, on no branch'
-fi
-g stash list | tell 'stashed'
-exit 0
-"#;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use self::look::{Asked, Closed, Question, Seen, Volume};
+use crate::docker::{Container, Docker, Drone, Looking, Owner, Tree};
+use crate::drone::Identity;
+use crate::error::{Code, Error, Result, host_io};
+use crate::ui::clean;
+use crate::{process, teardown};
 
 /// How many lines are shown.
 const SHOWN: usize = 20;
 
-/// Refuses if anything in the drone's volume exists nowhere else.
+/// How long a look may take, over all.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Whom a look runs as first: somebody who owns nothing.
+const NOBODY: Owner = Owner {
+    uid: 65_534,
+    gid: 65_534,
+};
+
+/// How many users a look runs as, where files are closed to others.
+const MAX_USERS: usize = 4;
+
+/// Where the volume is mounted in most drones.
+const WORKSPACES: &str = "/workspaces";
+
+/// In a drone: when its spawn came to its end. What git ignores and is older was made by the
+/// repository's own commands, which the next spawn runs again.
+const SPAWNED: &str = "/usr/local/lib/hatchery/spawned";
+
+/// Programs that a look needs, and git on its own.
+const PROGRAMS: &[&str] = &["git", "sh", "sha256sum"];
+
+/// Refuses if anything in the drone's volumes exists nowhere else.
 pub async fn check(docker: &Docker, drone: &Drone) -> Result<()> {
-    let repo = &drone.identity.repo;
-    let name = &drone.identity.name;
-    let refuse = |what: &str| {
+    let container = match &drone.container {
+        Some(id) => docker.container(id).await?,
+        None => None,
+    };
+    let since = match &container {
+        Some(container) => spawned(docker, container.id()).await?,
+        None => None,
+    };
+    let identity = &drone.identity;
+    judged(
+        docker,
+        identity,
+        container.as_ref(),
+        since.unwrap_or(i64::MIN),
+    )
+    .await
+}
+
+/// Refuses if a person has changed anything in the volumes of a drone whose spawn has not come to
+/// its end. What git ignores does not count: commands of the repository's were at work.
+pub async fn check_unfinished(docker: &Docker, identity: &Identity, id: &str) -> Result<()> {
+    let container = docker.container(id).await?;
+    judged(docker, identity, container.as_ref(), i64::MAX).await
+}
+
+/// Writes down in the drone that its spawn has come to its end. That it cannot be written only makes
+/// a later look stricter.
+pub async fn spawn_ended(docker: &Docker, container: &str) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let tree = Tree::default()
+        .directory("/usr/local/lib/hatchery", 0o755)
+        .file(SPAWNED, 0o644, now.to_string().into_bytes());
+    let _ = docker.put(container, tree).await;
+}
+
+async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
+    let text = docker.file(container, SPAWNED, 64).await?;
+    Ok(text.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()))
+}
+
+async fn judged(
+    docker: &Docker,
+    identity: &Identity,
+    container: Option<&Container>,
+    ignored_since: i64,
+) -> Result<()> {
+    let volumes = volumes(docker, identity, container).await?;
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let own = volumes
+        .first()
+        .is_some_and(|volume| volume == identity.name.as_str());
+    let mounted: BTreeMap<&str, &str> =
+        container.map_or_else(BTreeMap::new, |container| container.volumes().collect());
+    let asked = volumes.iter().enumerate().map(|(number, volume)| Asked {
+        at: PathBuf::from(format!("/volumes/{number}")),
+        told_as: match mounted.get(volume.as_str()) {
+            Some(at) => (*at).to_owned(),
+            None => volume.clone(),
+        },
+        loose: own && number == 0,
+    });
+    let question = Question {
+        volumes: asked.collect(),
+        ignored_since,
+    };
+    let looks = looks(docker, &volumes, &mounted, &question).await;
+    verdict(identity, own, looks)
+}
+
+/// What the looks come to.
+fn verdict(identity: &Identity, own: bool, looks: Result<Vec<Seen>>) -> Result<()> {
+    let (name, repo) = (&identity.name, &identity.repo);
+    let refuse = |what: String| {
         Error::new(Code::WorkWouldBeLost, format!("{name} {what}")).hint(format!(
-            "`hatchery slay --force {repo}` removes it all the same"
+            "push or copy what is to be kept; `hatchery slay --force {repo}` removes it all the same"
         ))
     };
-    let Some(id) = &drone.container else {
-        if docker.volume_is_empty(name.as_str()).await? {
-            return Ok(());
+    let looks = match looks {
+        Err(error) if error.code() == Code::TimedOut => {
+            return Err(refuse(format!(
+                "cannot be looked into: it takes longer than {} s",
+                WITHIN.as_secs()
+            )));
         }
-        return Err(refuse(
-            "has no container any more, but its volume holds something",
-        ));
+        looks => looks?,
     };
-    let Some(container) = docker.container(id).await? else {
+    let (lost, closed) = together(&looks, own);
+    let more: usize = lost.iter().map(|volume| volume.more).sum();
+    let mut lines: Vec<_> = lost
+        .iter()
+        .flat_map(|volume| &volume.lost)
+        .map(|line| clean::line(line))
+        .collect();
+    let stopped = looks.iter().find_map(|seen| seen.stopped.as_deref());
+    let what = if let Some(why) = stopped {
+        format!("cannot be looked into: {why}")
+    } else if lines.is_empty() && !closed.is_empty() {
+        "cannot be looked into: not all of it can be read".to_owned()
+    } else if lines.is_empty() {
         return Ok(());
-    };
-    if drone.life == Life::Egg && !container.has_run() {
-        // Nobody has worked in it.
-        return Ok(());
-    }
-    let at = container
-        .volumes()
-        .find(|(volume, _)| *volume == name.as_str())
-        .map(|(_, at)| at.to_owned());
-    let Some(at) = at else { return Ok(()) };
-    let argv = ["/bin/sh", "-c", SCRIPT, "sh", &at, repo.name()];
-    let output = if container.runs() {
-        docker.inside(id).run_as("0:0", &argv, &[]).await?
     } else {
-        let image = container.image().unwrap_or_default();
-        docker.look_into(name.as_str(), &at, image, &argv).await?
+        "holds work that exists nowhere else".to_owned()
     };
-    match output.status {
-        0 if output.stdout.trim().is_empty() => Ok(()),
-        0 => {
-            let lines: Vec<_> = output.stdout.lines().map(str::to_owned).collect();
-            let more = lines.len().saturating_sub(SHOWN);
-            let tail = (more > 0).then(|| format!("and {more} more"));
-            Err(refuse("holds work that exists nowhere else")
-                .with_details(lines.into_iter().take(SHOWN).chain(tail)))
+    lines.extend(
+        closed
+            .iter()
+            .map(|closed| clean::line(&format!("cannot be read: {}: {}", closed.path, closed.why))),
+    );
+    let more = more + lines.len().saturating_sub(SHOWN);
+    let tail = (more > 0).then(|| format!("and {more} more"));
+    Err(refuse(what).with_details(lines.into_iter().take(SHOWN).chain(tail)))
+}
+
+/// Looks as nobody, then, as long as something is closed, as those who can read it.
+async fn looks(
+    docker: &Docker,
+    volumes: &[String],
+    mounted: &BTreeMap<&str, &str>,
+    question: &Question,
+) -> Result<Vec<Seen>> {
+    let program =
+        std::env::current_exe().map_err(|error| host_io("find", Path::new("hatchery"), error))?;
+    let path = path()?;
+    let argument = serde_json::json!(question).to_string();
+    let links: Vec<_> = volumes
+        .iter()
+        .enumerate()
+        .filter_map(|(number, volume)| match mounted.get(volume.as_str()) {
+            Some(at) => Some((number, (*at).to_owned())),
+            None => (number == 0).then(|| (number, WORKSPACES.to_owned())),
+        })
+        .filter(|(_, at)| can_be_linked(at))
+        .collect();
+    let begun = std::time::Instant::now();
+    let mut users = vec![NOBODY];
+    let mut looks: Vec<Seen> = Vec::new();
+    while let Some(&user) = users.get(looks.len()) {
+        let looking = Looking {
+            program: &program,
+            called: look::PROGRAM,
+            argument: &argument,
+            path: &path,
+            volumes,
+            links: &links,
+            user,
+        };
+        let printed = docker
+            .look(looking, WITHIN.saturating_sub(begun.elapsed()))
+            .await?;
+        let seen: Seen = serde_json::from_slice(&printed).map_err(|_| {
+            Error::new(
+                Code::WorkWouldBeLost,
+                format!(
+                    "{} cannot be looked into: the look broke off",
+                    volumes.join(", ")
+                ),
+            )
+            .hint("try again; `hatchery doctor` tells how this server is")
+        })?;
+        if seen.volumes.len() != volumes.len() {
+            return Err(Error::new(Code::DockerFailed, "a look saw other volumes"));
         }
-        126 => Err(refuse("cannot be looked into: its image has no git")),
-        _ => Err(refuse(
-            "cannot be looked into: git cannot read its repository",
-        )),
+        let done = |number: usize| {
+            looks
+                .iter()
+                .any(|look| look.volumes[number].closed.is_empty())
+        };
+        let open: Vec<_> = (0..volumes.len()).filter(|&number| !done(number)).collect();
+        for closed in open.iter().flat_map(|&number| &seen.volumes[number].closed) {
+            let owner = Owner {
+                uid: closed.uid.into(),
+                gid: closed.gid.into(),
+            };
+            if users.len() < MAX_USERS && !users.iter().any(|user| user.uid == owner.uid) {
+                users.push(owner);
+            }
+        }
+        let all_read = open
+            .iter()
+            .all(|&number| seen.volumes[number].closed.is_empty());
+        looks.push(seen);
+        if all_read {
+            break;
+        }
     }
+    Ok(looks)
+}
+
+/// What all looks together have seen of each volume, and what none of them could read of the
+/// drone's own. Services keep what they have from everybody's eyes: that is not counted.
+fn together(looks: &[Seen], own: bool) -> (Vec<Volume>, Vec<Closed>) {
+    let count = looks.first().map_or(0, |seen| seen.volumes.len());
+    let mut volumes = Vec::new();
+    let mut closed = Vec::new();
+    for number in 0..count {
+        let seen: Vec<&Volume> = looks.iter().map(|look| &look.volumes[number]).collect();
+        if let Some(whole) = seen.iter().find(|volume| volume.closed.is_empty()) {
+            volumes.push((*whole).clone());
+            continue;
+        }
+        let lost: BTreeSet<_> = seen.iter().flat_map(|volume| volume.lost.clone()).collect();
+        volumes.push(Volume {
+            lost: lost.into_iter().collect(),
+            more: seen.iter().map(|volume| volume.more).max().unwrap_or(0),
+            closed: Vec::new(),
+        });
+        if own && number == 0 {
+            let all = seen.iter().flat_map(|volume| &volume.closed);
+            closed.extend(
+                all.filter(|one| seen.iter().all(|volume| volume.hides(&one.path)))
+                    .cloned(),
+            );
+        }
+    }
+    closed.sort_by(|one, other| one.path.cmp(&other.path));
+    closed.dedup_by(|one, other| one.path == other.path);
+    (volumes, closed)
+}
+
+impl Volume {
+    /// Whether this look could not read what lies at a path.
+    fn hides(&self, path: &str) -> bool {
+        self.closed
+            .iter()
+            .any(|closed| Path::new(path).starts_with(&closed.path))
+    }
+}
+
+/// The volumes that would go with the drone, its own first.
+async fn volumes(
+    docker: &Docker,
+    identity: &Identity,
+    container: Option<&Container>,
+) -> Result<Vec<String>> {
+    let mut all = teardown::volumes(docker, identity).await?;
+    // Volumes without a name go with the container that they were made for.
+    let nameless = container.into_iter().flat_map(Container::volumes);
+    all.extend(
+        nameless
+            .filter(|(volume, _)| volume.len() == 64)
+            .map(|(volume, _)| volume.to_owned()),
+    );
+    // Docker makes a volume that it is asked to mount and that is not there.
+    let there: BTreeSet<String> = docker.volume_names().await?.into_iter().collect();
+    all.retain(|volume| there.contains(volume));
+    all.sort_by_key(|volume| volume != identity.name.as_str());
+    Ok(all)
+}
+
+/// Where a look finds its programs.
+fn path() -> Result<String> {
+    let mut directories = Vec::new();
+    for program in PROGRAMS {
+        let found = process::find(program).and_then(|path| path.canonicalize().ok());
+        match found.as_deref().and_then(Path::parent) {
+            Some(directory) => directories.push(directory.to_string_lossy().into_owned()),
+            None if *program == "git" => {
+                return Err(Error::new(Code::ProgramMissing, "git is not installed")
+                    .hint("install git so that it is on the PATH"));
+            }
+            None => {}
+        }
+    }
+    directories.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(str::to_owned));
+    Ok(directories.join(":"))
+}
+
+/// Whether a link there is in nobody's way.
+fn can_be_linked(at: &str) -> bool {
+    const TAKEN: &[&str] = &[
+        "usr",
+        "bin",
+        "sbin",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "nix",
+        "etc",
+        "proc",
+        "sys",
+        "dev",
+        "volumes",
+        "hatchery-looks",
+        "",
+    ];
+    let first = at
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    at.starts_with('/') && !TAKEN.contains(&first)
 }

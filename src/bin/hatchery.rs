@@ -10,6 +10,7 @@ use hatchery::devcontainer::shim;
 use hatchery::error::{Code, Error};
 use hatchery::ui::Ui;
 use hatchery::verbs::Cli;
+use hatchery::work::look;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
     }
     if let Some(rules) = cage::called(Path::new(&argv0)) {
         return cage::enter(&rules, args.collect());
+    }
+    if let Some(ended) = look::called(&argv0, args.next()) {
+        return ended;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bollard::body_try_stream;
 use bollard::query_parameters::{
@@ -14,8 +15,11 @@ use futures_util::{StreamExt, stream};
 use tar::{Builder, Header, HeaderMode};
 use tokio::sync::mpsc;
 
-use super::{Docker, failed, found, status};
+use super::{Docker, failed, found, late, status};
 use crate::error::{Code, Error, Result};
+
+/// How long a file may take on its way out of a container.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// User and group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,6 +295,17 @@ impl Docker {
 
     /// The first bytes of the archive of a path.
     async fn archive(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        tokio::time::timeout(READ_WITHIN, self.read_archive(container, path, limit))
+            .await
+            .unwrap_or_else(|_| Err(late(&format!("read {path} in {container}"), READ_WITHIN)))
+    }
+
+    async fn read_archive(
+        &self,
+        container: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>> {
         let options = DownloadFromContainerOptionsBuilder::new()
             .path(path)
             .build();

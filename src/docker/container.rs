@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerUpdateBody, EndpointSettings, HostConfig, RestartPolicy,
@@ -12,8 +13,11 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
-use super::{Docker, failed, found, status};
+use super::{Docker, failed, found, late, status};
 use crate::error::Result;
+
+/// How long Docker may take to read what a container uses.
+const STATS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A container as `docker inspect` shows it.
 #[derive(Debug, Clone)]
@@ -283,7 +287,10 @@ impl Docker {
     pub async fn usage(&self, id: &str) -> Result<Option<Usage>> {
         // Two readings a second apart: the share of a processor is a difference.
         let options = StatsOptionsBuilder::new().stream(false).build();
-        let stats = match self.api.stats(id, Some(options)).next().await {
+        let mut reading = self.api.stats(id, Some(options));
+        let stats = tokio::time::timeout(STATS_WITHIN, reading.next()).await;
+        let stats = stats.map_err(|_| late(&format!("read what {id} uses"), STATS_WITHIN))?;
+        let stats = match stats {
             Some(Ok(stats)) => stats,
             Some(Err(error)) => {
                 return Err(failed(&format!("read what {id} uses"), error));

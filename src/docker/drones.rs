@@ -23,9 +23,11 @@ pub enum Life {
     Burrowed,
     /// It should run but does not.
     Stopped,
-    /// A spawn that died, or is still under way: a volume without a container, or a container
-    /// that was never declared finished.
+    /// A spawn that died, or is still under way: a container that was never declared finished, or
+    /// a volume into which nothing has been put yet.
     Egg,
+    /// Its container is gone; its volume holds what was worked on.
+    Bare,
 }
 
 impl Life {
@@ -36,6 +38,7 @@ impl Life {
             Self::Burrowed => "burrowed",
             Self::Stopped => "stopped",
             Self::Egg => "egg",
+            Self::Bare => "bare",
         }
     }
 }
@@ -91,7 +94,7 @@ impl Docker {
             match Identity::from_labels(&volume.labels) {
                 // The drone's other volumes carry the label too; its own has its name.
                 Ok(identity) if identity.name.as_str() == volume.name => {
-                    drones.insert(identity.name.clone(), egg(identity));
+                    drones.insert(identity.name.clone(), bare(identity));
                 }
                 Ok(_) => {}
                 Err(error) => warnings.push(format!("volume {}: {error}", volume.name)),
@@ -169,10 +172,11 @@ fn standing(listed: Option<&str>, word: Option<String>, inspected: &Container) -
     (life, word.unwrap_or(state))
 }
 
-fn egg(identity: Identity) -> Drone {
+/// What only has a volume. Whether it is an egg Docker does not know.
+fn bare(identity: Identity) -> Drone {
     Drone {
         identity,
-        life: Life::Egg,
+        life: Life::Bare,
         container: None,
         ssh_port: None,
         created: None,

@@ -1,13 +1,18 @@
 //! Running a program inside a drone.
 
+use std::time::Duration;
+
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::{Docker, ENGINE_HINT, failed, is_engines_fault};
+use super::{Docker, ENGINE_HINT, failed, is_engines_fault, late};
 use crate::error::{Code, Error, Result};
 use crate::ui::clean;
+
+/// How long a program in a drone may take. Whoever asks for less says so.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The most that is kept of what a program in a drone prints, on each stream, in bytes.
 const MAX_OUTPUT: usize = 256 * 1024;
@@ -41,8 +46,33 @@ impl Docker {
 }
 
 impl Inside {
-    /// Runs a program as this user, with this on its standard input, and waits for its end.
+    /// Runs a program as this user, with this on its standard input, and waits for its end, but not
+    /// for ever: a drone's programs are a stranger's.
     pub async fn run_as(&self, user: &str, argv: &[&str], stdin: &[u8]) -> Result<Output> {
+        self.run_within(ENDS_WITHIN, user, argv, stdin).await
+    }
+
+    /// The same, for as long as this.
+    pub async fn run_within(
+        &self,
+        within: Duration,
+        user: &str,
+        argv: &[&str],
+        stdin: &[u8],
+    ) -> Result<Output> {
+        let program = argv.first().copied().unwrap_or_default();
+        let running = self.run_to_the_end(user, argv, stdin);
+        tokio::time::timeout(within, running)
+            .await
+            .unwrap_or_else(|_| {
+                Err(late(
+                    &format!("run {program} in {}", self.container),
+                    within,
+                ))
+            })
+    }
+
+    async fn run_to_the_end(&self, user: &str, argv: &[&str], stdin: &[u8]) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
         let doing = format!("run {program} in {}", self.container);
         let error = |error| failed(&doing, error);

@@ -1,12 +1,100 @@
-//! Looking into a volume without running anything that is in it.
+//! Looking into volumes without running anything that is in them.
 
-use bollard::container::LogOutput;
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
-use bollard::query_parameters::{CreateImageOptionsBuilder, LogsOptionsBuilder};
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateImageOptionsBuilder, LogsOptionsBuilder,
+    WaitContainerOptionsBuilder,
+};
 use futures_util::StreamExt;
 
-use super::{Docker, Output, failed};
-use crate::error::Result;
+use super::{Docker, Output, Owner, Tree, failed, late};
+use crate::error::{Code, Error, Result};
+
+/// On the images and the containers, so that those of a killed hatchery are found.
+const LABEL: &str = "hatchery.look";
+
+/// Where this server's programs and what they load may be.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/nix/store",
+];
+
+/// How long Docker may take to remove a container that has ended.
+const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a log may take.
+const LOG_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a throw-away container may run.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A program of this server's that looks into volumes.
+#[derive(Debug, Clone, Copy)]
+pub struct Looking<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// What it is called as.
+    pub called: &'a str,
+    /// Its one argument.
+    pub argument: &'a str,
+    /// Where it finds other programs.
+    pub path: &'a str,
+    /// The volumes, which must exist.
+    pub volumes: &'a [String],
+    /// Other places at which a volume, by its number, is found.
+    pub links: &'a [(usize, String)],
+    /// Whom it runs as.
+    pub user: Owner,
+}
+
+impl Looking<'_> {
+    fn container(&self, image: &str, mounts: Vec<Mount>) -> ContainerCreateBody {
+        let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(text(&[self.called, self.argument])),
+            cmd: Some(Vec::new()),
+            env: Some(vec![format!("PATH={}", self.path)]),
+            user: Some(format!("{}:{}", self.user.uid, self.user.gid)),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            host_config: Some(HostConfig {
+                auto_remove: Some(true),
+                mounts: Some(mounts),
+                network_mode: Some("none".to_owned()),
+                cap_drop: Some(text(&["ALL"])),
+                security_opt: Some(text(&["no-new-privileges"])),
+                readonly_rootfs: Some(true),
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some("none".to_owned()),
+                    ..HostConfigLogConfig::default()
+                }),
+                memory: Some(1024 * 1024 * 1024),
+                memory_swap: Some(1024 * 1024 * 1024),
+                nano_cpus: Some(1_000_000_000),
+                pids_limit: Some(256),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
 
 /// How many lines of a container's log are told.
 const LAST_LINES: &str = "12";
@@ -14,9 +102,10 @@ const LAST_LINES: &str = "12";
 impl Docker {
     /// Whether a volume has nothing in it.
     pub async fn volume_is_empty(&self, volume: &str) -> Result<bool> {
+        self.sweep(LABEL).await?;
         // Its container is never started. The image is this call's own: others may be looking.
         // The end of an archive is two blocks of zeros; this one has nothing before it.
-        let image = self.import(vec![0; 1024], "hatchery.empty").await?;
+        let image = self.import(vec![0; 1024], LABEL).await?;
         let mount = volume_mount(volume, "/volume", true);
         let body = ContainerCreateBody {
             image: Some(image.clone()),
@@ -34,34 +123,95 @@ impl Docker {
         Ok(empty?.unwrap_or(true))
     }
 
-    /// Runs a program beside a volume, mounted read-only, without network or privileges.
-    pub async fn look_into(
-        &self,
-        volume: &str,
-        at: &str,
-        image: &str,
-        argv: &[&str],
-    ) -> Result<Output> {
-        let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let body = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            entrypoint: Some(text(argv)),
-            cmd: Some(Vec::new()),
-            user: Some("0:0".to_owned()),
-            host_config: Some(HostConfig {
-                mounts: Some(vec![volume_mount(volume, at, true)]),
-                network_mode: Some("none".to_owned()),
-                cap_drop: Some(text(&["ALL"])),
-                // The files are another user's.
-                cap_add: Some(text(&["DAC_READ_SEARCH"])),
-                security_opt: Some(text(&["no-new-privileges"])),
-                memory: Some(1024 * 1024 * 1024),
-                pids_limit: Some(256),
-                ..HostConfig::default()
-            }),
-            ..ContainerCreateBody::default()
+    /// Runs a program of this server's beside volumes, each at `/volumes/` and its number, in a
+    /// container that holds nothing else: no image's files, no network, no capability, nothing to
+    /// write to. It ends with the connection to it, however hatchery ends; what it prints is
+    /// bounded, and so is the time until then.
+    pub async fn look(&self, looking: Looking<'_>, within: Duration) -> Result<Vec<u8>> {
+        self.sweep(LABEL).await?;
+        let mut image = Tree::default();
+        let mut mounts = Vec::new();
+        for place in SYSTEM.iter().map(Path::new) {
+            let Ok(about) = place.symlink_metadata() else {
+                continue;
+            };
+            if let Ok(to) = std::fs::read_link(place) {
+                image = image.link(place, to);
+            } else if about.is_dir() || about.is_file() {
+                mounts.push(host_mount(place, &place.to_string_lossy()));
+            }
+        }
+        mounts.push(host_mount(looking.program, looking.called));
+        for (number, volume) in looking.volumes.iter().enumerate() {
+            mounts.push(volume_mount(volume, &format!("/volumes/{number}"), true));
+        }
+        for (number, at) in looking.links {
+            image = image.link(at, format!("/volumes/{number}"));
+        }
+        let mut archive = Vec::new();
+        image
+            .directory("/volumes", 0o755)
+            .write(&mut archive)
+            .map_err(|error| Error::new(Code::HostFailed, "cannot pack an image").because(error))?;
+        let image = self.import(archive, LABEL).await?;
+        let body = looking.container(&image, mounts);
+        let run = async {
+            let id = self.create(body).await?;
+            let printed = tokio::time::timeout(within, self.attached(&id)).await;
+            // It removes itself when it ends; one that has not ended must.
+            self.remove_container(&id).await?;
+            self.is_removed(&id).await;
+            printed.unwrap_or_else(|_| {
+                Err(late(
+                    &format!("look into {}", looking.volumes.join(", ")),
+                    within,
+                ))
+            })
         };
-        self.run_once(body).await
+        let printed = run.await;
+        self.remove_image(&image).await?;
+        printed
+    }
+
+    /// Waits until a container's removal has come to its end: until then it holds its volumes.
+    async fn is_removed(&self, id: &str) {
+        let options = WaitContainerOptionsBuilder::new()
+            .condition("removed")
+            .build();
+        let mut waiting = std::pin::pin!(self.api.wait_container(id, Some(options)));
+        // An error says that it is gone.
+        let _ = tokio::time::timeout(REMOVED_WITHIN, waiting.next()).await;
+    }
+
+    /// Starts a created container and reads all that it prints, while its input stays open.
+    async fn attached(&self, id: &str) -> Result<Vec<u8>> {
+        let doing = format!("attach to {id}");
+        let options = AttachContainerOptionsBuilder::new()
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .stream(true)
+            .build();
+        let attached = self.api.attach_container(id, Some(options)).await;
+        let AttachContainerResults { mut output, input } =
+            attached.map_err(|error| failed(&doing, error))?;
+        self.start(id).await?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        while let Some(part) = output.next().await {
+            match part.map_err(|error| failed(&doing, error))? {
+                LogOutput::StdErr { message } => super::exec::keep(&mut err, &message),
+                part => super::exec::keep(&mut out, &part.into_bytes()),
+            }
+        }
+        drop(input);
+        if out.is_empty() && !err.is_empty() {
+            let said = String::from_utf8_lossy(&err);
+            let said = crate::ui::clean::line(said.lines().next().unwrap_or_default());
+            return Err(
+                Error::new(Code::DockerFailed, "a look into a volume failed").because(said),
+            );
+        }
+        Ok(out)
     }
 
     /// The last lines that a container printed.
@@ -74,9 +224,9 @@ impl Docker {
     /// Runs a container to its end and removes it, whatever came of it.
     pub(super) async fn run_once(&self, body: ContainerCreateBody) -> Result<Output> {
         let id = self.create(body).await?;
-        let output = self.run_to_the_end(&id).await;
+        let output = tokio::time::timeout(ENDS_WITHIN, self.run_to_the_end(&id)).await;
         self.remove_container(&id).await?;
-        output
+        output.unwrap_or_else(|_| Err(late("run a throw-away container", ENDS_WITHIN)))
     }
 
     async fn run_to_the_end(&self, id: &str) -> Result<Output> {
@@ -97,6 +247,12 @@ impl Docker {
     }
 
     async fn logs(&self, id: &str, tail: &str) -> Result<(String, String)> {
+        tokio::time::timeout(LOG_WITHIN, self.read_logs(id, tail))
+            .await
+            .unwrap_or_else(|_| Err(late(&format!("read the log of {id}"), LOG_WITHIN)))
+    }
+
+    async fn read_logs(&self, id: &str, tail: &str) -> Result<(String, String)> {
         let options = LogsOptionsBuilder::new()
             .stdout(true)
             .stderr(true)
@@ -152,6 +308,21 @@ fn volume_mount(volume: &str, at: &str, read_only: bool) -> Mount {
         source: Some(volume.to_owned()),
         target: Some(at.to_owned()),
         read_only: Some(read_only),
+        // An image's own files are not to come into it.
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
+        }),
+        ..Mount::default()
+    }
+}
+
+fn host_mount(place: &Path, at: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(place.to_string_lossy().into_owned()),
+        target: Some(at.to_owned()),
+        read_only: Some(true),
         ..Mount::default()
     }
 }

@@ -11,6 +11,7 @@ mod machine;
 mod objects;
 mod probe;
 mod restart;
+mod visits;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use self::bridges::{Bridge, Endpoints};
 pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
+pub use self::look::Looking;
 pub use self::machine::Machine;
 pub use self::objects::{LABEL_PROJECT, NETWORK_DEVICE};
 pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
@@ -90,6 +92,18 @@ impl Docker {
     pub fn host(&self) -> &str {
         &self.host
     }
+}
+
+/// Something of Docker's or in a container did not come to its end in time; `doing` reads like
+/// "remove the volume acme-site".
+fn late(doing: &str, within: Duration) -> Error {
+    Error::new(
+        Code::TimedOut,
+        format!("could not {doing} within {} s", within.as_secs()),
+    )
+    .hint(
+        "it may hang: look at it with `docker logs`, at `systemctl status docker`, then try again",
+    )
 }
 
 /// What Docker's error means to a person; `doing` reads like "remove the volume acme-site".

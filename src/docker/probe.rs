@@ -35,7 +35,7 @@ impl Docker {
         arguments: &[String],
         networks: &[String],
     ) -> Result<Vec<Output>> {
-        self.sweep_probes().await?;
+        self.sweep(LABEL).await?;
         let mut archive = Vec::new();
         Tree::default()
             .file(PROGRAM, 0o755, program)
@@ -94,9 +94,9 @@ impl Docker {
         self.run_once(probe_body(image, arguments, network)).await
     }
 
-    /// Removes what a killed hatchery left.
-    async fn sweep_probes(&self) -> Result<()> {
-        let label = filters("label", LABEL.to_owned());
+    /// Removes what a killed hatchery left under this label.
+    pub(super) async fn sweep(&self, label: &str) -> Result<()> {
+        let label = filters("label", label.to_owned());
         let containers = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&label)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::future::try_join_all;
 
-use super::Context;
+use super::{Context, is_bare};
 use crate::docker::{Container, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
@@ -35,6 +35,7 @@ impl Burrow {
                 done(context, &repo, name.as_str(), "is burrowed already");
                 return Ok(());
             }
+            (_, Life::Bare) => return Err(is_bare(&drone)),
             _ => {
                 return Err(Error::new(
                     Code::DroneNotFound,

@@ -14,6 +14,10 @@ pub struct List {}
 impl List {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let (drones, warnings) = context.docker().await?.drones().await?;
+        let drones: Vec<_> = drones
+            .into_iter()
+            .map(|drone| context.known(drone))
+            .collect();
         for warning in warnings {
             context
                 .ui
@@ -61,13 +65,16 @@ fn table(context: &Context<'_>, drones: &[Drone]) -> Vec<String> {
         let reach = match drone.life {
             Life::Running => ssh_command(&context.config, drone, "USER"),
             Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
-            Life::Egg => format!("hatchery spawn {}", drone.identity.repo),
+            Life::Egg | Life::Bare => format!("hatchery spawn {}", drone.identity.repo),
         };
         [
             drone.identity.name.to_string(),
             drone.life.as_str().to_owned(),
             drone.identity.repo.to_string(),
-            drone.docker_status.clone(),
+            match drone.life {
+                Life::Bare => "container gone, work safe in its volume".to_owned(),
+                _ => drone.docker_status.clone(),
+            },
             reach,
         ]
     });

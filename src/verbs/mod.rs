@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::docker::{Docker, Drone};
+use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
@@ -27,6 +27,7 @@ use crate::repo::RepoId;
 use crate::server::Server;
 use crate::sockets::Sockets;
 use crate::ui::Ui;
+use crate::work;
 
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
 ///
@@ -145,11 +146,32 @@ impl Context<'_> {
         }
     }
 
+    /// A drone, with what this server knows of it beside Docker: a volume without a container is an
+    /// egg only where nobody can have worked in it.
+    fn known(&self, mut drone: Drone) -> Drone {
+        if drone.life == Life::Bare && self.places.is_egg(&drone.identity.name) {
+            drone.life = Life::Egg;
+        }
+        drone
+    }
+
+    /// Refuses if removing this drone would lose work.
+    async fn check_work(&self, docker: &Docker, drone: &Drone) -> Result<()> {
+        if let Some(id) = &drone.container
+            && self.places.is_egg(&drone.identity.name)
+            && let Some(container) = docker.container(id).await?
+            && !container.has_run()
+        {
+            return Ok(());
+        }
+        work::check(docker, drone).await
+    }
+
     /// The drone of this repository, which must exist.
     async fn drone(&self, docker: &Docker, repo: &RepoId) -> Result<Drone> {
         let name = DroneName::of(repo);
         match docker.drone(&name).await? {
-            Some(drone) if &drone.identity.repo == repo => Ok(drone),
+            Some(drone) if &drone.identity.repo == repo => Ok(self.known(drone)),
             Some(drone) => Err(Error::new(
                 Code::DroneNotFound,
                 format!(
@@ -165,6 +187,18 @@ impl Context<'_> {
             ),
         }
     }
+}
+
+/// What is said of a drone whose container is gone to whoever wants more than its volume.
+fn is_bare(drone: &Drone) -> Error {
+    let (name, repo) = (&drone.identity.name, &drone.identity.repo);
+    Error::new(
+        Code::DroneNotFound,
+        format!("{name} has no container any more; its work is safe in the volume {name}"),
+    )
+    .hint(format!(
+        "`hatchery spawn {repo}` makes a container for it anew"
+    ))
 }
 
 /// How a person reaches a drone with ssh.

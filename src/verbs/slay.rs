@@ -8,7 +8,7 @@ use super::Context;
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::{tailnet, teardown, work};
+use crate::{tailnet, teardown};
 
 /// How long the drone may take to leave the tailnet.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ impl Slay {
             context.ui.step(&format!(
                 "Looking for work in {name} that exists nowhere else"
             ));
-            work::check(&docker, &drone).await?;
+            context.check_work(&docker, &drone).await?;
         }
         context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));

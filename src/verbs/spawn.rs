@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use clap::Args;
 
 use super::{Context, interrupted, ssh_command};
-use crate::docker::{Docker, Life};
+use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
 use crate::hatching::{Hatched, Hatching, Wishes};
@@ -48,11 +48,15 @@ pub struct Spawn {
 impl Spawn {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let repo = context.repository(&self.repo)?;
-        let identity = Identity::new(self.scope(context, &repo)?);
+        let mut identity = Identity::new(self.scope(context, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
         context.places.sweep();
         let docker = context.docker().await?;
-        make_room(context, &docker, &identity).await?;
+        let bare = make_room(context, &docker, &identity).await?;
+        let takes_up = bare.is_some();
+        if let Some(bare) = bare {
+            self.take_up(context, &mut identity, bare)?;
+        }
         let wishes = Wishes {
             variant: self.config,
             submodules: self.submodules,
@@ -61,6 +65,7 @@ impl Spawn {
                 Some(_) => None,
                 None => Some(free_port(&identity)?),
             },
+            takes_up,
         };
         let sockets = context.sockets().await?;
         let workshop = context.places.workshop(&identity.name)?;
@@ -72,8 +77,38 @@ impl Spawn {
         };
         match hatched {
             Ok(hatched) => report(context, &docker, &identity, hatched).await,
-            Err(error) => Err(take_back(context, &docker, &identity, &hatching, error).await),
+            Err(error) => {
+                let taking = take_back(context, &docker, &identity, &hatching, takes_up, error);
+                Err(taking.await)
+            }
         }
+    }
+
+    /// Goes on with the identity that a volume has, which cannot be changed.
+    fn take_up(&self, context: &Context<'_>, asked: &mut Identity, bare: Identity) -> Result<()> {
+        let differs = bare.scope != asked.scope;
+        if differs && !(self.repositories.is_empty() && self.permissions.is_empty()) {
+            return Err(Error::new(
+                Code::DroneExists,
+                format!("{}'s volume is there already, with another scope", bare.name),
+            )
+            .hint(format!(
+                "a scope is fixed: leave out --repo and --permission; `hatchery status {}` shows it",
+                bare.repo
+            )));
+        }
+        if differs {
+            context.ui.warn(&format!(
+                "the scope of {} stays as its volume says",
+                bare.name
+            ));
+        }
+        context.ui.talk(&format!(
+            "{} has no container any more; its volume is taken up again with all that is in it.",
+            bare.name
+        ));
+        *asked = bare;
+        Ok(())
     }
 
     /// What its tokens may touch: its own repository, what the configuration adds and what was
@@ -153,8 +188,14 @@ fn permission(text: &str) -> std::result::Result<(Permission, Access), String> {
     Ok((permission, access))
 }
 
-/// Refuses where the drone, its name or the last free place is taken; clears an egg.
-async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) -> Result<()> {
+/// Refuses where the drone, its name or the last free place is taken; clears an egg. What comes back
+/// is a drone of which only the volume is left, and that holds something.
+async fn make_room(
+    context: &Context<'_>,
+    docker: &Docker,
+    identity: &Identity,
+) -> Result<Option<Identity>> {
+    let mut taken_up = None;
     let (repo, name) = (&identity.repo, &identity.name);
     let (drones, _) = docker.drones().await?;
     let same = drones.iter().find(|drone| &drone.identity.name == name);
@@ -172,7 +213,7 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
                 drone.identity.repo
             )));
         }
-        if drone.life != Life::Egg {
+        if !matches!(drone.life, Life::Egg | Life::Bare) {
             return Err(Error::new(
                 Code::DroneExists,
                 format!(
@@ -185,14 +226,17 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
                 _ => format!("`hatchery unburrow {repo}` wakes it"),
             }));
         }
-        work::check(docker, drone).await?;
-        context.ui.talk(&format!(
-            "Clearing the egg that an earlier spawn of {repo} left."
-        ));
-        let failures =
-            teardown::remove(docker, &context.config, &context.places, &drone.identity).await;
-        if let Some(error) = failures.into_iter().next() {
-            return Err(error);
+        if is_to_be_taken_up(context, docker, drone).await? {
+            taken_up = Some(drone.identity.clone());
+        } else {
+            context.ui.talk(&format!(
+                "Clearing the egg that an earlier spawn of {repo} left."
+            ));
+            let failures =
+                teardown::remove(docker, &context.config, &context.places, &drone.identity).await;
+            if let Some(error) = failures.into_iter().next() {
+                return Err(error);
+            }
         }
     }
     let others = drones
@@ -217,7 +261,7 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
         .hint(format!("look at it, then `docker rm {name}`")));
     }
     // Compose would take its containers for this drone's, and so would whoever takes back.
-    if !docker.project_containers(name).await?.is_empty() {
+    if taken_up.is_none() && !docker.project_containers(name).await?.is_empty() {
         return Err(Error::new(
             Code::NameTaken,
             format!("a compose project named {name} is there already and is no drone's"),
@@ -227,7 +271,36 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
              then remove its containers"
         )));
     }
-    Ok(())
+    Ok(taken_up)
+}
+
+/// Whether what an earlier spawn, or somebody who removed its container, has left is gone on with
+/// (its volume holds something), not cleared. A drone that holds work and has run stays what it is.
+async fn is_to_be_taken_up(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<bool> {
+    let (name, repo) = (&drone.identity.name, &drone.identity.repo);
+    let Some(id) = &drone.container else {
+        if docker.volume_is_empty(name.as_str()).await? {
+            return Ok(false);
+        }
+        let is_egg = context.places.is_egg(name);
+        return Ok(!is_egg || context.check_work(docker, drone).await.is_err());
+    };
+    let Err(error) = context.check_work(docker, drone).await else {
+        return Ok(false);
+    };
+    if error.code() != Code::WorkWouldBeLost {
+        return Err(error);
+    }
+    let has_run = docker.container(id).await?.is_some_and(|it| it.has_run());
+    if !has_run {
+        docker.remove_container(id).await?;
+        return Ok(true);
+    }
+    docker.set_wanted(id, Wanted::Running).await?;
+    Err(error.hint(format!(
+        "its spawn did not finish, and it stays for the sake of this: `hatchery status {repo}` says \
+         how to reach it, `hatchery slay {repo}` removes it when nothing would be lost"
+    )))
 }
 
 /// A loopback port for a drone without a tailnet: the same one each time, where it is free.
@@ -297,13 +370,42 @@ async fn take_back(
     docker: &Docker,
     identity: &Identity,
     hatching: &Hatching<'_>,
+    takes_up: bool,
     error: Error,
 ) -> Error {
     context.ui.step("Taking back what was made");
+    let kept = match docker.container_of(&identity.name).await {
+        Ok(Some(id)) => is_somebodys(docker, identity, &id, takes_up).await,
+        _ => None,
+    };
+    if let Some(why) = kept {
+        context.ui.finish();
+        let (name, repo) = (&identity.name, &identity.repo);
+        context
+            .ui
+            .talk(&format!("{name} stays: {}.", why.message()));
+        return error
+            .hint(format!(
+                "{name} stays: {}; `hatchery status {repo}` says how to reach it, \
+                 `hatchery slay {repo}` removes it when nothing would be lost",
+                why.message()
+            ))
+            .with_details(why.details().to_vec());
+    }
     let mut failures = Vec::new();
     failures.extend(hatching.leave_tailnet().await.err());
     // Docker may still be creating what it was asked for before the devcontainer CLI was killed.
     for _ in 0..3 {
+        if takes_up {
+            let (config, places) = (&context.config, &context.places);
+            failures
+                .extend(teardown::remove_around_volumes(docker, config, places, identity).await);
+            if !failures.is_empty() || matches!(docker.container_of(&identity.name).await, Ok(None))
+            {
+                break;
+            }
+            continue;
+        }
         failures.extend(teardown::remove(docker, &context.config, &context.places, identity).await);
         if !failures.is_empty() || matches!(docker.drone(&identity.name).await, Ok(None)) {
             break;
@@ -311,13 +413,41 @@ async fn take_back(
     }
     context.ui.finish();
     if failures.is_empty() {
-        context
-            .ui
-            .talk("Everything that was made has been taken back.");
+        context.ui.talk(if takes_up {
+            "What was made has been taken back; the volume stays as it was."
+        } else {
+            "Everything that was made has been taken back."
+        });
         return error;
     }
     let left = failures
         .iter()
         .map(|failure| format!("left behind: {}", failure.message()));
     error.with_details(left)
+}
+
+/// Why a drone whose spawn has failed is not taken back: somebody is in it, or has worked in it. It
+/// is then a drone like others.
+async fn is_somebodys(
+    docker: &Docker,
+    identity: &Identity,
+    id: &str,
+    takes_up: bool,
+) -> Option<Error> {
+    match docker.container(id).await {
+        Ok(Some(container)) if container.has_run() => {}
+        _ => return None,
+    }
+    let why = match docker.was_visited(id).await {
+        Ok(true) => Some(Error::new(
+            Code::WorkWouldBeLost,
+            "somebody has logged in to it",
+        )),
+        Ok(false) if takes_up => None,
+        Ok(false) => work::check_unfinished(docker, identity, id).await.err(),
+        Err(error) => Some(error),
+    }?;
+    // What cannot be said now is said by its state: it goes on as what it is.
+    let _ = docker.set_wanted(id, Wanted::Running).await;
+    Some(why)
 }

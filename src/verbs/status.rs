@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::journal::{self, Query};
 use crate::{furnish, readiness, tailnet, voice};
 
+/// How long a drone's `cat` may take.
+const COUNTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Memory in use from which the hatchery speaks up, in percent of the drone's limit.
 const HIGH_MEMORY: u64 = 90;
 
@@ -163,7 +166,9 @@ async fn killed_for_memory(docker: &Docker, id: &str) -> bool {
         "/sys/fs/cgroup/memory.events",
         "/sys/fs/cgroup/memory/memory.oom_control",
     ];
-    let counters = docker.inside(id).run_as("0:0", &COUNTERS, &[]).await;
+    let inside = docker.inside(id);
+    let counters = inside.run_within(COUNTED_WITHIN, "0:0", &COUNTERS, &[]);
+    let counters = counters.await;
     counters.is_ok_and(|output| {
         let mut counts = output
             .stdout
@@ -234,7 +239,14 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         ("repository", drone.identity.repo.to_string()),
         (
             "state",
-            format!("{} ({})", drone.life.as_str(), drone.docker_status),
+            match drone.life {
+                Life::Bare => format!(
+                    "bare (its container is gone, its work is safe in the volume {}; \
+                     `hatchery spawn {}` makes a container for it anew)",
+                    drone.identity.name, drone.identity.repo
+                ),
+                life => format!("{} ({})", life.as_str(), drone.docker_status),
+            },
         ),
         ("scope", scope.join(", ")),
     ];

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, interrupted, ssh_command};
+use super::{Context, interrupted, is_bare, ssh_command};
 use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
@@ -43,6 +43,7 @@ impl Unburrow {
                     ))),
                 }
             }
+            (_, Life::Bare) => return Err(is_bare(&drone)),
             _ => {
                 return Err(Error::new(
                     Code::DroneNotFound,

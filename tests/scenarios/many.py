@@ -188,7 +188,7 @@ with subtest("two compose repositories whose folders have one name"):
 with subtest("fifty are listed, each once, by name"):
     burrowed = [f"many/r{number:02}" for number in range(8, 31)]
     there = [*TEN, "many/r07", "other/stack", *burrowed]
-    eggs = [f"many/r{number:02}" for number in range(31, 31 + 50 - len(there))]
+    bare = [f"many/r{number:02}" for number in range(31, 31 + 50 - len(there))]
     server.succeed(
         "set +e; "
         + " ".join(
@@ -197,13 +197,13 @@ with subtest("fifty are listed, each once, by name"):
         )
         + " wait"
     )
-    server.succeed(*(f"docker volume create {labels(repository)} {name_of(repository)}" for repository in eggs))
+    server.succeed(*(f"docker volume create {labels(repository)} {name_of(repository)}" for repository in bare))
     server.wait_until_succeeds("test $(docker ps -q --all --filter status=exited | wc -l) = 23", timeout=60)
     listed = json.loads(server.succeed("hatchery list --json"))
-    assert [drone["repository"] for drone in listed] == sorted([*there, *eggs], key=name_of), listed
+    assert [drone["repository"] for drone in listed] == sorted([*there, *bare], key=name_of), listed
     states = {drone["repository"]: drone["state"] for drone in listed}
     assert all(states[repository] == "burrowed" for repository in burrowed), states
-    assert all(states[repository] == "egg" for repository in eggs), states
+    assert all(states[repository] == "bare" for repository in bare), states
     assert all(states[repository] == "running" for repository in [*TEN, "many/r07", "other/stack"]), states
     head, *rows = server.succeed("hatchery list").splitlines()
     assert head.split() == ["NAME", "STATE", "REPOSITORY", "DOCKER", "SAYS", "REACH", "IT", "WITH"], head
