@@ -1,6 +1,7 @@
 //! Volumes, networks and images.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::{ContainerSummary, ImageInspect, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{
@@ -21,6 +22,10 @@ pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 
 /// Marks a network as made by hatchery.
 const LABEL_NETWORK: &str = "hatchery.network";
+
+/// How often, and in between how long, a network is looked for that another spawn is creating.
+const LOOKS: usize = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 impl Docker {
     /// Creates the drone's volume with its labels.
@@ -180,12 +185,15 @@ impl Docker {
             Ok(_) => Ok(()),
             Err(error) => {
                 // Another spawn may have been quicker; which status that gives depends on how
-                // far Docker had come with it.
-                let inspected = self.api.inspect_network(name, None).await;
-                match found(&doing, inspected)? {
-                    Some(_) => Ok(()),
-                    None => Err(failed(&doing, error)),
+                // far Docker has come with it, and until it is done the network cannot be seen.
+                for _ in 0..LOOKS {
+                    let inspected = self.api.inspect_network(name, None).await;
+                    if found(&doing, inspected)?.is_some() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(BETWEEN_LOOKS).await;
                 }
+                Err(failed(&doing, error))
             }
         }
     }
