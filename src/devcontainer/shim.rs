@@ -377,18 +377,27 @@ fn prepared_text(settings: &Settings, label: bool, text: &str) -> String {
         let (asked, given) = (format!("- {UNCONFINED}\n"), format!("- {CONFINED}\n"));
         prepared = prepared.replace(&asked, &given);
     }
-    for entry in settings.labels.iter().filter(|_| label) {
+    if label {
+        let lines = labels(settings);
+        // At the very end, where no label of the Dockerfile's comes after them.
+        if !prepared.ends_with(&lines) {
+            prepared.push_str(&lines);
+        }
+    }
+    prepared
+}
+
+/// The drone's labels as instructions of a Dockerfile.
+fn labels(settings: &Settings) -> String {
+    let line = |entry: &String| {
         let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
         let value = value
             .replace('\\', "\\\\")
             .replace('"', "\\\"")
             .replace('$', "\\$");
-        let line = format!("\nLABEL \"{key}\"=\"{value}\"\n");
-        if !prepared.contains(&line) {
-            prepared.push_str(&line);
-        }
-    }
-    prepared
+        format!("\nLABEL \"{key}\"=\"{value}\"\n")
+    };
+    settings.labels.iter().map(line).collect()
 }
 
 /// `BuildKit` where it is to be had: it sends only what changed and leaves no nameless images.
@@ -523,6 +532,15 @@ mod tests {
             "FROM x\nLABEL \"hatchery.scope\"=\"{\\\"a\\\":\\\"\\$b\\\"}\"\n"
         );
         assert_eq!(prepared_text(&settings, true, &once), once);
+    }
+
+    #[test]
+    fn no_label_of_a_dockerfile_comes_after_the_drones() {
+        let settings = settings();
+        let line = "\nLABEL \"hatchery.drone\"=\"a-b\"\n";
+        let hostile = format!("FROM x{line}LABEL hatchery.drone=victim\n");
+        let prepared = prepared_text(&settings, true, &hostile);
+        assert_eq!(prepared, format!("{hostile}{line}"));
     }
 
     #[test]
