@@ -191,7 +191,7 @@ with subtest("where Docker can run nothing in a container, its own word is told"
         f'echo \'{{"level":"error","msg":"{word}"}}\' >> "$log"; exit 1\n'
         "END\nchmod +x /usr/sbin/runc"
     )
-    fails("hatchery slay every/attach", "[docker-failed]", word)
+    fails("hatchery unburrow every/attach", word)
     looked: dict[str, list[dict[str, str]]] = json.loads(server.execute("hatchery doctor --json")[1])
     (found,) = [check for check in looked["checks"] if check["name"] == "exec"]
     contains(found["message"], word)
