@@ -182,6 +182,7 @@ pub(super) fn check_dockerfile(
 fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String, String>)> {
     let mut out = Vec::new();
     let mut stages: Vec<String> = Vec::new();
+    let mut begun = false;
     let mut globals = Variables::new();
     if let Some(frontend) = args.get("BUILDKIT_SYNTAX") {
         out.push((0, Ok(frontend.clone())));
@@ -189,7 +190,9 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
     let text = text.trim_start_matches('\u{feff}');
     let (directives, escape) = directives(text);
     out.extend(directives);
-    let mut take = |line, name: &str, stages: &[String], globals: &Variables| {
+    // Its lines may be read as instructions, which must not hide one; so no stage begins after it.
+    let mut heredoc = false;
+    let mut take = |line, name: &str, stages: &[String], globals: &Variables, numbered: bool| {
         let name = match resolved(name, globals) {
             Some(name) => Ok(name),
             None => Err(name.to_owned()),
@@ -197,7 +200,7 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
         let other = name.as_deref().is_ok_and(|name| {
             name.is_empty()
                 || name == "scratch"
-                || name.bytes().all(|byte| byte.is_ascii_digit())
+                || (numbered && name.bytes().all(|byte| byte.is_ascii_digit()))
                 || stages.contains(&name.to_ascii_lowercase())
         });
         if !other {
@@ -205,13 +208,14 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
         }
     };
     for (line, instruction) in instructions(text, escape) {
+        heredoc |= instruction.contains("<<");
         let mut words = instruction.split_whitespace().peekable();
         let mut keyword = words.next().unwrap_or_default().to_ascii_uppercase();
         while keyword == "ONBUILD" {
             keyword = words.next().unwrap_or_default().to_ascii_uppercase();
         }
         match keyword.as_str() {
-            "ARG" if stages.is_empty() => {
+            "ARG" if !begun => {
                 for word in words {
                     let (name, default) = match word.split_once('=') {
                         Some((name, default)) => (name, resolved(default, &globals)),
@@ -223,12 +227,15 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
                 }
             }
             "FROM" => {
+                begun = true;
                 let mut rest = words.skip_while(|word| word.starts_with("--"));
                 if let Some(name) = rest.next() {
-                    take(line, name, &stages, &globals);
+                    take(line, name, &stages, &globals, false);
                 }
                 let stage = rest.nth(1).unwrap_or_default();
-                stages.push(stage.to_ascii_lowercase());
+                if !heredoc {
+                    stages.push(stage.to_ascii_lowercase());
+                }
             }
             "COPY" | "ADD" | "RUN" => {
                 for flag in words.take_while(|word| word.starts_with("--")) {
@@ -241,7 +248,7 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
                             None if lower.starts_with("--mount=from=") => "--mount=from=".len(),
                             None => continue,
                         };
-                        take(line, &part[at..], &stages, &globals);
+                        take(line, &part[at..], &stages, &globals, true);
                     }
                 }
             }
@@ -285,11 +292,17 @@ fn directives(text: &str) -> (Found, char) {
 fn instructions(text: &str, escape: char) -> Vec<(usize, String)> {
     let mut out: Vec<(usize, String)> = Vec::new();
     let mut open: Option<(usize, String)> = None;
+    let mut heredoc = false;
     for (index, line) in text.lines().enumerate() {
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
+        // A heredoc may end with what looks like a continued line.
+        if heredoc && open.is_some() {
+            out.push((index + 1, line.to_owned()));
+        }
+        heredoc |= line.contains("<<");
         let (at, mut whole) = open.take().unwrap_or((index + 1, String::new()));
         if let Some(more) = line.trim_end().strip_suffix(escape) {
             whole.push_str(more);
@@ -419,6 +432,14 @@ mod tests {
             ("#!/x\n// syntax=f\nFROM scratch", &["f"]),
             ("ARG X\nFROM ${X:-localhost/x}", &["localhost/x"]),
             ("FROM a\nARG B=c\nRUN x \\\n FROM z", &["a"]),
+            // What is only text in there begins no stage.
+            (
+                "FROM a\nRUN <<E\nFROM scratch AS vsc-x\nE\nFROM vsc-x",
+                &["a", "vsc-x"],
+            ),
+            ("FROM a AS be\nRUN <<E\nE\nCOPY --from=be / /", &["a"]),
+            ("FROM a\nRUN <<'x\\'\nx\\\nFROM b", &["a", "b"]),
+            ("FROM 1234", &["1234"]),
         ] {
             let found: Vec<String> = named(text, &args)
                 .into_iter()
