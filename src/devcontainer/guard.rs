@@ -5,7 +5,7 @@
 //! they are held to the form that it gives them, so that nothing in a text became part of them.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -326,11 +326,11 @@ impl Looker<'_> {
 
     /// Judges what the CLI has fetched, and the Dockerfiles that it made of it.
     fn fetched(&self, gate: &mut Gate) {
-        for run in directories(self.temporary)
-            .iter()
-            .flat_map(|cli| directories(&cli.join("container-features")))
-        {
-            for feature in directories(&run) {
+        let clis = listed(self.temporary, gate).into_iter();
+        let features = clis.map(|cli| cli.join("container-features"));
+        let runs: Vec<PathBuf> = features.flat_map(|place| listed(&place, gate)).collect();
+        for run in runs {
+            for feature in listed(&run, gate) {
                 // Where it unpacks archives.
                 if !feature.ends_with("ociCache") {
                     fetched_feature(&feature, gate);
@@ -448,14 +448,34 @@ fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 
-/// Directories in this one, links left out.
-fn directories(path: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries
-        .take(MAX_ENTRIES)
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
+/// Directories in this one; where they cannot all be told, that is refused.
+fn listed(path: &Path, gate: &mut Gate) -> Vec<PathBuf> {
+    directories(path).unwrap_or_else(|| {
+        gate.turn_to("what the devcontainer CLI has fetched");
+        let why = "it holds a link to a directory, or more than hatchery looks at";
+        gate.refuse_text(0, "the directory", &quoted(&path.to_string_lossy()), why);
+        Vec::new()
+    })
+}
+
+/// Directories in this one, of which there may be none; `None` where one may be hidden.
+fn directories(path: &Path) -> Option<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return (error.kind() == ErrorKind::NotFound).then(Vec::new),
+    };
+    let mut found = Vec::new();
+    for (number, entry) in entries.enumerate() {
+        let path = entry.ok()?.path();
+        let kind = path.symlink_metadata().ok()?.file_type();
+        if number >= MAX_ENTRIES || (kind.is_symlink() && path.is_dir()) {
+            return None;
+        }
+        if kind.is_dir() {
+            found.push(path);
+        }
+    }
+    Some(found)
 }
 
 /// A plain file's text; no link is followed.
@@ -721,9 +741,12 @@ mod tests {
     fn published_features_pass() {
         let world = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/world/features");
         let more = std::env::var_os("HATCHERY_FEATURES").map(PathBuf::from);
-        let features = directories(&world)
+        let features: Vec<PathBuf> = [Some(world), more]
             .into_iter()
-            .chain(more.iter().flat_map(|more| directories(more)));
+            .flatten()
+            .flat_map(|place| directories(&place).unwrap())
+            .collect();
+        assert!(!features.is_empty());
         for feature in features {
             let name = feature.file_name().unwrap().to_str().unwrap();
             let Some(text) = read(&feature.join("devcontainer-feature.json")) else {
@@ -754,6 +777,22 @@ mod tests {
         let bed = Bed::new();
         bed.feature("a b_0", &json!({}));
         refused("a directory's name", bed.build());
+    }
+
+    #[test]
+    fn what_is_not_looked_at_does_not_pass() {
+        let bed = Bed::new();
+        for number in 0..=MAX_ENTRIES {
+            std::fs::create_dir_all(bed.temporary().join(number.to_string())).unwrap();
+        }
+        refused("more than is looked at", bed.build());
+        let bed = Bed::new();
+        bed.feature("x_0", &json!({"id": "x"}));
+        passes("x", bed.build());
+        let elsewhere = bed.directory.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, bed.run().join("y_1")).unwrap();
+        refused("a link to a feature", bed.build());
     }
 
     const DOCKERFILE: &str = r#"# syntax=docker/dockerfile:1.4
