@@ -178,7 +178,7 @@ impl<'a> Hatching<'a> {
             ),
         )
         .hint(
-            "mend what does not end in its Dockerfile or features, or raise limits.build in the \
+            "fix what does not end in its Dockerfile or features, or raise limits.build in the \
              configuration",
         )
     }
@@ -757,5 +757,5 @@ fn lost(error: tokio::task::JoinError) -> Result<()> {
 }
 
 fn lost_task(error: tokio::task::JoinError) -> Error {
-    Error::new(Code::HostFailed, "a task of hatchery's own was lost").because(error)
+    Error::new(Code::HostFailed, "internal error: a task died").because(error)
 }

@@ -4,10 +4,10 @@
 //!   knows of itself), [`permission`], [`config`], [`secret`], [`error`];
 //! - what a person meets: [`verbs`] (a file for each), [`ui`], [`voice`];
 //! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
-//!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`inspection`] looks at
-//!   the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
+//!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`images`] looks at
+//!   the images that it names and [`inspection`] at the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
 //! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
-//!   [`registration`] remembers its node in the tailnet;
+//!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
 //! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that

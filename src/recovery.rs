@@ -304,7 +304,7 @@ impl Tending<'_> {
                 format!("{name} has lost its place in the tailnet"),
             )
             .hint(
-                "it is registered anew at its next start: hatchery burrow, then unburrow; with \
+                "it is registered again at its next start: hatchery burrow, then unburrow; with \
                  tailnet.api_key_file hatchery can do it while the drone runs",
             ));
         }

@@ -32,7 +32,7 @@ impl Registration {
         match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map_err(|error| {
                 Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
-                    .hint("remove it; it is written anew when the drone is next registered")
+                    .hint("remove it; it is written again when the drone is next registered")
                     .because(error)
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),

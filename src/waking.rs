@@ -60,7 +60,7 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
         return Err(Error::new(
             Code::TailnetRefused,
             format!(
-                "{name} has lost its place in the tailnet again, and was registered anew \
+                "{name} has lost its place in the tailnet again, and was registered again \
                  {MOST} times within an hour"
             ),
         )

@@ -92,7 +92,7 @@ pub async fn user_name(docker: &Docker, container: &str, user: &str) -> Result<S
                 Code::DevcontainerInvalid,
                 format!("the image's USER, {user:?}, is no user's name"),
             )
-            .hint("mend USER in the Dockerfile, or set remoteUser in devcontainer.json")
+            .hint("fix USER in the Dockerfile, or set remoteUser in devcontainer.json")
         });
     }
     let passwd = docker.file(container, "/etc/passwd", MAX_FILE).await?;

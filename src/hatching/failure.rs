@@ -36,7 +36,7 @@ pub(super) fn failure(outcome: Outcome, workshop: &Path) -> Error {
     if host::free_space(workshop).is_some_and(|free| free < LITTLE) {
         return Error::new(
             Code::DiskFull,
-            format!("next to no room is left in {}", workshop.display()),
+            format!("almost no space is left in {}", workshop.display()),
         )
         .hint("free some space there, then try again")
         .because(message);
@@ -84,7 +84,7 @@ pub(super) fn failure(outcome: Outcome, workshop: &Path) -> Error {
         let hint = if last_lines.is_empty() {
             "the builder said nothing; `hatchery doctor` looks at the programs that it needs"
         } else {
-            "the builder's last lines say why; mend the Dockerfile or feature and try again"
+            "the builder's last lines say why; fix the Dockerfile or feature and try again"
         };
         return Error::new(Code::BuildFailed, "the image could not be built")
             .hint(hint)

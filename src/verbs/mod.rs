@@ -197,7 +197,7 @@ fn is_bare(drone: &Drone) -> Error {
         format!("{name} has no container any more; its work is safe in the volume {name}"),
     )
     .hint(format!(
-        "`hatchery spawn {repo}` makes a container for it anew"
+        "`hatchery spawn {repo}` makes a new container for it"
     ))
 }
 

@@ -242,7 +242,7 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             match drone.life {
                 Life::Bare => format!(
                     "bare (its container is gone, its work is safe in the volume {}; \
-                     `hatchery spawn {}` makes a container for it anew)",
+                     `hatchery spawn {}` makes a new container for it)",
                     drone.identity.name, drone.identity.repo
                 ),
                 life => format!("{} ({})", life.as_str(), drone.docker_status),
