@@ -5,7 +5,8 @@
 //! - what a person meets: [`verbs`] (a file for each), [`ui`], [`voice`];
 //! - how a drone comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`devcontainer`] judges its configuration and runs the CLI, [`images`] looks at
-//!   the images that it names and [`inspection`] at the container that came of it, [`furnish`] fills it, [`readiness`] waits for it;
+//!   the images that it names and [`inspection`] at the containers that came of it, [`furnish`]
+//!   fills the drone, [`readiness`] waits for it;
 //! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
 //!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest;
