@@ -728,15 +728,20 @@ impl<'a> Hatching<'a> {
         setup_failed: Option<Error>,
         still_running: Option<Stage>,
     ) -> Result<Hatched> {
-        if !self.wishes.takes_up {
-            work::spawn_ended(self.server.docker, container).await;
-        }
-        self.server
-            .docker
-            .set_wanted(container, Wanted::Running)
-            .await?;
+        let docker = self.server.docker;
+        let ended = async {
+            if !self.wishes.takes_up {
+                work::spawn_ended(docker, container).await;
+            }
+            Ok(())
+        };
+        let ((), (), user) = tokio::try_join!(
+            ended,
+            docker.set_wanted(container, Wanted::Running),
+            furnish::remote_user_of(docker, container),
+        )?;
         Ok(Hatched {
-            user: furnish::remote_user_of(self.server.docker, container).await?,
+            user,
             workspace: prepared.clone_at.clone(),
             setup_failed,
             still_running,
