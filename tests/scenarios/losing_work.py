@@ -157,6 +157,7 @@ with subtest("what is left of it after a prune is safe, and spawn goes on with i
     internet.succeed("systemctl stop github")
     server.fail("timeout 100 hatchery spawn work/site")
     internet.succeed("systemctl start github")
+    server.wait_until_succeeds("git ls-remote https://github.com/work/site", timeout=60)
     assert states() == {"work/site": "bare"}, "a failed spawn took the volume"
     contains(hatchery("spawn work/site"), "its volume is taken up again", "Hatchery ready.")
     assert states() == {"work/site": "running"}
