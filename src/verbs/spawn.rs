@@ -278,20 +278,21 @@ async fn make_room(
 /// (its volume holds something), not cleared. A drone that holds work and has run stays what it is.
 async fn is_to_be_taken_up(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<bool> {
     let (name, repo) = (&drone.identity.name, &drone.identity.repo);
+    // Nobody can have worked in what is marked: it may be half a clone, which is not to be gone on with.
+    let is_egg = context.places.is_egg(name);
     let Some(id) = &drone.container else {
-        if docker.volume_is_empty(name.as_str()).await? {
-            return Ok(false);
-        }
-        let is_egg = context.places.is_egg(name);
-        return Ok(!is_egg || context.check_work(docker, drone).await.is_err());
+        return Ok(!is_egg && !docker.volume_is_empty(name.as_str()).await?);
     };
+    let has_run = docker.container(id).await?.is_some_and(|it| it.has_run());
+    if is_egg && !has_run {
+        return Ok(false);
+    }
     let Err(error) = context.check_work(docker, drone).await else {
         return Ok(false);
     };
     if error.code() != Code::WorkWouldBeLost {
         return Err(error);
     }
-    let has_run = docker.container(id).await?.is_some_and(|it| it.has_run());
     if !has_run {
         docker.remove_container(id).await?;
         return Ok(true);
@@ -376,7 +377,9 @@ async fn take_back(
     context.ui.step("Taking back what was made");
     let kept = match docker.container_of(&identity.name).await {
         Ok(Some(id)) => is_somebodys(docker, identity, &id, takes_up).await,
-        _ => None,
+        Ok(None) => None,
+        // What cannot be looked at is not removed.
+        Err(error) => Some(error),
     };
     if let Some(why) = kept {
         context.ui.finish();
@@ -436,7 +439,8 @@ async fn is_somebodys(
 ) -> Option<Error> {
     match docker.container(id).await {
         Ok(Some(container)) if container.has_run() => {}
-        _ => return None,
+        Ok(_) => return None,
+        Err(error) => return Some(error),
     }
     let why = match docker.was_visited(id).await {
         Ok(true) => Some(Error::new(
