@@ -179,23 +179,46 @@ pub(super) fn check_dockerfile(
 }
 
 /// The images that a Dockerfile names, with their lines; `Err` is a name that cannot be told.
-fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String, String>)> {
-    let mut out = Vec::new();
-    let mut stages: Vec<String> = Vec::new();
-    let mut begun = false;
-    let mut globals = Variables::new();
+///
+/// Where versions of Docker read a text differently, a name counts that any of them finds.
+fn named(text: &str, args: &Variables) -> Found {
+    let mut out = Found::new();
     if let Some(frontend) = args.get("BUILDKIT_SYNTAX") {
         out.push((0, Ok(frontend.clone())));
     }
     let text = text.trim_start_matches('\u{feff}');
-    let (directives, escape) = directives(text);
+    let (directives, backtick) = directives(text);
     out.extend(directives);
+    for reading in Reading::all(text, backtick) {
+        for found in named_in(text, reading, args) {
+            if !out.contains(&found) {
+                out.push(found);
+            }
+        }
+    }
+    out
+}
+
+/// The names in one reading of a Dockerfile.
+fn named_in(text: &str, reading: Reading, args: &Variables) -> Found {
+    let mut out = Found::new();
+    let mut stages: Vec<String> = Vec::new();
+    let mut begun = false;
+    let mut globals = Variables::new();
+    // The stage that is built is the repository's choice.
+    globals.insert("TARGETSTAGE".to_owned(), UNKNOWN.to_string());
+    // BuildKit sets them without a word in the file, and takes a build argument in their place.
+    for name in PLATFORMS.iter().filter(|name| args.contains_key(**name)) {
+        globals.insert((*name).to_owned(), UNKNOWN.to_string());
+    }
     // Its lines may be read as instructions, which must not hide one; so no stage begins after it.
     let mut heredoc = false;
-    let mut take = |line, name: &str, stages: &[String], globals: &Variables, numbered: bool| {
-        let name = match resolved(name, globals) {
-            Some(name) => Ok(name),
-            None => Err(name.to_owned()),
+    // Whether the last of the stages is the one that the instructions are in.
+    let mut listed = false;
+    let mut take = |line, word: &str, stages: &[String], globals: &Variables, numbered: bool| {
+        let name = match resolved(word, globals) {
+            Some(name) if !name.is_empty() || word.is_empty() => Ok(name),
+            _ => Err(word.to_owned()),
         };
         let other = name.as_deref().is_ok_and(|name| {
             name.is_empty()
@@ -207,7 +230,7 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
             out.push((line, name));
         }
     };
-    for (line, instruction) in instructions(text, escape) {
+    for (line, instruction) in instructions(text, reading) {
         heredoc |= instruction.contains("<<");
         let mut words = instruction.split_whitespace().peekable();
         let mut keyword = words.next().unwrap_or_default().to_ascii_uppercase();
@@ -218,12 +241,15 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
             "ARG" if !begun => {
                 for word in words {
                     let (name, default) = match word.split_once('=') {
-                        Some((name, default)) => (name, resolved(default, &globals)),
+                        Some((name, default)) => (name, Some(resolved(default, &globals))),
                         None => (word, None),
                     };
-                    if let Some(value) = args.get(name).cloned().or(default) {
-                        globals.insert(name.to_owned(), value);
-                    }
+                    let value = match (args.get(name), default) {
+                        (Some(value), _) => value.clone(),
+                        (None, Some(default)) => default.unwrap_or_else(|| UNKNOWN.to_string()),
+                        (None, None) => continue,
+                    };
+                    globals.insert(name.to_owned(), value);
                 }
             }
             "FROM" => {
@@ -233,11 +259,16 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
                     take(line, name, &stages, &globals, false);
                 }
                 let stage = rest.nth(1).unwrap_or_default();
-                if !heredoc {
+                listed = !heredoc;
+                if listed {
                     stages.push(stage.to_ascii_lowercase());
                 }
             }
             "COPY" | "ADD" | "RUN" => {
+                // To the old builder, which knows no mounts, a stage in the making is none yet: it
+                // takes an image of that name.
+                let making = usize::from(listed && keyword != "RUN");
+                let built = &stages[..stages.len().saturating_sub(making)];
                 for flag in words.take_while(|word| word.starts_with("--")) {
                     // The value of a mount is a row of CSV.
                     for part in flag.split([',', '"']) {
@@ -248,7 +279,7 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
                             None if lower.starts_with("--mount=from=") => "--mount=from=".len(),
                             None => continue,
                         };
-                        take(line, &part[at..], &stages, &globals, true);
+                        take(line, &part[at..], built, &globals, true);
                     }
                 }
             }
@@ -260,10 +291,70 @@ fn named(text: &str, args: &Variables) -> Vec<(usize, std::result::Result<String
 
 type Found = Vec<(usize, std::result::Result<String, String>)>;
 
-/// What the comments at the head of a Dockerfile say: the image that reads it, and the character
-/// that continues a line.
-fn directives(text: &str) -> (Found, char) {
-    let (mut found, mut escape) = (Vec::new(), '\\');
+/// Stands where a value is that cannot be told. No image's name has it.
+const UNKNOWN: char = '\0';
+
+/// What `BuildKit` says of the platforms that it builds on and for.
+const PLATFORMS: &[&str] = &[
+    "BUILDARCH",
+    "BUILDOS",
+    "BUILDPLATFORM",
+    "BUILDVARIANT",
+    "TARGETARCH",
+    "TARGETOS",
+    "TARGETPLATFORM",
+    "TARGETSTAGE",
+    "TARGETVARIANT",
+];
+
+/// How a Dockerfile's lines make instructions, as far as versions of Docker differ in it.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// The character that continues a line. Which comments at the head may name it has changed.
+    escape: char,
+    /// Whether two of them at the end of a line continue it.
+    doubled: bool,
+    /// Whether a comment within an instruction may be indented.
+    indented: bool,
+}
+
+impl Reading {
+    /// All that come to something different for this text.
+    fn all(text: &str, backtick: bool) -> Vec<Self> {
+        let ends = |end: &str| text.lines().any(|line| untailed(line).ends_with(end));
+        let is_indented = |line: &str| line.trim() != line && line.trim().starts_with('#');
+        let either = |differs: bool| if differs { &[true, false][..] } else { &[true] };
+        let mut all = Vec::new();
+        for escape in ['\\', '`'].into_iter().take(1 + usize::from(backtick)) {
+            for &doubled in either(ends(&format!("{escape}{escape}"))) {
+                for &indented in either(text.lines().any(is_indented)) {
+                    all.push(Self {
+                        escape,
+                        doubled,
+                        indented,
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// The line without the character that continues it, where it is continued.
+    fn continued(self, line: &str) -> Option<&str> {
+        let begun = untailed(line).strip_suffix(self.escape)?;
+        (self.doubled || !begun.ends_with(self.escape)).then_some(begun)
+    }
+}
+
+/// A line without the blanks that Docker takes after the character that continues it, and no others.
+fn untailed(line: &str) -> &str {
+    line.trim_end_matches([' ', '\t'])
+}
+
+/// What the comments at the head of a Dockerfile say: the image that reads it, and whether one
+/// makes the backtick the character that continues a line.
+fn directives(text: &str) -> (Found, bool) {
+    let (mut found, mut backtick) = (Vec::new(), false);
     if text.trim_start().starts_with('{') {
         found.push((1, Err("{".to_owned())));
     }
@@ -281,21 +372,25 @@ fn directives(text: &str) -> (Found, char) {
                 let name = value.split_whitespace().next().unwrap_or_default();
                 found.push((index + 1, Ok(name.to_owned())));
             }
-            "escape" if value.trim() == "`" => escape = '`',
+            "escape" if value.trim().starts_with('`') => backtick = true,
             _ => {}
         }
     }
-    (found, escape)
+    (found, backtick)
 }
 
 /// The instructions, continued lines in one; with the line that each begins on.
-fn instructions(text: &str, escape: char) -> Vec<(usize, String)> {
+fn instructions(text: &str, reading: Reading) -> Vec<(usize, String)> {
     let mut out: Vec<(usize, String)> = Vec::new();
     let mut open: Option<(usize, String)> = None;
     let mut heredoc = false;
     for (index, line) in text.lines().enumerate() {
         let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with('#') {
+        let comment = match open {
+            Some(_) if !reading.indented => line.starts_with('#'),
+            _ => trimmed.starts_with('#'),
+        };
+        if trimmed.is_empty() || comment {
             continue;
         }
         // A heredoc may end with what looks like a continued line.
@@ -304,7 +399,7 @@ fn instructions(text: &str, escape: char) -> Vec<(usize, String)> {
         }
         heredoc |= line.contains("<<");
         let (at, mut whole) = open.take().unwrap_or((index + 1, String::new()));
-        if let Some(more) = line.trim_end().strip_suffix(escape) {
+        if let Some(more) = reading.continued(line) {
             whole.push_str(more);
             open = Some((at, whole));
         } else {
@@ -322,7 +417,21 @@ fn resolved(word: &str, variables: &Variables) -> Option<String> {
         return None;
     }
     let word: String = word.chars().filter(|c| !matches!(c, '"' | '\'')).collect();
-    interpolate(&word, variables).ok()
+    if is_of_platform(&word) {
+        return None;
+    }
+    let whole = interpolate(&word, variables).ok()?;
+    (!whole.contains(UNKNOWN)).then_some(whole)
+}
+
+/// Whether what stands there depends on whether a platform's variable is set: the old builder sets
+/// none of them.
+fn is_of_platform(word: &str) -> bool {
+    word.split("${").skip(1).any(|inside| {
+        let end = inside.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let (name, rest) = inside.split_at(end.unwrap_or(inside.len()));
+        PLATFORMS.contains(&name) && !rest.starts_with('}')
+    })
 }
 
 #[cfg(test)]
@@ -412,7 +521,7 @@ mod tests {
                 &["localhost:5000/x:2"],
             ),
             ("FR\\\nOM \\\n# no\n\n  x", &["x"]),
-            ("# escape=`\nFROM `\n x", &["x"]),
+            ("# escape=`\nFROM `\n x", &["`", "x"]),
             (
                 "FROM a\nCOPY --chown=1 --from=other /x /y\nCOPY --from=0 /x /y",
                 &["a", "other"],
@@ -437,7 +546,10 @@ mod tests {
                 "FROM a\nRUN <<E\nFROM scratch AS vsc-x\nE\nFROM vsc-x",
                 &["a", "vsc-x"],
             ),
-            ("FROM a AS be\nRUN <<E\nE\nCOPY --from=be / /", &["a"]),
+            (
+                "FROM a AS be\nRUN <<E\nE\nFROM c\nCOPY --from=be / /",
+                &["a", "c"],
+            ),
             ("FROM a\nRUN <<'x\\'\nx\\\nFROM b", &["a", "b"]),
             ("FROM 1234", &["1234"]),
         ] {
@@ -451,17 +563,49 @@ mod tests {
             "ARG X=aalocalhost/x\nFROM ${X#aa}",
             "FROM a\\$b",
             "{\"syntax\": \"x\"}",
+            "ARG X=vs\\c-x\nFROM $X",
+            "ARG X=s\\c-x\nFROM v${X}",
+            "ARG X=aab\nARG Y=${X#aa}\nFROM x$Y",
+            "FROM ${TARGETARCH:+vsc-x}",
+            "FROM a${BUILDOS-vsc-x}",
+            "FROM vs${TARGETSTAGE}-x",
+            "FROM ${NOTHING}",
         ] {
             assert!(
                 named(text, &args).iter().any(|(_, name)| name.is_err()),
                 "{text}"
             );
         }
+        let platform: Variables = [("TARGETARCH".to_owned(), "c".to_owned())].into();
+        assert!(named("FROM vs${TARGETARCH}-x", &platform)[0].1.is_err());
         let frontend: Variables = [("BUILDKIT_SYNTAX".to_owned(), "localhost/f".to_owned())].into();
         assert_eq!(
             named("FROM scratch", &frontend),
             [(0, Ok("localhost/f".to_owned()))]
         );
+    }
+
+    #[test]
+    fn a_name_counts_in_whatever_way_a_docker_may_read_the_file() {
+        let texts = [
+            // No blank that Docker takes after the backslash: the line ends.
+            "FROM a\nRUN x \\\u{a0}\nFROM hidden",
+            "FROM a\nRUN x \\\u{b}\nFROM hidden",
+            // Docker obeys no directive after another comment.
+            "# a=b\n# escape=`\nFROM a\nRUN x # `\nFROM hidden",
+            "# escape=`\nFROM a\nRUN x \\\nFROM hidden",
+            "FROM a\nRUN x \\\\\nFROM hidden",
+            "FROM a\nRUN x \\\n # y\nFROM hidden",
+            "FROM a AS hidden\nCOPY --from=hidden /x /y",
+        ];
+        let hides = |text: &&str| {
+            let found = named(text, &Variables::new());
+            !found.contains(&(text.lines().count(), Ok("hidden".to_owned())))
+        };
+        let hiding: Vec<_> = texts.into_iter().filter(hides).collect();
+        assert_eq!(hiding, [""; 0]);
+        let text = "FROM a AS b\nFROM c\nCOPY --from=b /x /y";
+        assert_eq!(named(text, &Variables::new()).len(), 2);
     }
 
     proptest! {
