@@ -184,6 +184,12 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
                         let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
                         build_argument(name, value).err()
                     }
+                    ("--platform", Some(value)) if !policy::is_platform(value) => {
+                        Some("this is not a platform")
+                    }
+                    ("--ulimit", Some(value)) if !policy::is_ulimit(value) => {
+                        Some("the real-time scheduler and precedence over others are the server's")
+                    }
                     ("--label", Some(label)) if policy::is_reserved_label(label) => {
                         Some("this label says which drone it is")
                     }

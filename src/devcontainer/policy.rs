@@ -82,6 +82,25 @@ pub fn is_image(text: &str) -> bool {
         && !text.contains("://")
 }
 
+/// Whether this is a platform: `amd64`, `linux/arm/v7`. Its parts become variables of a Dockerfile.
+pub fn is_platform(text: &str) -> bool {
+    const KNOWN: &[&str] = &[
+        "linux", "386", "aarch64", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le",
+        "ppc64le", "riscv64", "s390x", "x86_64", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9",
+    ];
+    let parts: Vec<&str> = text.split('/').collect();
+    parts.len() <= 3 && parts.iter().all(|part| KNOWN.contains(part))
+}
+
+/// Whether this value of `--ulimit` gives no part in the real-time scheduler and no precedence over
+/// others.
+pub fn is_ulimit(text: &str) -> bool {
+    let name = text.split('=').next().unwrap_or_default().trim();
+    !["rtprio", "nice"]
+        .iter()
+        .any(|beyond| name.eq_ignore_ascii_case(beyond))
+}
+
 /// Whether this is the name of a volume, a network or a service.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 200
@@ -202,6 +221,16 @@ mod tests {
             "no-new-privileges\n",
         ] {
             assert!(matches!(security_opt(text), Judgement::Refuse(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_one_of_dockers() {
+        for text in ["linux/amd64", "linux/arm/v7", "arm64"] {
+            assert!(is_platform(text), "{text}");
+        }
+        for text in ["", "linux/c", "linux/vsc-x", "linux/arm/v7/x", "a=b", "$X"] {
+            assert!(!is_platform(text), "{text}");
         }
     }
 

@@ -67,6 +67,14 @@ fn what_would_reach_the_host_is_refused_with_property_value_and_line() {
             "build.context \"../..\"",
         ),
         (
+            r#""build": {"dockerfile": "devcontainer.json", "options": ["--ulimit=rtprio=99"]}"#,
+            "build.options",
+        ),
+        (
+            r#""build": {"dockerfile": "devcontainer.json", "options": ["--platform", "linux/vsc-x"]}"#,
+            "build.options",
+        ),
+        (
             r#""build": {"dockerfile": "devcontainer.json", "options": ["--network=host"]}"#,
             "build.options \"--network=host\"",
         ),

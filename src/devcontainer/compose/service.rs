@@ -109,7 +109,7 @@ impl Reader<'_> {
             // An argument of `docker build`.
             "platform" => {
                 let why = "this is not a platform";
-                let fits = node.as_text().is_some_and(policy::is_image);
+                let fits = node.as_text().is_some_and(policy::is_platform);
                 (fits || gate.refuse(node, property, why)).then(|| node.to_value())
             }
             "build" => Some(self.build(node, property, gate)),
