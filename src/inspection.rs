@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::config::Limits;
 use crate::devcontainer::policy::{self, Judgement};
 use crate::devcontainer::{LOG, MAX_SERVICES, SOCKETS_TARGET, cpus};
-use crate::docker::{Container, Docker, LABEL_PROJECT, Machine};
+use crate::docker::{Container, Docker, LABEL_PROJECT, LABELS_OF_HELPERS, Machine};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
 
@@ -178,8 +178,15 @@ fn beyond(container: &Container, all: &[Container], bounds: &Bounds<'_>) -> Opti
     checks.into_iter().flatten().next()
 }
 
-/// An image brings labels along, by which its container would be taken for another drone's.
+/// An image brings labels along, by which its container would be taken for another drone's, or for
+/// one that a killed hatchery has left behind and the next removes.
 fn labels(labels: &HashMap<String, String>, name: &DroneName) -> Option<String> {
+    if let Some(key) = LABELS_OF_HELPERS
+        .iter()
+        .find(|key| labels.contains_key(**key))
+    {
+        return Some(format!("the label {key}, which is hatchery's own"));
+    }
     [LABEL_DRONE, LABEL_PROJECT].into_iter().find_map(|key| {
         let claimed = labels.get(key)?;
         (!claimed.is_empty() && claimed != name.as_str())
@@ -773,6 +780,11 @@ mod tests {
             let mut inspected = inspected();
             inspected["Config"]["Labels"][label] = json!("acme-other");
             assert!(judged(inspected, &machine()).unwrap().contains("another's"));
+        }
+        for label in LABELS_OF_HELPERS {
+            let mut inspected = inspected();
+            inspected["Config"]["Labels"][label] = json!("1");
+            assert!(judged(inspected, &machine()).unwrap().contains(label));
         }
         let mut linked = inspected();
         linked["NetworkSettings"]["Networks"]["acme-site_default"] =

@@ -17,7 +17,7 @@ use super::{Docker, Output, Owner, Tree, failed, late};
 use crate::error::{Code, Error, Result};
 
 /// On the images and the containers, so that those of a killed hatchery are found.
-const LABEL: &str = "hatchery.look";
+pub(super) const LABEL: &str = "hatchery.look";
 
 /// Where this server's programs and what they load may be.
 const SYSTEM: &[&str] = &[

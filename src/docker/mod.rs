@@ -31,6 +31,9 @@ pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
 use crate::config;
 use crate::error::{Code, Error, Result};
 
+/// On what hatchery runs for a moment. What has one of them and is old is removed.
+pub const LABELS_OF_HELPERS: [&str; 2] = [look::LABEL, probe::LABEL];
+
 /// How long Docker may take to answer a request that is not a stream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 

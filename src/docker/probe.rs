@@ -15,7 +15,7 @@ use super::{Docker, Output, Tree, failed, filters};
 use crate::error::{Code, Error, Result};
 
 /// On the image and the containers, so that those of a killed hatchery are found.
-const LABEL: &str = "hatchery.probe";
+pub(super) const LABEL: &str = "hatchery.probe";
 
 /// What is older than this is nobody's any more, in seconds.
 const ABANDONED: i64 = 300;
