@@ -417,6 +417,30 @@ fn a_link_leads_nowhere_else() {
 }
 
 #[test]
+fn what_is_missing_is_not_fetched_by_a_program_of_the_repositorys() {
+    let bed = Bed::new();
+    let ran = bed.directory.path().join("ran");
+    fs::write(bed.site().join("more"), "more").unwrap();
+    bed.commit(&bed.site(), "More");
+    let first = bed.git(&bed.site(), &["rev-parse", "HEAD~1"]);
+    let (start, rest) = first.trim().split_at(2);
+    fs::remove_file(bed.site().join(format!(".git/objects/{start}/{rest}"))).unwrap();
+    let fetch = format!("ext::sh -c touch% {}", ran.display());
+    for (key, value) in [
+        ("core.repositoryformatversion", "1"),
+        ("extensions.partialClone", "elsewhere"),
+        ("remote.elsewhere.promisor", "true"),
+        ("remote.elsewhere.url", fetch.as_str()),
+        ("protocol.ext.allow", "always"),
+    ] {
+        bed.git(&bed.site(), &["config", key, value]);
+    }
+    let seen = bed.seen();
+    assert!(!seen.volumes[0].closed.is_empty(), "{seen:?}");
+    assert!(!ran.exists(), "a program ran");
+}
+
+#[test]
 fn no_program_of_the_repositorys_is_run() {
     let bed = Bed::new();
     let ran = bed.directory.path().join("ran");

@@ -753,6 +753,8 @@ impl<'a> Git<'a> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_NO_LAZY_FETCH", "1")
+            // Older versions know only this one, and `protocol.ext.allow` does not overrule it.
+            .env("GIT_ALLOW_PROTOCOL", "none")
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_CONFIG_COUNT", self.settings.len().to_string());
         for (index, (key, value)) in self.settings.iter().enumerate() {
