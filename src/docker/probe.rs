@@ -36,14 +36,7 @@ impl Docker {
         networks: &[String],
     ) -> Result<Vec<Output>> {
         self.sweep(LABEL).await?;
-        let mut archive = Vec::new();
-        Tree::default()
-            .file(PROGRAM, 0o755, program)
-            .write(&mut archive)
-            .map_err(|error| {
-                Error::new(Code::HostFailed, "cannot pack a program").because(error)
-            })?;
-        let image = self.import(archive, LABEL).await?;
+        let image = self.image_of(program).await?;
         let runs = networks
             .iter()
             .map(|network| self.run_on_network(&image, arguments, network));
@@ -54,6 +47,14 @@ impl Docker {
 
     /// Runs the program in a container that runs already, as everything in a drone is run.
     pub async fn try_exec(&self, program: Vec<u8>) -> Result<()> {
+        let image = self.image_of(program).await?;
+        let tried = self.exec_in(&image).await;
+        self.remove_image(&image).await?;
+        tried
+    }
+
+    /// An image that holds a static program and nothing else.
+    async fn image_of(&self, program: Vec<u8>) -> Result<String> {
         let mut archive = Vec::new();
         Tree::default()
             .file(PROGRAM, 0o755, program)
@@ -61,10 +62,7 @@ impl Docker {
             .map_err(|error| {
                 Error::new(Code::HostFailed, "cannot pack a program").because(error)
             })?;
-        let image = self.import(archive, LABEL).await?;
-        let tried = self.exec_in(&image).await;
-        self.remove_image(&image).await?;
-        tried
+        self.import(archive, LABEL).await
     }
 
     async fn exec_in(&self, image: &str) -> Result<()> {
