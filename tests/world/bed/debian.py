@@ -1,6 +1,6 @@
-"""The root file system that all images start from: the host's own release, by debootstrap.
+"""The root file systems that images start from: releases of Debian or the host's own, by debootstrap.
 
-Its own release, so that a program built on the host runs in every machine.
+A program built on the host runs in the host's own release and in later ones.
 """
 
 import platform
@@ -16,6 +16,8 @@ from bed.errors import WorldError
 from bed.process import DIES_WITH_US, run, say
 from bed.settings import CACHE, PREFIX
 
+# A mirror that is kept as it was on some day has a release in development with the validity of that day.
+_APT = 'Acquire::Check-Valid-Until "false";\n'
 # Nothing reads manuals in a machine, and nothing there must survive a power cut of the builder.
 _DPKG = """\
 force-unsafe-io
@@ -23,6 +25,8 @@ path-exclude=/usr/share/doc/*
 path-exclude=/usr/share/man/*
 path-exclude=/usr/share/locale/*
 """
+_SCRIPTS = Path("/usr/share/debootstrap/scripts")
+_DEBIAN = "http://deb.debian.org/debian"
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,28 @@ def release() -> str:
     return codename
 
 
-def image() -> str:
-    """The reference of the imported root file system, made now if it is absent."""
-    sources = _sources()
+def image(suite: str) -> str:
+    """The reference of the release's imported root file system, made now if it is absent."""
+    sources = _sources(suite)
     lines = "\n".join(source.line() for source in sources) + "\n"
-    reference = f"{PREFIX}/debian:{digest_of_text(lines, _DPKG)[:16]}"
+    reference = f"{PREFIX}/debian:{digest_of_text(lines, _DPKG, _APT)[:16]}"
     if not docker.image_exists(reference):
         _bootstrap(reference, sources[0], lines)
     return reference
 
 
-def _sources() -> list[Source]:
-    """The host's package sources for its own release, the release itself first."""
+def _sources(suite: str) -> list[Source]:
+    """Where the release's packages come from, the release itself first: the host's own mirrors, if they have it."""
+    own = _own_sources()
+    if suite == release():
+        return own
+    if platform.freedesktop_os_release().get("ID") != "debian":
+        return [Source(_DEBIAN, suite, ("main",))]
+    return [Source(source.url, source.suite.replace(release(), suite, 1), ("main",)) for source in own]
+
+
+def _own_sources() -> list[Source]:
+    """The host's package sources for its own release."""
     codename = release()
     shown = run(
         "apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages",
@@ -79,9 +93,10 @@ def _bootstrap(reference: str, source: Source, lines: str) -> None:
     try:
         run(
             *DIES_WITH_US, "debootstrap", "--variant=minbase", "--include=ca-certificates",
-            f"--components={','.join(source.components)}", source.suite, root, source.url,
+            f"--components={','.join(source.components)}", source.suite, root, source.url, _script(source.suite),
         )  # fmt: skip
         (root / "etc/apt/sources.list").write_text(lines)
+        (root / "etc/apt/apt.conf.d/world").write_text(_APT)
         (root / "etc/dpkg/dpkg.cfg.d/world").write_text(_DPKG)
         for leftover in (
             "var/cache/apt/archives",
@@ -97,6 +112,12 @@ def _bootstrap(reference: str, source: Source, lines: str) -> None:
     finally:
         remove_tree(root)
     say(f"bootstrapped {source.suite}")
+
+
+def _script(suite: str) -> Path:
+    """How debootstrap makes it; a release that it does not know yet is made as the one in development."""
+    known = _SCRIPTS / suite
+    return known if known.exists() else _SCRIPTS / "sid"
 
 
 def _import(root: Path, reference: str) -> None:

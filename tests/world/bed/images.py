@@ -1,8 +1,9 @@
 """All images of the world, each tagged with the digest of everything that goes into it."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bed.content import digest_of_path, digest_of_text
 from bed.process import say
 from bed.settings import (
     CACHE,
+    ENGINE,
     GITHUB_API,
     IMAGES,
     INTERNET,
@@ -33,6 +35,7 @@ from bed.settings import (
 class Images:
     """References of what the machines are started from, and of what goes into the registry."""
 
+    base: str
     registry: str
     tailnet: str
     server: str
@@ -49,17 +52,18 @@ def ensure() -> Images:
         node = pool.submit(tools.node_runtime)
         # Needed last, so built when the others no longer want the processors.
         gh = pool.submit(lambda: (tailscaled.result(), headscale.result(), binaries.build(binaries.GH)))
-        base = _build("base", debian.image(), {"certificates": _certificates()})
+        foreign = pool.submit(_machine_of, ENGINE.suite, tailscaled) if ENGINE.suite != debian.release() else None
+        base = _base(debian.release())
         drone = pool.submit(_build, "drone", base)
         nosudo = pool.submit(lambda: _build("nosudo", drone.result()))
-        machine = _build("machine", base, {"tailscaled": tailscaled.result()}, {"RESOLVER": INTERNET.address})
+        machine = _machine(base, tailscaled.result())
         registry = pool.submit(lambda: _build("registry", machine, {"tls": _tls()}))
         tailnet = pool.submit(lambda: _tailnet(machine, headscale.result()))
-        server = pool.submit(lambda: _server(machine, node.result()))
+        server = pool.submit(lambda: _server(foreign.result() if foreign else machine, node.result()))
         laptop = pool.submit(_build, "laptop", machine)
         gh.result()
         return Images(
-            registry.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
+            base, registry.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
         )
 
 
@@ -81,6 +85,18 @@ def internet(filled_registry: str) -> str:
     return _build("internet", filled_registry, extras, arguments)
 
 
+def _base(suite: str) -> str:
+    return _build("base", debian.image(suite), {"certificates": _certificates()})
+
+
+def _machine(base: str, tailscaled: Path) -> str:
+    return _build("machine", base, {"tailscaled": tailscaled}, {"RESOLVER": INTERNET.address})
+
+
+def _machine_of(suite: str, tailscaled: Future[Path]) -> str:
+    return _machine(_base(suite), tailscaled.result())
+
+
 def _tailnet(machine: str, headscale: Path) -> str:
     arguments = {
         "TAILNET": TAILNET.address,
@@ -92,7 +108,8 @@ def _tailnet(machine: str, headscale: Path) -> str:
 
 
 def _server(machine: str, node: Path) -> str:
-    return _build("server", machine, {"node": node / "bin" / "node", "devcontainer-cli": tools.devcontainer_cli()})
+    extras = {"node": node / "bin" / "node", "devcontainer-cli": tools.devcontainer_cli()}
+    return _build("server", machine, extras, {"DAEMON": json.dumps(ENGINE.daemon)})
 
 
 def _tls() -> Path:

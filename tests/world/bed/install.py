@@ -13,6 +13,8 @@ _NEW = "/root/.hatchery-new"
 _TAKE_OVER = f"""
 cp -a --remove-destination {_NEW}/* /
 rm -r {_NEW}
+"""
+_ENABLE = """
 systemd-sysusers
 systemd-tmpfiles --create hatchery.conf
 systemctl daemon-reload
@@ -37,5 +39,7 @@ def everything() -> None:
         docker.inside(SERVER.container, f"rm -rf {_NEW}")
         docker.copy(Path(root), SERVER.container, _NEW)
     docker.inside(SERVER.container, _TAKE_OVER)
-    docker.inside(SERVER.container, _ADMIT_TO_DOCKER)
+    if SERVER.systemd:
+        docker.inside(SERVER.container, _ENABLE)
+        docker.inside(SERVER.container, _ADMIT_TO_DOCKER)
     say("installed hatchery on the server")

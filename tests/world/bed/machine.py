@@ -225,7 +225,10 @@ class Machine:
 
     def _off(self, command: str) -> None:
         self._connect()
-        run("docker", "exec", self._spec.container, "bash", "-c", f"{command} >/dev/null 2>&1 || true")
+        if self._spec.systemd:
+            run("docker", "exec", self._spec.container, "bash", "-c", f"{command} >/dev/null 2>&1 || true")
+        else:
+            run("docker", "stop", self._spec.container)
         self._wait_until_off(120)
 
     def _wait_until_off(self, seconds: float) -> None:

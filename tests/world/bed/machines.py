@@ -1,4 +1,4 @@
-"""The four machines as containers: systemd as PID 1, fixed addresses, a disk that outlives a crash."""
+"""The four machines as containers: as a rule systemd as PID 1, fixed addresses, a disk that outlives a crash."""
 
 import json
 from ipaddress import ip_network
@@ -9,11 +9,16 @@ from bed.errors import WorldError
 from bed.process import run, say, wait_until
 from bed.settings import MACHINES, NETWORK, SUBNET, MachineSpec
 
-_SYSTEMD = (
-    "--stop-signal", "SIGRTMIN+3", "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
+_MACHINE = (
+    "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
     "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
     "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
     "--tmpfs", "/run:exec,mode=755", "--tmpfs", "/tmp:exec,mode=1777", "--device", "/dev/net/tun",
+)  # fmt: skip
+# From systemd 256 on it must be asked for, twice, where the host has control groups of version 1.
+_LEGACY = (
+    "--env", "SYSTEMD_PROC_CMDLINE=systemd.unified_cgroup_hierarchy=0",
+    "--env", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
 )  # fmt: skip
 
 
@@ -23,8 +28,16 @@ def create(spec: MachineSpec, image: str) -> None:
     volumes = [part for name, target in spec.volumes for part in ("--volume", f"{name}:{target}")]
     run(
         "docker", "create", "--name", spec.container, "--hostname", spec.name,
-        "--network", NETWORK, "--ip", spec.address, *_SYSTEMD, *_ipv6(), *volumes, image,
+        "--network", NETWORK, "--ip", spec.address, *_MACHINE, *_ipv6(), *volumes, *_boots(spec, image),
     )  # fmt: skip
+
+
+def _boots(spec: MachineSpec, image: str) -> list[str]:
+    """The last options, the image and its command, for what is to be process 1."""
+    if not spec.systemd:
+        return ["--init", image, "/usr/local/lib/world/without-systemd"]
+    version_1 = not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    return ["--stop-signal", "SIGRTMIN+3", *(_LEGACY if version_1 else ()), image]
 
 
 def remove(spec: MachineSpec) -> None:
@@ -40,7 +53,7 @@ def remove_all() -> None:
 
 
 def start(spec: MachineSpec) -> None:
-    """Boot, or do nothing to one that runs; returns when systemd has reached its basic target."""
+    """Boot, or do nothing to one that runs; returns when it has booted."""
     if docker.state(spec.container) != "running":
         say(f"starting {spec.name}")
         run("docker", "start", spec.container)
@@ -48,8 +61,16 @@ def start(spec: MachineSpec) -> None:
 
 
 def wait_until_booted(spec: MachineSpec) -> None:
-    booted = ["docker", "exec", spec.container, "systemctl", "--quiet", "is-active", "basic.target"]
+    check = ["systemctl", "--quiet", "is-active", "basic.target"] if spec.systemd else ["docker", "version"]
+    booted = ["docker", "exec", spec.container, *check]
     wait_until(f"{spec.name} has booted (`docker logs {spec.container}` may say why not)", 60, booted)
+
+
+def journal(spec: MachineSpec) -> str:
+    """All that a machine has logged."""
+    if not spec.systemd:
+        return run("sh", "-c", 'docker logs "$0" 2>&1', spec.container)
+    return docker.inside(spec.container, "journalctl --no-pager --output short-precise")
 
 
 def create_network() -> None:

@@ -12,7 +12,7 @@ from bed import binaries, docker, tools
 from bed.content import digest_of_path, digest_of_text
 from bed.images import Images, copy, scratch
 from bed.process import run, say, succeeds, wait_until
-from bed.settings import FEATURES, PREFIX
+from bed.settings import DEVCONTAINER_CLI, FEATURES, PREFIX
 
 _CONTAINER = f"{PREFIX}-registry"
 _SERVE = "nginx && exec docker-registry serve /etc/docker/registry/config.yml"
@@ -34,7 +34,7 @@ def ensure(images: Images) -> str:
         images.registry,
         images.drone,
         images.nosudo,
-        images.server,
+        DEVCONTAINER_CLI,
         digest_of_path(FEATURES),
         digest_of_path(Path(__file__)),
         binaries.TAILSCALED.version,
@@ -62,7 +62,7 @@ def _fill(images: Images, reference: str) -> None:
         )
         _push(images.drone, f"{published}/devcontainers/base:ubuntu")
         _push(images.nosudo, f"{published}/acme/nosudo:latest")
-        _publish_features(images.server)
+        _publish_features(images.base)
         _push_prebuilt(images, f"{published}/acme/prebuilt:latest")
         run("docker", "exec", _CONTAINER, "chown", "-R", "docker-registry", "/var/lib/docker-registry")
         run("docker", "commit", "--pause=false", "--change", 'CMD ["/sbin/init"]', _CONTAINER, reference)
@@ -80,7 +80,7 @@ def _push(image: str, name: str) -> None:
         run("docker", "rmi", "--no-prune", name)
 
 
-def _publish_features(server_image: str) -> None:
+def _publish_features(base_image: str) -> None:
     carried = {
         "tailscale": {"tailscaled": binaries.build(binaries.TAILSCALED)},
         "github-cli": {"gh": binaries.build(binaries.GH)},
@@ -93,7 +93,7 @@ def _publish_features(server_image: str) -> None:
                 copy(FEATURES / name, source / name)
                 for inside, binary in carried.get(name, {}).items():
                     shutil.copy2(binary, source / name / Path(inside).name)
-            _with_cli(server_image, source, "features", "publish", "-r", "ghcr.io", "-n", namespace, "/source")
+            _with_cli(base_image, source, "features", "publish", "-r", "ghcr.io", "-n", namespace, "/source")
 
 
 def _push_prebuilt(images: Images, name: str) -> None:
@@ -102,7 +102,9 @@ def _push_prebuilt(images: Images, name: str) -> None:
     with scratch("prebuilt") as source:
         (source / ".devcontainer.json").write_text(json.dumps({"image": images.drone, "features": _PREBUILT}))
         before = _untagged()
-        _with_cli(images.server, source, "build", "--workspace-folder", "/source", "--image-name", built)
+        _with_cli(
+            images.base, source, "build", "--buildkit", "never", "--workspace-folder", "/source", "--image-name", built
+        )
     _push(built, name)
     # What the CLI leaves behind in the host's Docker.
     for image in ("dev_container_feature_content_temp", *sorted(_untagged() - before)):
@@ -113,11 +115,18 @@ def _untagged() -> set[str]:
     return set(run("docker", "images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
 
 
-def _with_cli(server_image: str, source: Path, *arguments: str) -> None:
+def _with_cli(base_image: str, source: Path, *arguments: str) -> None:
+    """Run the CLI with the host's own docker command, whose dockerd it speaks to, where ghcr.io is the registry."""
     address = run("docker", "inspect", "--format", "{{.NetworkSettings.IPAddress}}", _CONTAINER).strip()
+    programs = {
+        tools.node_runtime() / "bin" / "node": "/usr/local/bin/node",
+        tools.devcontainer_cli(): "/usr/local/lib/devcontainer-cli",
+        Path(shutil.which("docker") or "/usr/bin/docker").resolve(): "/usr/local/bin/docker",
+    }
+    volumes = [part for path, inside in programs.items() for part in ("--volume", f"{path}:{inside}:ro")]
     run(
-        "docker", "run", "--rm", "--add-host", f"ghcr.io:{address}", "--volume", f"{source}:/source",
+        "docker", "run", "--rm", "--add-host", f"ghcr.io:{address}", "--volume", f"{source}:/source", *volumes,
         "--volume", "/var/run/docker.sock:/var/run/docker.sock",
-        "--env", "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
-        server_image, "devcontainer", *arguments,
+        "--env", "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt", "--env", "DOCKER_BUILDKIT=0",
+        base_image, "node", "/usr/local/lib/devcontainer-cli/devcontainer.js", *arguments,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from collections import deque
 from ipaddress import ip_network
 from pathlib import Path
 
-from bed import docker, world
+from bed import docker, machines, world
 from bed.errors import WorldError
 from bed.settings import INTERNET, LOGS, LONG_SCENARIOS, MACHINES, NAME, SCENARIOS, SUBNET, WORLD
 
@@ -168,5 +168,5 @@ def _violations() -> list[str]:
 def _keep_journals(logs: Path) -> None:
     for spec in MACHINES:
         if docker.state(spec.container) == "running":
-            journal = docker.inside(spec.container, "journalctl --no-pager --output short-precise")
+            journal = machines.journal(spec)
             (logs / f"{spec.name}.journal").write_text(journal)

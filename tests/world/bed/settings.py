@@ -1,6 +1,7 @@
 """What is fixed about the world: names, addresses, versions, and where things are kept."""
 
 import os
+import sys
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -50,12 +51,36 @@ LINTERS = ("mypy==2.4.1", "ruff==0.17.6", "pyjwt==2.10.1", "types-jsonschema==4.
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What the machine *server* is made of: a release of Debian brings Docker, buildx, compose, systemd."""
+
+    suite: str
+    daemon: dict[str, object]  # its daemon.json
+    systemd: bool = True
+
+
+# By the Docker that it has; `20` has neither buildx nor compose 2.
+ENGINES = {
+    "20": Engine("bookworm", {"storage-driver": "overlay2", "exec-opts": ["native.cgroupdriver=systemd"]}),
+    # With control groups of version 1 and the systemd driver, its runc puts containers where no exec follows.
+    "26": Engine("trixie", {"storage-driver": "overlay2", "exec-opts": ["native.cgroupdriver=cgroupfs"]}),
+    # Its systemd refuses control groups of version 1.
+    "28": Engine("forky", {"features": {"containerd-snapshotter": True}}, systemd=False),
+}
+ENGINE_NAME = os.environ.get("HATCHERY_WORLD_ENGINE", "26")
+if ENGINE_NAME not in ENGINES:
+    sys.exit(f"world: HATCHERY_WORLD_ENGINE is {ENGINE_NAME}; there are: {', '.join(ENGINES)}")
+ENGINE = ENGINES[ENGINE_NAME]
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """One machine of the world: its name, its address, and what its container needs beyond that."""
 
     name: str
     number: int
     volumes: tuple[tuple[str, str], ...] = ()
+    systemd: bool = True
 
     @property
     def address(self) -> str:
@@ -68,6 +93,6 @@ class MachineSpec:
 
 INTERNET = MachineSpec("internet", 2)
 TAILNET = MachineSpec("tailnet", 3)
-SERVER = MachineSpec("server", 4, ((f"{NAME}-server-docker", "/var/lib/docker"),))
+SERVER = MachineSpec("server", 4, ((f"{NAME}-server-docker", "/var/lib/docker"),), systemd=ENGINE.systemd)
 LAPTOP = MachineSpec("laptop", 5)
 MACHINES = (INTERNET, TAILNET, SERVER, LAPTOP)
