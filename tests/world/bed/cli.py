@@ -34,12 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     down.set_defaults(verb=lambda options: world.down(options.purge))
 
     run = verbs.add_parser("run", help="run scenarios, all of them if none is named")
-    run.add_argument("scenario", nargs="*")
+    run.add_argument("scenario", nargs="*", help="NAME, or NAME@ENGINE")
     run.add_argument("-v", "--verbose", action="store_true", help="show what they do")
     run.add_argument("--fresh", action="store_true", help="begin with new machines")
     run.add_argument("--lanes", type=int, default=1, metavar="N", help="in N worlds at once, side by side")
+    run.add_argument("--all-engines", action="store_true", help="some of them on the other engines as well")
     run.set_defaults(
-        verb=lambda options: scenarios.run_all(options.scenario, options.verbose, options.fresh, options.lanes)
+        verb=lambda options: scenarios.run_all(
+            options.scenario, options.verbose, options.fresh, options.lanes, options.all_engines
+        )
     )
 
     lint = verbs.add_parser("lint", help="format, lint and types of all Python here")

@@ -1,41 +1,46 @@
-"""Runs scenarios, in one lane or in several, and counts."""
+"""Runs scenarios one after the other, and counts."""
 
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
-from ipaddress import ip_network
 from pathlib import Path
 
-from bed import docker, machines, world
+from bed import docker, lanes, machines, world
 from bed.errors import WorldError
-from bed.settings import INTERNET, LOGS, LONG_SCENARIOS, MACHINES, NAME, SCENARIOS, SUBNET, WORLD
+from bed.settings import ENGINE_NAME, ENGINES, INTERNET, LOGS, MACHINES, ON_OTHER_ENGINES, SCENARIOS, WORLD
 
 
-def run_all(wanted: list[str], verbose: bool, fresh: bool, lanes: int) -> int:
+def run_all(wanted: list[str], verbose: bool, fresh: bool, lane_count: int, all_engines: bool) -> int:
     """Run the named scenarios, or all; the last line printed is the count.
 
-    One that fails is tried once more on new machines. If it passes then, it counts as passed and is
-    named as flaky at the end.
+    A name may say on which engine: `spawn@20`. One that fails is tried once more on new machines. If
+    it passes then, it counts as passed and is named as flaky at the end.
     """
-    scripts = [_script(name) for name in wanted] or _longest_first(sorted(SCENARIOS.glob("*.py")))
-    if lanes > 1 and len(scripts) > 1:
-        failed, flaky = _run_in_lanes(scripts, fresh, lanes)
+    tasks = [_task(name) for name in wanted] or _everything(all_engines)
+    if lane_count > 1 or any(task.engine != ENGINE_NAME for task in tasks):
+        failed, flaky = lanes.run(tasks, fresh, lane_count)
     else:
-        failed, flaky = _run_in_turn(scripts, verbose, fresh)
+        failed, flaky = _run_in_turn([_script(task.name) for task in tasks], verbose, fresh)
     for line in flaky:
         print(line, flush=True)
-    print(f"{len(scripts) - failed} passed, {failed} failed", flush=True)
+    print(f"{len(tasks) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 
-def _longest_first(scripts: list[Path]) -> list[Path]:
-    """So that no lane begins a long one when the others are done."""
-    first = {name: place for place, name in enumerate(LONG_SCENARIOS)}
-    return sorted(scripts, key=lambda script: (first.get(script.stem, len(first)), script.stem))
+def _task(wanted: str) -> lanes.Task:
+    name, _, engine = wanted.partition("@")
+    if engine and engine not in ENGINES:
+        raise WorldError(f"there is no engine {engine}; there are: {', '.join(ENGINES)}")
+    _script(name)
+    return lanes.Task(name, engine or ENGINE_NAME)
+
+
+def _everything(all_engines: bool) -> list[lanes.Task]:
+    here = [lanes.Task(script.stem, ENGINE_NAME) for script in sorted(SCENARIOS.glob("*.py"))]
+    elsewhere = [lanes.Task(name, engine) for engine, names in ON_OTHER_ENGINES.items() for name in names]
+    return [*here, *(task for task in elsewhere if all_engines and task.engine != ENGINE_NAME)]
 
 
 def _run_in_turn(scripts: list[Path], verbose: bool, fresh: bool) -> tuple[int, list[str]]:
@@ -50,51 +55,8 @@ def _run_in_turn(scripts: list[Path], verbose: bool, fresh: bool) -> tuple[int, 
             fresh = not again
             failed += not again
             if again:
-                flaky.append(f"FLAKY {script.stem}: failed, then passed on new machines; see {_before(script)}")
+                flaky.append(f"FLAKY {_label(script)}: failed, then passed on new machines; see {_before(script)}")
     return failed, flaky
-
-
-def _run_in_lanes(scripts: list[Path], fresh: bool, lanes: int) -> tuple[int, list[str]]:
-    """Each lane is a world of its own, in which one scenario after the other runs."""
-    waiting = deque(scripts)
-    failed: list[str] = []
-    flaky: list[str] = []
-
-    def run_lane(number: int) -> None:
-        new = fresh
-        while True:
-            try:
-                script = waiting.popleft()
-            except IndexError:
-                return
-            command: list[str | Path] = [WORLD / "world", "run", script.stem, *(["--fresh"] if new else [])]
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_lane_environment(number), text=True
-            )
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("FLAKY "):
-                    flaky.append(line.rstrip())
-                elif line.startswith(("PASS ", "FAIL ")):
-                    print(line, end="", flush=True)
-            new = process.wait() != 0
-            if new:
-                failed.append(script.stem)
-
-    threads = [threading.Thread(target=run_lane, args=(number,)) for number in range(lanes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return len(failed), flaky
-
-
-def _lane_environment(number: int) -> dict[str, str]:
-    """The first lane is this world itself; the others stand beside it, on the networks that follow."""
-    if number == 0:
-        return dict(os.environ)
-    network = ip_network((int(SUBNET.network_address) + number * SUBNET.num_addresses, SUBNET.prefixlen))
-    return {**os.environ, "HATCHERY_WORLD_NAME": f"{NAME}-{number + 1}", "HATCHERY_WORLD_SUBNET": str(network)}
 
 
 def _attempt(script: Path, verbose: bool, fresh: bool) -> bool:
@@ -103,7 +65,7 @@ def _attempt(script: Path, verbose: bool, fresh: bool) -> bool:
     good = _run(script, verbose)
     taken = f"{time.monotonic() - started:.1f} s"
     print(
-        f"PASS {script.stem} ({taken})" if good else f"FAIL {script.stem} ({taken}), see {_logs(script)}",
+        f"PASS {_label(script)} ({taken})" if good else f"FAIL {_label(script)} ({taken}), see {_logs(script)}",
         flush=True,
     )
     return good
@@ -118,7 +80,11 @@ def _script(name: str) -> Path:
 
 
 def _logs(script: Path) -> Path:
-    return LOGS / "scenarios" / script.stem
+    return LOGS / "scenarios" / _label(script)
+
+
+def _label(script: Path) -> str:
+    return str(lanes.Task(script.stem, ENGINE_NAME))
 
 
 def _before(script: Path) -> Path:
