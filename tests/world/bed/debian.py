@@ -1,31 +1,31 @@
-"""The root file systems that images start from: releases of Debian or the host's own, by debootstrap.
+"""The root file systems that images start from: releases of Debian or the host's own, by mmdebstrap.
 
 A program built on the host runs in the host's own release and in later ones.
 """
 
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 from bed import docker
 from bed.content import digest_of_text
 from bed.errors import WorldError
-from bed.process import DIES_WITH_US, run, say
+from bed.process import DIES_WITH_US, making, run
 from bed.settings import CACHE, PREFIX
 
 # A mirror that is kept as it was on some day has a release in development with the validity of that day.
-_APT = 'Acquire::Check-Valid-Until "false";\n'
+_APT = 'Acquire::Check-Valid-Until "false";'
 # Nothing reads manuals in a machine, and nothing there must survive a power cut of the builder.
-_DPKG = """\
-force-unsafe-io
-path-exclude=/usr/share/doc/*
-path-exclude=/usr/share/man/*
-path-exclude=/usr/share/locale/*
-"""
-_SCRIPTS = Path("/usr/share/debootstrap/scripts")
+_DPKG = (
+    "force-unsafe-io",
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+)
+KEYRINGS = Path("/usr/share/keyrings")
 _DEBIAN = "http://deb.debian.org/debian"
 
 
@@ -48,12 +48,20 @@ def release() -> str:
 
 def image(suite: str) -> str:
     """The reference of the release's imported root file system, made now if it is absent."""
-    sources = _sources(suite)
-    lines = "\n".join(source.line() for source in sources) + "\n"
-    reference = f"{PREFIX}/debian:{digest_of_text(lines, _DPKG, _APT)[:16]}"
+    reference = _reference(suite)
     if not docker.image_exists(reference):
-        _bootstrap(reference, sources[0], lines)
+        with making(f"{suite} from {_sources(suite)[0].url}"):
+            _bootstrap(reference, suite)
     return reference
+
+
+def is_made(suite: str) -> bool:
+    return docker.image_exists(_reference(suite))
+
+
+def _reference(suite: str) -> str:
+    lines = (source.line() for source in _sources(suite))
+    return f"{PREFIX}/debian:{digest_of_text(*lines, *_DPKG, _APT)[:16]}"
 
 
 def _sources(suite: str) -> list[Source]:
@@ -66,6 +74,7 @@ def _sources(suite: str) -> list[Source]:
     return [Source(source.url, source.suite.replace(release(), suite, 1), ("main",)) for source in own]
 
 
+@cache
 def _own_sources() -> list[Source]:
     """The host's package sources for its own release."""
     codename = release()
@@ -85,54 +94,31 @@ def _own_sources() -> list[Source]:
     return sources
 
 
-def _bootstrap(reference: str, source: Source, lines: str) -> None:
-    say(f"bootstrapping {source.suite} from {source.url}")
+def _bootstrap(reference: str, suite: str) -> None:
     scratch = CACHE / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    root = Path(mkdtemp(prefix="debian-", dir=scratch))
+    place = Path(mkdtemp(prefix="debian-", dir=scratch))
+    archive = place / "root.tar"
     try:
         run(
-            *DIES_WITH_US, "debootstrap", "--variant=minbase", "--include=ca-certificates",
-            f"--components={','.join(source.components)}", source.suite, root, source.url, _script(source.suite),
+            *DIES_WITH_US, "mmdebstrap", "--mode=root", "--variant=minbase", "--include=ca-certificates",
+            f"--keyring={_keyring(suite)}", f"--aptopt={_APT}", *(f"--dpkgopt={line}" for line in _DPKG),
+            suite, archive, *(source.line() for source in _sources(suite)),
+            env={"TMPDIR": str(place)},
         )  # fmt: skip
-        (root / "etc/apt/sources.list").write_text(lines)
-        (root / "etc/apt/apt.conf.d/world").write_text(_APT)
-        (root / "etc/dpkg/dpkg.cfg.d/world").write_text(_DPKG)
-        for leftover in (
-            "var/cache/apt/archives",
-            "var/lib/apt/lists",
-            "usr/share/doc",
-            "usr/share/man",
-            "usr/share/locale",
-        ):
-            shutil.rmtree(root / leftover, ignore_errors=True)
-        (root / "var/cache/apt/archives/partial").mkdir(parents=True)
-        (root / "var/lib/apt/lists/partial").mkdir(parents=True)
-        _import(root, reference)
+        run("docker", "import", archive, reference)
     finally:
-        remove_tree(root)
-    say(f"bootstrapped {source.suite}")
+        remove_tree(place)
 
 
-def _script(suite: str) -> Path:
-    """How debootstrap makes it; a release that it does not know yet is made as the one in development."""
-    known = _SCRIPTS / suite
-    return known if known.exists() else _SCRIPTS / "sid"
-
-
-def _import(root: Path, reference: str) -> None:
-    with subprocess.Popen(["tar", "--numeric-owner", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
-        imported = subprocess.run(
-            ["docker", "import", "-", reference], stdin=archive.stdout, capture_output=True, check=False
-        )
-    if archive.returncode or imported.returncode:
-        raise WorldError(
-            f"the bootstrapped system could not be imported: {imported.stderr.decode(errors='replace').strip()}"
-        )
+def _keyring(suite: str) -> Path:
+    """The keys of those who publish the release: the host's distribution or, for another release, Debian."""
+    distribution = platform.freedesktop_os_release().get("ID", "debian") if suite == release() else "debian"
+    return KEYRINGS / f"{distribution}-archive-keyring.gpg"
 
 
 def remove_tree(root: Path) -> None:
-    """Remove a half or wholly bootstrapped tree; a killed debootstrap leaves file systems mounted in it."""
+    """Remove a half or wholly bootstrapped tree; a killed mmdebstrap leaves file systems mounted in it."""
     mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((point for point in mounted if point.startswith(f"{root}/")), reverse=True):
         run("umount", "--lazy", mount)

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from bed import debian
 from bed.errors import WorldError
 from bed.process import run, say, succeeds
 
@@ -13,7 +14,7 @@ from bed.process import run, say, succeeds
 _PROGRAMS = {
     "docker": "docker.io",
     "dockerd": "docker.io",
-    "debootstrap": "debootstrap",
+    "mmdebstrap": "mmdebstrap",
     "git": "git",
     "openssl": "openssl",
     "ssh-keygen": "openssh-client",
@@ -26,7 +27,7 @@ def require() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036
         raise WorldError(f"Python 3.11 or newer is needed, this is {platform.python_version()}")
     if os.geteuid() != 0:
-        raise WorldError("the world needs root (debootstrap, dockerd, network devices): run it with sudo")
+        raise WorldError("the world needs root (mmdebstrap, dockerd, network devices): run it with sudo")
 
 
 def install() -> None:
@@ -36,6 +37,8 @@ def install() -> None:
         missing.append("python3-venv")
     if not Path("/usr/share/ca-certificates/mozilla").is_dir():
         missing.append("ca-certificates")
+    if not (debian.KEYRINGS / "debian-archive-keyring.gpg").exists():
+        missing.append("debian-archive-keyring")
     if missing:
         _install(missing)
     if not Path("/dev/net/tun").exists() and not succeeds("modprobe", "tun"):

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bed.errors import WorldError
@@ -21,6 +22,15 @@ def say(message: str) -> None:
     """One line of progress, with the seconds since the start."""
     with _print_lock:
         print(f"[{time.monotonic() - _started:6.1f}s] {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def making(what: str, doing: str = "building", done: str = "built") -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    say(f"{doing} {what}")
+    began = time.monotonic()
+    yield
+    say(f"{done} {what} in {time.monotonic() - began:.0f} s")
 
 
 def run(
