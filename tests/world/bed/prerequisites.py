@@ -21,6 +21,9 @@ _PROGRAMS = {
     "iptables": "iptables",
 }
 
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_INOTIFY_INSTANCES = 1024
+
 
 def require() -> None:
     """What nothing can be done about here."""
@@ -43,6 +46,20 @@ def install() -> None:
         _install(missing)
     if not Path("/dev/net/tun").exists() and not succeeds("modprobe", "tun"):
         raise WorldError("there is no /dev/net/tun, which tailscaled needs: load the kernel module `tun`")
+    _allow_inotify()
+
+
+def _allow_inotify() -> None:
+    """Each systemd of each machine watches files by a dozen instances, and the kernel's default is 128."""
+    try:
+        allowed = int(_INOTIFY.read_text())
+        if allowed < _INOTIFY_INSTANCES:
+            _INOTIFY.write_text(str(_INOTIFY_INSTANCES))
+            say(
+                f"raised fs.inotify.max_user_instances from {allowed} to {_INOTIFY_INSTANCES}: worlds side by side need it"
+            )
+    except OSError:
+        pass  # One world does with less.
 
 
 def _install(packages: list[str]) -> None:
