@@ -14,6 +14,8 @@ from bed.settings import CACHE, GITHUB_NAMES, LOGIN_HOST, REGISTRY_NAMES
 
 AUTHORITY = CACHE / "authority"
 CERTIFICATE = AUTHORITY / "ca.crt"
+TRUSTED = AUTHORITY / "certificates"  # what every machine trusts
+TLS = AUTHORITY / "tls"  # what the servers of the world present
 _NAMES = AUTHORITY / "tls.names"
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _PACKAGED = Path("/usr/share/ca-certificates")
@@ -28,6 +30,10 @@ def ensure() -> None:
         _make_authority()
     if not _NAMES.exists() or _NAMES.read_text() != names:
         _make_certificate(names)
+    _write_certificates(TRUSTED)
+    TLS.mkdir(exist_ok=True)
+    for name in ("tls.crt", "tls.key"):
+        shutil.copy2(AUTHORITY / name, TLS / name)
 
 
 def _make_authority() -> None:
@@ -68,7 +74,7 @@ def certificates() -> dict[str, str]:
     return trusted
 
 
-def write_certificates(directory: Path) -> None:
+def _write_certificates(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     for name, pem in certificates().items():

