@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from bed import authority, debian, docker, repositories, tools
+from bed import authority, debian, docker, repositories
 from bed.content import digest_of_path, digest_of_text
 from bed.process import making
 from bed.settings import (
@@ -40,7 +40,7 @@ class Carried:
     nosudo: str
 
 
-def internet(filled_registry: str) -> str:
+def internet(filled_registry: str, graphql: Path, git: Path) -> str:
     """The last image: GitHub, on top of the registry that has been filled."""
     arguments = {
         "INTERNET": INTERNET.address,
@@ -52,8 +52,8 @@ def internet(filled_registry: str) -> str:
     extras = {
         "github": WORLD / "github",
         "github-api.json": GITHUB_API,
-        "graphql": tools.graphql_core(),
-        "git": _repositories(),
+        "graphql": graphql,
+        "git": git,
     }
     return _build("internet", filled_registry, extras, arguments)
 
@@ -101,7 +101,7 @@ def laptop(machine: str, tailscaled: Path) -> str:
     return _build("laptop", machine, {"tailscaled": tailscaled})
 
 
-def _repositories() -> Path:
+def git_repositories() -> Path:
     sources = digest_of_text(digest_of_path(REPOSITORIES), digest_of_path(Path(repositories.__file__)))
     target = CACHE / "repositories" / sources[:16]
     if not target.exists():

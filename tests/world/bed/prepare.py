@@ -36,7 +36,8 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
         sources = pool.submit(binaries.fetch, binaries.HEADSCALE)
         headscale = then(lambda *_: binaries.build(binaries.HEADSCALE), tailscaled, sources)
         node, cli = pool.submit(tools.node_runtime), pool.submit(tools.devcontainer_cli)
-        carried = [tailscaled, cli, pool.submit(tools.gh), pool.submit(tools.graphql_core)]
+        gh, graphql = pool.submit(tools.gh), pool.submit(tools.graphql_core)
+        git = pool.submit(images.git_repositories)
 
         bases = {suite: pool.submit(images.base, suite) for suite in suites}
         machines = {suite: then(images.machine, base) for suite, base in bases.items()}
@@ -50,9 +51,10 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
         drone = then(images.drone, bases[own])
         filled = then(
             lambda *parts: registry.ensure(images.Carried(*parts[:4])),
-            bases[own], then(images.registry, machines[own]), drone, then(images.nosudo, drone), *carried,
+            bases[own], then(images.registry, machines[own]), drone, then(images.nosudo, drone),
+            tailscaled, cli, gh,
         )  # fmt: skip
-        internet = then(images.internet, filled)
+        internet = then(images.internet, filled, graphql, git)
         tailnet = then(images.tailnet, machines[own], headscale)
         laptop = then(images.laptop, machines[own], tailscaled)
         for server in servers.values():
