@@ -29,6 +29,9 @@ from bed.settings import (
     Engine,
 )
 
+# Of a world's own network, so the last layers alone have it: what is below them all worlds share.
+_RESOLVER = {"RESOLVER": INTERNET.address}
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -63,7 +66,7 @@ def base(suite: str) -> str:
 
 
 def machine(base: str) -> str:
-    return _build("machine", base, arguments={"RESOLVER": INTERNET.address})
+    return _build("machine", base)
 
 
 def drone(base: str) -> str:
@@ -84,6 +87,7 @@ def tailnet(machine: str, headscale: Path) -> str:
         "LOGIN_SERVER": LOGIN_SERVER,
         "TAIL_DOMAIN": TAIL_DOMAIN,
         "NODE_TIMEOUT": NODE_TIMEOUT,
+        **_RESOLVER,
     }
     return _build("tailnet", machine, {"headscale": headscale, "tls": authority.TLS}, arguments)
 
@@ -94,11 +98,11 @@ def docker_host(machine: str) -> str:
 
 def server(engine: Engine, docker_host: str, tailscaled: Path, node: Path, devcontainer_cli: Path) -> str:
     extras = {"tailscaled": tailscaled, "node": node / "bin" / "node", "devcontainer-cli": devcontainer_cli}
-    return _build("server", docker_host, extras, {"DAEMON": json.dumps(engine.daemon)})
+    return _build("server", docker_host, extras, {"DAEMON": json.dumps(engine.daemon), **_RESOLVER})
 
 
 def laptop(machine: str, tailscaled: Path) -> str:
-    return _build("laptop", machine, {"tailscaled": tailscaled})
+    return _build("laptop", machine, {"tailscaled": tailscaled}, _RESOLVER)
 
 
 def git_repositories() -> Path:
