@@ -1,20 +1,23 @@
 # make demo    a drone from nothing, on a test world of four machines
-# make test    everything; make check is the part that needs no Docker
+# make test    everything, or ONLY=spawn,many@20 of its scenarios; make check needs no Docker
 # make bench   the figures, as ratios
+# make build   what is installed; make quick is the same without optimization, for the test world
 # make install hatchery into DESTDIR and PREFIX
 
 PREFIX ?= /usr/local
 # polkit reads its rules here whatever PREFIX is; a package says /usr/share/polkit-1/rules.d.
 POLKIT ?= /etc/polkit-1/rules.d
 CARGO ?= cargo
-BINARIES ?= target/release
+PROFILE ?= release
+BUILT = target/$(PROFILE:dev=debug)
+BINARIES ?= $(BUILT)
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 UNITS = $(wildcard systemd/hatchery*.service systemd/hatchery*.socket systemd/hatchery*.timer)
 # FILE... DIRECTORY: the files name programs under /usr/local.
 INSTALL_TEXT = systemd/install $(PREFIX)
 
-.PHONY: demo demo-down test check bench build install clean
+.PHONY: demo demo-down test check bench build quick install clean
 
 demo:
 	@tests/prepare
@@ -32,13 +35,17 @@ check:
 
 bench:
 	@tests/prepare
-	@tests/bench
+	@$(MAKE) --silent build
+	@HATCHERY_WORLD_BINARIES=$(CURDIR)/target/release tests/bench
 
 build:
-	$(CARGO) build --locked --release
-	$(CARGO) rustc --locked --release --no-default-features --bin hatchery-drone \
+	$(CARGO) build --locked --profile $(PROFILE)
+	$(CARGO) rustc --locked --profile $(PROFILE) --no-default-features --bin hatchery-drone \
 	  --target $(HOST) --target-dir target/static -- -C target-feature=+crt-static
-	install -D -m 0755 -t $(BINARIES)/static target/static/$(HOST)/release/hatchery-drone
+	install -D -m 0755 -t $(BUILT)/static $(BUILT:target/%=target/static/$(HOST)/%)/hatchery-drone
+
+quick:
+	@$(MAKE) --no-print-directory build PROFILE=dev
 
 # What `make build` has built; as root, with the units, which are then to be enabled.
 install:

@@ -31,7 +31,7 @@ def everything() -> None:
     """Copy what `make install` copies; without binaries there is no hatchery yet, and no error."""
     missing = [name for name in _BUILT if not (BINARIES / name).is_file()]
     if missing:
-        say(f"{', '.join(missing)} missing in {BINARIES}: the server has no hatchery until `make build`")
+        say(f"{', '.join(missing)} missing in {BINARIES}: the server has no hatchery until `make quick`")
         return
     # Not in the cache: what a world beside this one clears away there may be in use here.
     with TemporaryDirectory(prefix="hatchery-install-") as root:

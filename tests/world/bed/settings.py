@@ -15,7 +15,7 @@ IMAGES = WORLD / "images"
 GITHUB_API = PROJECT / "tests" / "credd" / "github-api.json"
 
 CACHE = Path(os.environ.get("HATCHERY_WORLD_CACHE", "~/.cache/hatchery-world")).expanduser()
-BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "release"))
+BINARIES = Path(os.environ.get("HATCHERY_WORLD_BINARIES", PROJECT / "target" / "debug"))
 
 # Several worlds can stand side by side, each with a name and a network of its own; they share images.
 PREFIX = "hatchery-world"
