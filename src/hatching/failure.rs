@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::devcontainer::cli::Outcome;
+use crate::devcontainer::policy;
 use crate::error::{Code, Error};
 use crate::{cage, docker, host};
 
@@ -60,14 +61,21 @@ pub(super) fn failure(outcome: Outcome, workshop: &Path) -> Error {
         )
         .hint("`hatchery doctor` tries its cage and says what to do");
     }
-    // What Landlock says: to opening, and to moving or linking.
-    if ["EACCES", "EXDEV", "ermission denied"]
-        .into_iter()
-        .any(|word| message.contains(word))
-    {
+    // What Landlock says: to opening, and to moving or linking. A link to nothing is said otherwise.
+    let denied = ["EACCES", "EXDEV", "ermission denied"];
+    let missing = ["ENOENT", "ENOTDIR", "ELOOP"];
+    let is = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let feature = feature_in(&message);
+    if is(&denied) || (feature.is_some() && is(&missing)) {
+        let how = if is(&denied) {
+            "was denied access to"
+        } else {
+            "did not find"
+        };
+        let whose = feature.map_or_else(String::new, |id| format!(" of the feature {id}"));
         return Error::new(
             Code::DevcontainerFailed,
-            format!("the devcontainer CLI was denied access to a file: {message}"),
+            format!("the devcontainer CLI {how} a file{whose}: {message}"),
         )
         .hint(
             "a feature with a link that leads out of it causes this; if the CLI must read something \
@@ -96,6 +104,15 @@ pub(super) fn failure(outcome: Outcome, workshop: &Path) -> Error {
     )
     .hint("try `devcontainer up` on a clone of the repository by hand")
     .with_details(last_lines)
+}
+
+/// The feature that the first path in this text belongs to, where the CLI unpacks them:
+/// `container-features/<run>/<id>_<number>/`.
+fn feature_in(text: &str) -> Option<&str> {
+    let (_, path) = text.split_once("/container-features/")?;
+    let directory = path.split('/').nth(1)?;
+    let (id, number) = directory.rsplit_once('_')?;
+    (policy::is_name(id) && number.parse::<u16>().is_ok()).then_some(id)
 }
 
 #[cfg(test)]
@@ -155,6 +172,29 @@ mod tests {
         assert!(
             !silent.what_next().unwrap().contains("last lines"),
             "{silent:?}"
+        );
+    }
+
+    #[test]
+    fn a_link_out_of_a_feature_is_told_with_its_name_wherever_it_leads() {
+        let path =
+            "/w/tmp/devcontainercli-root/container-features/0.89.0-1795910196690/my_wrap_2/x.sh";
+        for problem in [
+            "EACCES: permission denied",
+            "ENOENT: no such file or directory",
+            "ELOOP: too many symbolic links encountered",
+        ] {
+            let error = failed(&format!("{problem}, open '{path}'"), &[]);
+            assert_eq!(error.code(), Code::DevcontainerFailed);
+            let message = error.message();
+            assert!(message.contains("of the feature my_wrap: "), "{message}");
+            let hint = error.what_next().unwrap();
+            assert!(hint.contains("a feature with a link"), "{hint}");
+        }
+        let elsewhere = failed("ENOENT: no such file or directory, open '/w/feature'", &[]);
+        assert!(
+            !elsewhere.what_next().unwrap().contains("link"),
+            "{elsewhere:?}"
         );
     }
 }

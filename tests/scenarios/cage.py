@@ -125,15 +125,19 @@ with subtest("no cage though the kernel has one: the CLI does not run"):
     assert "[host-failed]" in said and "hatchery doctor" in said, said
 
 with subtest("what the CLI writes through a link of an archive's lands nowhere"):
+    # Debian has cron's directory only with the package.
+    server.succeed("mkdir -p /etc/cron.d")
     for name, path, target, who in (
         ("settings", "./devcontainer-features.env", "etc/profile.d/trap.sh", ""),
         ("wrapper", "./devcontainer-features-install.sh", "etc/cron.d/trap", ""),
         ("member", "./devcontainer-features.env", "home/overlord/.bash_aliases", f"{MEMBER} "),
+        ("nowhere", "./devcontainer-features-install.sh", "etc/nowhere/trap", ""),
     ):
         trap(name, path, target)
         status, said = server.execute(f"cd /tmp; {who}hatchery spawn trap/{name} 2>&1")
         assert server.execute(f"test -e /{target}")[0] == 1, said
         assert status == 1 and "[devcontainer-failed]" in said and "a feature with a link" in said, said
+        assert f"of the feature {name}: " in said, said
 
 with subtest("nor does what it reads through one get into the image"):
     secret = {"id": "larva", "version": "1.0.0", "containerEnv": {"FOUND": "larva-of-root"}}
