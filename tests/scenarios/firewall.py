@@ -45,12 +45,18 @@ def reached_by(container: str, targets: list[str], first: str = "") -> set[str]:
     return set(server.succeed(look_from(container, targets, first)).split())
 
 
+def compose_container(project: str, service: str) -> str:
+    """The name of a project's container, which compose 1 and 2 make up differently."""
+    labels = f"--filter label=com.docker.compose.project={project} --filter label=com.docker.compose.service={service}"
+    return server.succeed(f"docker ps --all {labels} --format '{{{{.Names}}}}'").strip()
+
+
 def everywhere(targets: list[str]) -> dict[str, set[str]]:
     """What is reached from a joined drone, a compose project, two builders, a container that never joined."""
     looks = {
         "drone": look_from("acme-site", targets, BREAKOUT),
         "compose": look_from("acme-stack", targets, BREAKOUT),
-        "sibling": look_from("acme-stack_db_1", targets),
+        "sibling": look_from(compose_container("acme-stack", "db"), targets),
         "build": look_in_build(0, targets),
         "buildkit": look_in_build(1, targets),
         "stranger": look_from("stranger", targets),
@@ -213,7 +219,7 @@ with subtest("after restarts of Docker and tailscaled, in any order"):
         for service in services:
             server.succeed(f"systemctl restart {service}")
         tailnet_is_up(server)
-        server.succeed("docker start stranger acme-stack_db_1")
+        server.succeed(f"docker start stranger {compose_container('acme-stack', 'db')}")
         server.wait_until_succeeds("docker exec acme-site true && docker exec acme-stack true", timeout=30)
         server.wait_until_succeeds(f"nc -z -w 3 {person} 22", timeout=30)
         closed(doors)
@@ -303,7 +309,7 @@ with subtest("at boot it is there before Docker"):
     server.reboot()
     server.wait_for_unit("docker.service")
     tailnet_is_up(server)
-    server.succeed(metadata_route, "docker start stranger acme-stack_db_1 acme-stack")
+    server.succeed(metadata_route, f"docker start stranger {compose_container('acme-stack', 'db')} acme-stack")
     order = [
         int(server.get_unit_info(unit)[moment])
         for unit, moment in (

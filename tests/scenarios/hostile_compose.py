@@ -36,6 +36,12 @@ def project(repository: str, services: dict[str, Any], files: dict[str, str] | N
     publish(repository, texts | (files or {}))
 
 
+def compose_container(project: str, service: str) -> str:
+    """The name of a project's container, which compose 1 and 2 make up differently."""
+    labels = f"--filter label=com.docker.compose.project={project} --filter label=com.docker.compose.service={service}"
+    return server.succeed(f"docker ps --all {labels} --format '{{{{.Names}}}}'").strip()
+
+
 def inspect(container: str) -> dict[str, Any]:
     shown: list[dict[str, Any]] = json.loads(server.succeed(f"docker inspect {container}"))
     return shown[0]
@@ -70,12 +76,13 @@ with subtest("`image:` beside `build:` is a name within the file; what was built
     )
     server.succeed("hatchery spawn red/c5")
     assert id_of(BASE) == base
-    server.succeed("docker exec red-c5_p_1 test -e /poison")
-    tag = inspect("red-c5_p_1")["Config"]["Image"]
+    sibling = compose_container("red-c5", "p")
+    server.succeed(f"docker exec {sibling} test -e /poison")
+    tag = inspect(sibling)["Config"]["Image"]
     assert tag.startswith("hatchery.invalid/red-c5/") and tag.endswith(":p"), tag
 
 with subtest("every container has its limits"):
-    for name in ("red-c5", "red-c5_p_1"):
+    for name in ("red-c5", sibling):
         host = inspect(name)["HostConfig"]
         assert host["Memory"] > 0 and host["MemorySwap"] in (host["Memory"], -1), host
         assert host["PidsLimit"] > 0 and host["NanoCpus"] > 0, host
@@ -112,19 +119,22 @@ with subtest("an image's labels make no drone another project's"):
     assert server.succeed("docker ps --all --quiet --filter label=com.docker.compose.project=red-c5") == ""
     server.succeed("hatchery slay --force red/claims", "docker rmi claims:1")
 
-# Whatever comes between what was read and what Docker is asked for: here it is compose itself.
+# Whatever comes between what was read and what Docker is asked for: here it is compose itself, which is a
+# program or a part of Docker's.
 server.succeed(f"mkdir -p {WRAP}")
-wrapper = f"""#!/bin/bash
+for program in ("docker", "docker-compose"):
+    wrapper = f"""#!/bin/bash
 args=()
+[[ $0 == *-compose || $1 == compose ]] && composes=yes
 for arg in "$@"; do
-  [ "$arg" = up ] && args+=(-f {WRAP}/more.yml)
+  [[ $composes && $arg == up ]] && args+=(-f {WRAP}/more.yml)
   args+=("$arg")
 done
-exec {server.succeed("command -v docker-compose").strip()} "${{args[@]}}"
+exec {server.succeed(f"command -v {program}").strip()} "${{args[@]}}"
 """
-server.succeed(
-    f"base64 -d > {WRAP}/docker-compose <<< {base64.b64encode(wrapper.encode()).decode()}; chmod 755 {WRAP}/docker-compose"
-)
+    server.succeed(
+        f"base64 -d > {WRAP}/{program} <<< {base64.b64encode(wrapper.encode()).decode()}; chmod 755 {WRAP}/{program}"
+    )
 project("red/apart", {"app": APP, "db": SIBLING})
 project("red/joined", {"app": {**APP, "network_mode": "service:db"}, "db": SIBLING})
 MARK = {"command": "touch /host/root/hostile"}

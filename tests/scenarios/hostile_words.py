@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 
 IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-# A service of its own in YAML, beside the drone's.
+# A service of its own in YAML, beside the drone's. What the CLI writes after it are further arguments of
+# a build and, with BuildKit, further keys of one.
 SERVICE = (
     f"x\n  db:\n    image: {IMAGE}\n    pid: host\n    privileged: true\n"
-    f"  rest:\n    image: {IMAGE}\n    profiles: [never]\n    environment:\n        - A=b"
+    f"  rest:\n    image: {IMAGE}\n    profiles: [never]\n    build:\n      context: .\n      args:\n        - A=b"
 )
 # The same from within a list of quoted words.
 ENTRYPOINT = f'x"]\n  db:\n    image: {IMAGE}\n    privileged: true\n    entrypoint: ["/bin/sh", "-c", "sleep 600 #'
@@ -146,10 +147,13 @@ with subtest("a build argument that USER takes up becomes none either"):
     refused("argument", "services.app.build.args.WHO")
 
 with subtest("runServices are no flags of docker-compose"):
-    server.succeed(
-        "printf '#!/bin/sh\\ntouch /tmp/composed\\n' > /usr/local/bin/docker-compose; "
-        "chmod 755 /usr/local/bin/docker-compose"
-    )
+    docker = server.succeed("command -v docker").strip()
+    for program, does in (
+        ("docker-compose", "touch /tmp/composed"),
+        ("docker", f'[ "$1" = compose ] && touch /tmp/composed\nexec {docker} "$@"'),
+    ):
+        path = f"/usr/local/bin/{program}"
+        server.succeed(f"base64 -d > {path} <<< {encoded(f'#!/bin/sh{chr(10)}{does}{chr(10)}')}; chmod 755 {path}")
     publish(
         "flags",
         {
@@ -158,7 +162,7 @@ with subtest("runServices are no flags of docker-compose"):
         },
     )
     refused("flags", "devcontainer.json:1: runServices", "--build-arg=INJECTED=1")
-    server.succeed("rm /usr/local/bin/docker-compose")
+    server.succeed("rm /usr/local/bin/docker-compose /usr/local/bin/docker")
 
 with subtest("what an image says of itself"):
     publish("user", {"devcontainer.json": COMPOSE, "compose.yml": compose({"image": by_user})})

@@ -113,7 +113,7 @@ with subtest("an image and a compose repository become drones"):
     assert drones() == {"acme/site": "running", "acme/stack": "running"}
     added = server.succeed("bash /root/inventory | LC_ALL=C comm -13 /root/before -")
     contains(added, "container acme-site\n", "volume acme-site\n", "volume acme-stack_data\n", "network hatchery\n")
-    contains(added, "image ", "unit docker-", "device hatchery0:\n", "process ")
+    contains(added, "image ", "unit hatchery-credd@acme-site.service\n", "device hatchery0:\n", "process ")
 
 with subtest("work is done in them"):
     in_drone("acme-site", "cd /workspaces/site && echo draft > draft && echo more >> README.md")
