@@ -30,7 +30,7 @@ in
         import ./tests/scenario.nix {
           inherit self;
           name = lib.removeSuffix ".py" file;
-          script = builtins.readFile (scenarios + "/${file}");
+          script = builtins.readFile ../tests/prelude.py + builtins.readFile (scenarios + "/${file}");
         }
       )
     )

@@ -1,6 +1,6 @@
-# A scenario of ../../tests/scenarios, unchanged, on four NixOS machines. `nix flake check` builds it
-# where there is KVM; elsewhere it can be evaluated, which types the script and no more. What is run
-# for real on every machine is the same script, in tests/world.
+# A scenario of ../../tests/scenarios, unchanged after its prelude, on four NixOS machines. `nix flake
+# check` builds it where there is KVM; elsewhere it can be evaluated, which types the script and no more.
+# What is run for real on every machine is the same script, in tests/world.
 {
   self,
   name,

@@ -1,105 +1,44 @@
 """What goes wrong is told in its own words, with its own status, and leaves nothing behind."""
 
-import base64
 import json
 import unicodedata
-
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-FEATURES: dict[str, dict[str, str]] = {
-    "ghcr.io/devcontainers/features/sshd:1": {},
-    "ghcr.io/tailscale/codespace/tailscale": {},
-}
-SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
-
-# All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
-# ssh secret, its locks' directory and the directories in which the drones have theirs.
-INVENTORY = r"""
-export LC_ALL=C
-{
-  docker ps --all --format 'container {{.Names}}'
-  docker images --all --format 'image {{.ID}} {{.Repository}}:{{.Tag}}'
-  docker network ls --format 'network {{.Name}}'
-  docker volume ls --format 'volume {{.Name}}'
-  systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
-    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
-  find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
-    grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
-  find /etc -type f -printf 'file %p %s %T@\n'
-  ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
-  ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
-} | sort
-"""
+from typing import Any
 
 
-NODES = "headscale nodes list --output json | jq -r '.[].given_name' | LC_ALL=C sort"
-
-
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
-
-def publish(repository: str, files: dict[str, str]) -> None:
-    """A repository of one commit at github.com."""
-    write = [
-        f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {base64.b64encode(text.encode()).decode()}"
-        for path, text in files.items()
-    ]
-    bare = f"/srv/github/git/{repository}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
-        + "; ".join(write)
-        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
-    )
-
-
-def take_inventory() -> None:
-    server.succeed("bash /root/inventory > /root/before")
-    tailnet.succeed(f"{NODES} > /root/before")
-
-
-def nothing_new() -> None:
-    """Docker's own tidying may take a moment; Headscale is told and does it at once."""
-    server.wait_until_succeeds("! bash /root/inventory | LC_ALL=C comm -13 /root/before - | grep .", timeout=10)
-    tailnet.succeed(f"! {NODES} | LC_ALL=C comm -13 /root/before - | grep .")
-
-
-def hatchery(arguments: str, status: int = 0, within: str = "") -> str:
-    """All that it says without a terminal; it must end with this status."""
-    ended, said = server.execute(f"{within} hatchery {arguments} 2>&1")
-    assert ended == status, f"hatchery {arguments}: status {ended}, not {status}: {said}"
+def plain(arguments: str, status: int = 0, prefix: str = "") -> str:
+    """All that it says without a terminal."""
+    said = hatchery(arguments, status, prefix=prefix)
     assert said.isascii() and "\x1b" not in said and "\r" not in said, f"not for a file: {said!r}"
     return said
 
 
-def refused(arguments: str, status: int, code: str, *parts: str, within: str = "") -> str:
+def refused(arguments: str, status: int, code: str, *parts: str, prefix: str = "") -> str:
     """It fails in this way, says these words, and leaves nothing behind."""
-    said = hatchery(arguments, status, within)
+    said = plain(arguments, status, prefix)
     contains(said, f"[{code}]", *parts)
     nothing_new()
     return said
 
 
-def refused_as_json(arguments: str, status: int, code: str, within: str = "") -> dict[str, str]:
+def refused_as_json(arguments: str, status: int, code: str, prefix: str = "") -> dict[str, Any]:
     """The same for a script: standard output is the error and nothing else."""
-    ended, said = server.execute(f"{within} hatchery {arguments} --json 2> /dev/null")
-    error: dict[str, str] = json.loads(said)["error"]
-    assert (ended, error["code"]) == (status, code), (ended, said)
-    assert error["message"] and {"code", "message", "hint"} <= error.keys() <= {"code", "message", "hint", "details"}, (
-        said
-    )
+    error = error_of(f"{prefix} hatchery {arguments}", status, code)
+    keys = {"code", "message", "hint"}
+    assert error["message"] and keys <= error.keys() <= keys | {"details"}, error
     return error
 
 
 def repository(name: str, configuration: dict[str, object], dockerfile: str = "") -> None:
     """A repository whose devcontainer.json is the usual one and this."""
     usual: dict[str, object] = {"build": {"dockerfile": "Dockerfile"}} if dockerfile else {"image": IMAGE}
-    files = {".devcontainer/devcontainer.json": json.dumps({**usual, "features": FEATURES, **configuration}, indent=2)}
-    if dockerfile:
-        files[".devcontainer/Dockerfile"] = f"FROM {IMAGE}\n{dockerfile}\n"
-    publish(name, files)
+    text = json.dumps({**usual, "features": FEATURES, **configuration}, indent=2)
+    publish(
+        name,
+        {
+            ".devcontainer/devcontainer.json": text,
+            **({".devcontainer/Dockerfile": f"FROM {IMAGE}\n{dockerfile}\n"} if dockerfile else {}),
+        },
+    )
 
 
 def config(name: str, text: str) -> str:
@@ -108,14 +47,9 @@ def config(name: str, text: str) -> str:
     return f"--config /root/{name}.toml"
 
 
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca")
-laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
-server.succeed(f"cat > /root/inventory <<'END'\n{INVENTORY}END")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+start_and_wait()
+laptop_trusts_drones()
+slay_all()
 repository("bad/feature", {"features": {"ghcr.io/acme/absent:1": {}}})
 repository("bad/image", {"image": "ghcr.io/acme/absent:latest"})
 HOSTILE = "\x1b[2J\x1b]0;pwned\x07\x1b[31mHatchery ready.\x9b1m\u202e\u2066\u200b\rwarning: nonsense\n"
@@ -142,7 +76,7 @@ with subtest("what is asked for makes no sense"):
         refused_as_json(f"{verb} acme/site", 3, "drone-not-found")
     refused_as_json("spawn acme", 2, "repository-malformed")
     for usage in ("", "hatch acme/site", "spawn", "spawn acme/site --force"):
-        hatchery(usage, 2)
+        plain(usage, 2)
         refused_as_json(usage, 2, "usage")
     nothing_new()
 
@@ -166,7 +100,7 @@ with subtest("programs are missing or too old"):
         f"{option} spawn acme/site", 1, "program-missing", "devcontainer-of-old", "npm install -g @devcontainers/cli"
     )
     server.succeed("mkdir -p /root/old; printf '#!/bin/sh\\necho v18.0.0\\n' > /root/old/node; chmod +x /root/old/node")
-    refused("spawn acme/site", 1, "node-too-old", "v18.0.0", "20 or newer", within="PATH=/root/old:$PATH")
+    refused("spawn acme/site", 1, "node-too-old", "v18.0.0", "20 or newer", prefix="PATH=/root/old:$PATH")
 
 with subtest("GitHub says no, or nothing"):
     refused(
@@ -178,7 +112,7 @@ with subtest("GitHub says no, or nothing"):
     refused_as_json("spawn acme/site", 7, "github-away")
     internet.succeed("systemctl start nginx")
     server.block()
-    refused_as_json("spawn acme/site", 7, "github-away", within="timeout 120")
+    refused_as_json("spawn acme/site", 7, "github-away", prefix="timeout 120")
     server.unblock()
     server.wait_until_succeeds("curl -sf --max-time 5 https://api.github.com/", timeout=30)
 
@@ -192,7 +126,7 @@ with subtest("Docker is away"):
         "unburrow acme/site",
         "slay acme/site",
     ):
-        contains(hatchery(verb, 1), "[docker-away]")
+        contains(plain(verb, 1), "[docker-away]")
         refused_as_json(verb, 1, "docker-away")
     server.succeed("systemctl start docker.socket docker.service")
     nothing_new()
@@ -245,26 +179,26 @@ with subtest("it cannot be built or created"):
         assert "s3cret" not in told, told
 
 with subtest("a lifecycle command fails: the drone stays, and nobody calls it a success"):
-    said = hatchery("spawn acme/broken-postcreate", 1)
+    said = plain("spawn acme/broken-postcreate", 1)
     contains(
         said, "[lifecycle-failed]", "postCreateCommand", "the queen is not amused", "the drone stays: `ssh -p 2222"
     )
     assert "Hatchery ready" not in said, said
     assert laptop.succeed(f"{SSH} vscode@acme-broken-postcreate.tail.example.test id -un") == "vscode\n"
-    said = hatchery("spawn acme/broken-postcreate", 4)
+    said = plain("spawn acme/broken-postcreate", 4)
     contains(said, "Evolution chamber occupied.\n", "[drone-exists]")
     refused_as_json("spawn acme/broken-postcreate", 4, "drone-exists")
-    hatchery("slay acme/broken-postcreate")
+    plain("slay acme/broken-postcreate")
     nothing_new()
 
 with subtest("an image with a user of its own and no sudo works all the same"):
-    hatchery("spawn acme/nosudo")
+    plain("spawn acme/nosudo")
     assert laptop.succeed(f"{SSH} app@acme-nosudo.tail.example.test id -un") == "app\n"
     assert json.loads(server.succeed("hatchery status acme/nosudo --json"))["user"] == "app"
     owners = server.succeed("docker exec -u 0 acme-nosudo ps -C sshd,tailscaled -o user=,comm=").split("\n")
     assert {"root sshd", "root tailscaled"} <= {" ".join(owner.split()) for owner in owners}, owners
     assert server.succeed("docker exec acme-nosudo stat -c %U /workspaces/nosudo/README.md") == "app\n"
-    hatchery("slay acme/nosudo")
+    plain("slay acme/nosudo")
     nothing_new()
 
 with subtest("localEnv finds nothing of the server's, on a terminal it is word for word"):
@@ -276,13 +210,13 @@ with subtest("localEnv finds nothing of the server's, on a terminal it is word f
     assert "s3cret" not in shown, shown
     assert "s3cret" not in server.succeed("docker inspect acme-localenv")
     assert server.succeed("docker exec acme-localenv sh -c 'echo [$SECRET]'") == "[]\n"
-    hatchery("slay acme/localenv")
+    plain("slay acme/localenv")
     nothing_new()
 
 with subtest("no space is left"):
     for size in ("64k", "4m"):
         server.succeed(f"mount -t tmpfs -o size={size} tmpfs /var/cache/hatchery")
-        contains(hatchery("spawn acme/site", 1), "[disk-full]")
+        contains(plain("spawn acme/site", 1), "[disk-full]")
         server.succeed("umount /var/cache/hatchery")
         nothing_new()
     server.succeed(
@@ -292,7 +226,7 @@ with subtest("no space is left"):
         f"docker pull -q {IMAGE}",
         "mount -o remount,size=$(df --output=used --block-size=1M /var/lib/docker | tail -n 1 | awk '{ print $1 + 40 }')m /var/lib/docker",
     )
-    contains(hatchery("spawn acme/site", 1), "[disk-full]")
+    contains(plain("spawn acme/site", 1), "[disk-full]")
     server.succeed(
         "systemctl stop docker.socket docker.service",
         "umount --lazy /var/lib/docker",

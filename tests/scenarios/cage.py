@@ -1,71 +1,17 @@
 """Whatever a feature's archive holds, the devcontainer CLI neither writes nor reads outside its own directory."""
 
-import base64
-import gzip
-import hashlib
-import io
 import json
-import tarfile
 
-REGISTRY = "http://127.0.0.1:5000/v2"
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 SSHD = "ghcr.io/devcontainers/features/sshd:1"
-MEMBER = "runuser -u overlord -- env HOME=/home/overlord"
-SSH = "ssh -p 2222 -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
 # An unpacker that counts the `..` of a path by its words takes this for a place within the archive.
 OUT = "p/" * 16 + "../" * 16
-
-
-def push(name: str, path: str, data: bytes, kind: str) -> None:
-    """A manifest, or what one names, at ghcr.io, as anybody can who has an account at the real one."""
-    packed = base64.b64encode(gzip.compress(data)).decode()
-    written = f"base64 -d <<< {packed} | gunzip > /tmp/pushed"
-    put = f"curl -sf -X PUT -H 'Content-Type: {kind}' --data-binary @/tmp/pushed"
-    if path.startswith("manifests/"):
-        internet.succeed(f"{written}; {put} {REGISTRY}/{name}/{path}")
-    else:
-        begin = f"curl -sf -X POST -D - -o /dev/null {REGISTRY}/{name}/blobs/uploads/"
-        internet.succeed(
-            f'{written}; to=$({begin} | tr -d "\\r" | sed -n "s/^[Ll]ocation: //p"); {put} "$to&digest={path}"'
-        )
 
 
 def trap(name: str, path: str, target: str) -> None:
     """A feature whose archive holds this path as a link out of it, and a repository that asks for it."""
     about = {"id": name, "version": "1.0.0", "name": name, "options": {"say": {"type": "string", "default": ""}}}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file, text in (("./devcontainer-feature.json", json.dumps(about)), ("./install.sh", "#!/bin/sh\ntrue\n")):
-            info = tarfile.TarInfo(file)
-            info.size, info.mode = len(text), 0o755
-            archive.addfile(info, io.BytesIO(text.encode()))
-        for file, to in (("./p", "."), (path, OUT + target)):
-            info = tarfile.TarInfo(file)
-            info.type, info.linkname = tarfile.SYMTYPE, to
-            archive.addfile(info)
-    blobs = {}
-    for part, data in (("config", b"{}"), ("layer", buffer.getvalue())):
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        push(f"trap/features/{name}", digest, data, "application/octet-stream")
-        blobs[part] = {"digest": digest, "size": len(data)}
-    kind = "application/vnd.oci.image.manifest.v1+json"
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": kind,
-        "config": {"mediaType": "application/vnd.devcontainers", **blobs["config"]},
-        "layers": [{"mediaType": "application/vnd.devcontainers.layer.v1+tar", **blobs["layer"]}],
-        "annotations": {"dev.containers.metadata": json.dumps(about)},
-    }
-    push(f"trap/features/{name}", "manifests/1", json.dumps(manifest).encode(), kind)
-    configuration = {"image": IMAGE, "features": {SSHD: {}, f"ghcr.io/trap/features/{name}:1": {"say": "larva"}}}
-    text = base64.b64encode(json.dumps(configuration).encode()).decode()
-    bare = f"/srv/github/git/trap/{name}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
-        f"base64 -d > .devcontainer.json <<< {text}; git add .; "
-        "git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
-    )
+    feature = publish_feature(f"trap/features/{name}", about, links={"./p": ".", path: OUT + target})
+    publish(f"trap/{name}", {".devcontainer.json": {"image": IMAGE, "features": {SSHD: {}, feature: {"say": "larva"}}}})
 
 
 def without(call: str, error: str, command: str) -> str:
@@ -74,31 +20,19 @@ def without(call: str, error: str, command: str) -> str:
     return f"{unit} -E PATH=$PATH -E HOME=/root {command}"
 
 
-def cage(doctor: str) -> dict[str, str]:
-    """What the doctor says of the cage."""
-    checks = json.loads(server.execute(doctor + " --json")[1])["checks"]
-    found: dict[str, str] = next(check for check in checks if check["name"] == "cage")
-    return found
-
-
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{server.succeed('hatchery ca')}END")
-server.succeed(
-    "hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force",
-    "rm -f /root/said.* /etc/profile.d/trap.sh /etc/cron.d/trap /home/overlord/.bash_aliases",
-)
+start_and_wait()
+laptop_trusts_drones()
+slay_all()
+server.succeed("rm -f /root/said.* /etc/profile.d/trap.sh /etc/cron.d/trap /home/overlord/.bash_aliases")
 
 with subtest("the doctor says whether there is a cage, and what to do where there is none"):
-    found = cage("hatchery doctor")
+    found = doctor()["cage"]
     assert found["state"] == "ok" and "Landlock version" in found["message"], found
-    found = cage(without("landlock_create_ruleset", "ENOSYS", "hatchery doctor"))
+    found = doctor(without("landlock_create_ruleset", "ENOSYS", "hatchery doctor"))["cage"]
     assert found["state"] == "problem" and "no Landlock" in found["message"] and "5.13" in found["hint"], found
-    found = cage(without("landlock_create_ruleset", "EOPNOTSUPP", "hatchery doctor"))
+    found = doctor(without("landlock_create_ruleset", "EOPNOTSUPP", "hatchery doctor"))["cage"]
     assert found["state"] == "problem" and "not turned on" in found["message"] and "lsm=" in found["hint"], found
-    found = cage(without("landlock_restrict_self", "EPERM", "hatchery doctor"))
+    found = doctor(without("landlock_restrict_self", "EPERM", "hatchery doctor"))["cage"]
     assert found["state"] == "problem" and "the cage failed" in found["message"], found
 
 with subtest("an image, a Dockerfile and compose, by root and by a member; and without Landlock, which is said"):
@@ -113,8 +47,7 @@ with subtest("an image, a Dockerfile and compose, by root and by a member; and w
     server.succeed("; ".join(at_once) + "; for pid in $pids; do wait $pid || { cat /root/said.*; exit 1; }; done")
     assert server.succeed("grep -l '^warning: .*no Landlock' /root/said.*") == "/root/said.2\n"
     for name, user in (("web", "vscode"), ("dockerfile", "root"), ("stack", "vscode"), ("plain", "root")):
-        where = f"{user}@acme-{name}.tail.example.test"
-        assert laptop.succeed(f"{SSH} {where} 'id -un; ls /workspaces'") == f"{user}\n{name}\n", name
+        assert on(f"acme-{name}", "id -un; ls /workspaces", user) == f"{user}\n{name}\n", name
     # What an owner trusts with a command for the server itself runs outside.
     server.succeed("rm /tmp/initialize-ran-on-the-host")
     server.succeed("for it in web dockerfile stack plain initialize; do hatchery slay --force acme/$it; done")

@@ -1,6 +1,6 @@
-"""What a scenario may use: the names that the NixOS test driver gives to a `testScript`.
+"""What a scenario may use, beside `../prelude.py`: the names that the NixOS test driver gives to a `testScript`.
 
-Scenarios are scripts without imports for these names; the checker puts this file in front of them.
+Scenarios are scripts without imports for these names; the linter puts both files in front of them.
 """
 
 from contextlib import AbstractContextManager

@@ -14,26 +14,22 @@ def as_user(user: str, command: str) -> str:
     return f"cd /; runuser -u {user} -- bash -euo pipefail -c {shlex.quote(command)}"
 
 
-def hatchery(arguments: str, user: str = "root", config: str = "empty") -> str:
+def little(arguments: str, user: str = "root", config: str = "empty") -> str:
     """With these few programs, this user's directories, and nothing else in the environment."""
     own = f"HOME={HOMES[user]} XDG_RUNTIME_DIR=/tmp/run-{user} HATCHERY_CONFIG=/tmp/{config}.toml"
     return as_user(user, f"env -i {ENVIRONMENT} {own} hatchery {arguments}")
 
 
 def refused(arguments: str, user: str, status: int, code: str) -> Any:
-    got, output = server.execute(hatchery(f"{arguments} --json", user))
+    got, output = server.execute(little(f"{arguments} --json", user))
     assert got == status, f"hatchery {arguments} ends with {got}, not {status}: {output}"
     error = json.loads(output)["error"]
     assert error["code"] == code, error
     return error
 
 
-def drones() -> dict[str, Any]:
-    return {drone["name"]: drone for drone in json.loads(server.succeed(hatchery("list --json")))}
-
-
-def docker_has() -> set[str]:
-    return set(server.succeed("docker ps -aq; docker volume ls -q; docker network ls -q; docker images -aq").split())
+def listed() -> dict[str, Any]:
+    return {drone["name"]: drone for drone in json.loads(server.succeed(little("list --json")))}
 
 
 def reached(printed: str, command: str, user: str = "root") -> str:
@@ -47,36 +43,36 @@ def tour(user: str) -> None:
     """Every verb, once."""
     before = docker_has()
     server.succeed(as_user(user, f"cd; ssh-keygen -q -t ed25519 -N '' -f {HOMES[user]}/.ssh/id_ed25519"))
-    authority = server.succeed(hatchery("ca", user))
+    authority = server.succeed(little("ca", user))
     assert authority.startswith("@cert-authority [127.0.0.1]:*,[localhost]:* ssh-ed25519 "), authority
     server.succeed(as_user(user, f"echo {shlex.quote(authority.strip())} > {HOMES[user]}/.ssh/known_hosts"))
 
-    printed = server.succeed(hatchery("spawn acme/plain", user))
+    printed = server.succeed(little("spawn acme/plain", user))
     assert reached(printed, "id -un; hostname; git -C /workspaces/plain status --porcelain --ignored", user) == (
         "vscode\nacme-plain\n"
     )
     assert reached(printed, "stat -c %U /workspaces/plain/main.py", user) == "vscode\n"
     refused("spawn acme/plain", user, 4, "drone-exists")
 
-    drone = drones()["acme-plain"]
+    drone = listed()["acme-plain"]
     assert (drone["state"], drone["hostname"]) == ("running", None), drone
     assert printed.split()[2] == str(drone["ssh_port"]), drone
-    assert printed.strip() in server.succeed(hatchery("list", user)).replace("USER@", "vscode@")
-    status = server.succeed(hatchery("status acme/plain", user))
+    assert printed.strip() in server.succeed(little("list", user)).replace("USER@", "vscode@")
+    status = server.succeed(little("status acme/plain", user))
     assert printed.strip() in status and "tailnet" not in status, status
 
     reached(printed, "echo kept > /workspaces/plain/work", user)
-    server.succeed(hatchery("burrow acme/plain", user))
-    assert drones()["acme-plain"]["state"] == "burrowed"
+    server.succeed(little("burrow acme/plain", user))
+    assert listed()["acme-plain"]["state"] == "burrowed"
     server.fail(f"nc -z 127.0.0.1 {drone['ssh_port']}")
-    printed = server.succeed(hatchery("unburrow acme/plain", user))
+    printed = server.succeed(little("unburrow acme/plain", user))
     assert reached(printed, "cat /workspaces/plain/work", user) == "kept\n"
 
     error = refused("slay acme/plain", user, 1, "work-would-be-lost")
     assert any("work" in line for line in error["details"]), error
     reached(printed, "rm /workspaces/plain/work", user)
-    server.succeed(hatchery("slay acme/plain", user))
-    assert drones() == {} and docker_has() == before
+    server.succeed(little("slay acme/plain", user))
+    assert listed() == {} and docker_has() == before
     refused("status acme/plain", user, 3, "drone-not-found")
 
 
@@ -104,17 +100,17 @@ with subtest("root spawns a public repository, and reaches it on the port that w
     tour("root")
 
 with subtest("so does whoever may use Docker"):
-    server.fail(hatchery("list", "levin"))
+    server.fail(little("list", "levin"))
     server.succeed("usermod -aG docker levin")
     tour("levin")
     server.fail("find /run/hatchery /var/cache/hatchery /var/lib/hatchery -user levin | grep .")
     server.succeed("gpasswd -d levin docker", "rm -rf /home/levin/.ssh /home/levin/.local /home/levin/.cache")
 
 with subtest("drones have ports of their own, on the loopback device alone"):
-    printed = {name: server.succeed(hatchery(f"spawn acme/{name}")) for name in ("prebuilt", "stack", "stack-shared")}
+    printed = {name: server.succeed(little(f"spawn acme/{name}")) for name in ("prebuilt", "stack", "stack-shared")}
     for name, line in printed.items():
         assert reached(line, f"head -n 1 /workspaces/{name}/README.md") == f"# acme/{name}\n"
-    ports = {drone["ssh_port"] for drone in drones().values()}
+    ports = {drone["ssh_port"] for drone in listed().values()}
     assert len(ports) == 3
     for port in ports:
         server.succeed(f"nc -w 5 127.0.0.1 {port} < /dev/null | grep ^SSH-2.0 > /dev/null")
@@ -122,12 +118,12 @@ with subtest("drones have ports of their own, on the loopback device alone"):
     laptop.succeed("nc -w 5 -z server 22")
 
 with subtest("an image that has sshd gets no other, and no tailscale"):
-    server.succeed(hatchery("slay acme/prebuilt"))
+    server.succeed(little("slay acme/prebuilt"))
     server.succeed("printf '[devcontainer]\\nfeatures = {}\\n' > /tmp/bare.toml")
     for config in ("empty", "bare"):
         # It is not there yet.
         server.succeed("docker images -q ghcr.io/acme/prebuilt | xargs -r docker rmi")
-        address = server.succeed(hatchery("spawn acme/prebuilt", config=config))
+        address = server.succeed(little("spawn acme/prebuilt", config=config))
         assert reached(address, "id -un") == "vscode\n"
         shown = json.loads(server.succeed("docker inspect acme-prebuilt"))[0]
         features = [
@@ -137,13 +133,11 @@ with subtest("an image that has sshd gets no other, and no tailscale"):
         # Nothing was built: it is the repository's image itself.
         assert shown["Config"]["Image"] == "ghcr.io/acme/prebuilt:latest", shown["Config"]
         assert not shown["HostConfig"]["CapAdd"] and not shown["HostConfig"]["Devices"], shown["HostConfig"]
-        server.succeed(hatchery("slay acme/prebuilt"))
+        server.succeed(little("slay acme/prebuilt"))
     server.succeed("docker rmi ghcr.io/acme/prebuilt")
 
 with subtest("all is slain"):
-    server.succeed(
-        hatchery("slay acme/stack"), hatchery("slay acme/stack-shared"), "rm -rf /opt/little /root/.ssh/id_*"
-    )
+    server.succeed(little("slay acme/stack"), little("slay acme/stack-shared"), "rm -rf /opt/little /root/.ssh/id_*")
     assert docker_has() == before
     if units:
         server.succeed(

@@ -1,9 +1,5 @@
 """What runs at a start, what does not, and what is said where nothing can be started."""
 
-import base64
-import json
-
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 COMPOSE: dict[str, object] = {
     "dockerComposeFile": "compose.yml",
     "service": "app",
@@ -47,30 +43,9 @@ NAMES = ("app", "cache", "db", "migrate", "seed")
 BEATS = "while :; do echo beat; date >> /tmp/beats; sleep 0.1; done"
 
 
-def publish(repository: str, configuration: dict[str, object], **files: str) -> None:
-    """A repository of one commit at github.com, with these files in .devcontainer."""
-    files = {"devcontainer.json": json.dumps(configuration), **files}
-    write = [f"base64 -d > {name} <<< {base64.b64encode(text.encode()).decode()}" for name, text in files.items()]
-    bare = f"/srv/github/git/{repository}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; mkdir /tmp/publish/.devcontainer; "
-        "cd /tmp/publish/.devcontainer; "
-        + "; ".join(write)
-        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; git clone -q --bare .. {bare}; chown -R github {bare}"
-    )
-
-
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
-
-def fails(command: str, *parts: str) -> None:
+def refused(command: str, *parts: str) -> None:
     """It ends with status 1 and says this."""
-    status, said = server.execute(f"{command} 2>&1", timeout=60)
-    assert status == 1, (status, said)
-    contains(said, *parts)
+    contains(hatchery(command, 1, within=60), *parts)
 
 
 def services() -> dict[str, str]:
@@ -92,17 +67,16 @@ def as_it_should_be() -> None:
     assert server.succeed(f"cd {data}; wc -l < migrate; wc -l < seed") == "1\n1\n"
 
 
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
+start_and_wait()
 # What comes back by itself is to be told from what recover brings back.
-server.succeed("systemctl stop hatchery-recover.timer")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
-publish("every/oneshot", COMPOSE, **{"compose.yml": SERVICES})
-attach: dict[str, object] = {"server": "sleep infinity"}
-publish("every/attach", {"image": IMAGE, "waitFor": "onCreateCommand", "postAttachCommand": attach})
-publish("every/start", {"image": IMAGE, "postStartCommand": {"beats": BEATS}})
-publish("every/slow", {"build": {"dockerfile": "Dockerfile"}}, Dockerfile=f"FROM {IMAGE}\nRUN sleep 4327\n")
+stop_recovery()
+slay_all()
+publish_devcontainer("every/oneshot", {"devcontainer.json": COMPOSE, "compose.yml": SERVICES})
+attach = {"image": IMAGE, "waitFor": "onCreateCommand", "postAttachCommand": {"server": "sleep infinity"}}
+publish_devcontainer("every/attach", {"devcontainer.json": attach})
+publish_devcontainer("every/start", {"devcontainer.json": {"image": IMAGE, "postStartCommand": {"beats": BEATS}}})
+slow = f"FROM {IMAGE}\nRUN sleep 4327\n"
+publish_devcontainer("every/slow", {"devcontainer.json": {"build": {"dockerfile": "Dockerfile"}}, "Dockerfile": slow})
 server.succeed("(cat /etc/hatchery/config.toml; printf '[limits]\\nbuild = \"20s\"\\n') > /root/short.toml")
 # All programs but compose, which is a plugin or a program.
 server.succeed(
@@ -153,8 +127,8 @@ with subtest("without compose it is said before anything is built"):
     assert statuses["missing"] == 1, said["missing"]
     contains(said["missing"], "[program-missing]", "docker compose is not installed", "docker-compose")
     assert "Building" not in said["missing"], said["missing"]
-    doctor = server.execute("PATH=/root/without:/usr/local/sbin:/usr/sbin:/sbin /usr/local/bin/hatchery doctor")[1]
-    contains(doctor, "docker compose is not installed")
+    looked = server.execute("PATH=/root/without:/usr/local/sbin:/usr/sbin:/sbin /usr/local/bin/hatchery doctor")[1]
+    contains(looked, "docker compose is not installed")
 
 with subtest("services have their own restart policies"):
     assert statuses["oneshot"] == 0, said["oneshot"]
@@ -191,9 +165,8 @@ with subtest("where Docker can run nothing in a container, its own word is told"
         f'echo \'{{"level":"error","msg":"{word}"}}\' >> "$log"; exit 1\n'
         "END\nchmod +x /usr/sbin/runc"
     )
-    fails("hatchery unburrow every/attach", word)
-    looked: dict[str, list[dict[str, str]]] = json.loads(server.execute("hatchery doctor --json")[1])
-    (found,) = [check for check in looked["checks"] if check["name"] == "exec"]
+    refused("unburrow every/attach", word)
+    found = doctor()["exec"]
     contains(found["message"], word)
     assert "static" not in found["hint"], found
     server.succeed("mv /root/runc /usr/sbin/runc")
@@ -203,7 +176,7 @@ with subtest("no address range is left for a network"):
         "printf '[docker]\\nnetwork = \"another\"\\n' | cat /etc/hatchery/config.toml - > /root/another.toml"
     )
     server.succeed("n=0; while docker network create full-$n > /dev/null 2>&1; do n=$((n + 1)); done")
-    fails("hatchery --config /root/another.toml spawn acme/site", "[docker-failed]", "address range", "network prune")
+    refused("--config /root/another.toml spawn acme/site", "[docker-failed]", "address range", "network prune")
 
 for repository in ("oneshot", "attach", "start"):
     server.succeed(f"hatchery slay --force every/{repository}")

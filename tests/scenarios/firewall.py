@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-DOMAIN = "tail.example.test"
-BASE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 INTERNET = "github.com:443"
 METADATA = "169.254.169.254:80"
 # A drone with root gets past its own tailscaled; afterwards it is a member of the tailnet again.
@@ -32,7 +30,7 @@ def look_in_build(builder: int, targets: list[str]) -> str:
     """A command that prints what a RUN line reaches; 1 is BuildKit."""
     there = f"/tmp/build{builder}"
     return f"""rm -rf {there}; mkdir {there}; cat > {there}/Dockerfile <<'END'
-FROM {BASE}
+FROM {IMAGE}
 USER root
 RUN bash -c "{script(targets).replace("$", chr(92) + "$")}" > /reached
 END
@@ -43,12 +41,6 @@ docker run --rm reach{builder} cat /reached"""
 def reached_by(container: str, targets: list[str], first: str = "") -> set[str]:
     """What root in a container reaches."""
     return set(server.succeed(look_from(container, targets, first)).split())
-
-
-def compose_container(project: str, service: str) -> str:
-    """The name of a project's container, which compose 1 and 2 make up differently."""
-    labels = f"--filter label=com.docker.compose.project={project} --filter label=com.docker.compose.service={service}"
-    return server.succeed(f"docker ps --all {labels} --format '{{{{.Names}}}}'").strip()
 
 
 def everywhere(targets: list[str]) -> dict[str, set[str]]:
@@ -73,7 +65,7 @@ def closed(targets: list[str]) -> None:
     assert all(reached == {INTERNET} for reached in seen.values()), seen
 
 
-def doctor() -> tuple[set[str], dict[str, Any]]:
+def examined() -> tuple[set[str], dict[str, Any]]:
     """The names of the problems, and all checks. How full the machine's disk is says nothing here."""
     status, output = server.execute("hatchery doctor --json", timeout=120)
     checks = {check["name"]: check for check in json.loads(output)["checks"]}
@@ -85,13 +77,13 @@ def doctor() -> tuple[set[str], dict[str, Any]]:
 def healthy() -> None:
     # A run that the timer began while Docker was away has failed; that is told until the next.
     server.wait_until_succeeds("systemctl start hatchery-recover.service", timeout=90)
-    problems, checks = doctor()
+    problems, checks = examined()
     assert not problems, checks
 
 
 def finds(*names: str) -> None:
     """The doctor finds these and says what to do."""
-    problems, checks = doctor()
+    problems, checks = examined()
     assert problems == set(names), checks
     assert all("hatchery-firewall" in checks[name]["hint"] for name in names), checks
 
@@ -100,11 +92,6 @@ def address_of(container: str) -> str:
     return server.succeed(
         f"docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}}{{{{end}}}}' {container}"
     ).strip()
-
-
-def docker_has() -> set[str]:
-    """The ids of its containers, images and networks. Docker lists images of one second in any order."""
-    return set(server.succeed("docker ps -aq; docker images -aq; docker network ls -q").split())
 
 
 def has_nftables_service() -> bool:
@@ -127,18 +114,8 @@ def in_service() -> None:
         laptop.wait_until_succeeds(f"curl -sf --max-time 5 http://{address}:8082/", timeout=30)
 
 
-def tailnet_is_up(machine: Machine) -> None:
-    machine.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-
-
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-tailnet_is_up(laptop)
-laptop.succeed(
-    f"echo '{server.succeed('hatchery ca').strip()}' > /root/.ssh/known_hosts",
-    "rm -f /root/.ssh/config",
-)
+start_and_wait()
+laptop_trusts_drones()
 
 with subtest("the server is a machine of levin's in the tailnet, as a person's servers are"):
     levin = json.loads(tailnet.succeed("headscale users list --name levin --output json"))[0]["id"]
@@ -164,8 +141,8 @@ with subtest("drones and containers of all kinds"):
     for repository in ("acme/site", "acme/web", "acme/stack"):
         server.succeed(f"hatchery spawn {repository}")
     server.succeed(
-        f"docker run -d --name stranger {BASE} sleep infinity",
-        f"docker run -d --restart unless-stopped --name shop -p 127.0.0.1:8081:80 -p 8082:80 {BASE} python3 -m http.server 80",
+        f"docker run -d --name stranger {IMAGE} sleep infinity",
+        f"docker run -d --restart unless-stopped --name shop -p 127.0.0.1:8081:80 -p 8082:80 {IMAGE} python3 -m http.server 80",
     )
     bridge = own_address(server, "docker0")
     gateway = own_address(server, "hatchery0")
@@ -218,7 +195,7 @@ with subtest("after restarts of Docker and tailscaled, in any order"):
     for services in (("docker",), ("tailscaled",), ("docker", "tailscaled")):
         for service in services:
             server.succeed(f"systemctl restart {service}")
-        tailnet_is_up(server)
+        wait_for_tailnet(server)
         server.succeed(f"docker start stranger {compose_container('acme-stack', 'db')}")
         server.wait_until_succeeds("docker exec acme-site true && docker exec acme-stack true", timeout=30)
         server.wait_until_succeeds(f"nc -z -w 3 {person} 22", timeout=30)
@@ -241,7 +218,7 @@ with subtest("containers have DNS where the server uses MagicDNS, and no more th
     server.succeed("tailscale set --accept-dns=true")
     server.wait_until_succeeds("grep -F 100.100.100.100 /etc/resolv.conf", timeout=10)
     for network in ("hatchery", "bridge"):
-        server.succeed(f"docker run -d --name magic --network {network} {BASE} sleep infinity")
+        server.succeed(f"docker run -d --name magic --network {network} {IMAGE} sleep infinity")
         assert reached_by("magic", [*doors, "100.100.100.100:80", INTERNET]) == {INTERNET}
         server.succeed("docker rm -f magic")
     healthy()
@@ -281,7 +258,7 @@ with subtest("it comes back after nftables.service, which empties everything"):
 with subtest("a bridge with a name of its own is told of, and added"):
     own = "/etc/hatchery/firewall.d"
     server.succeed("docker network create -o com.docker.network.bridge.name=mine0 mine")
-    problems, checks = doctor()
+    problems, checks = examined()
     assert "reach-server" in problems and "mine" in checks["reach-server"]["message"], checks
     assert 'closed { "mine0" }' in checks["reach-server"]["hint"], checks
     server.succeed(
@@ -308,7 +285,7 @@ with subtest("at boot it is there before Docker"):
     server.succeed("systemctl enable tailscaled")
     server.reboot()
     server.wait_for_unit("docker.service")
-    tailnet_is_up(server)
+    wait_for_tailnet(server)
     server.succeed(metadata_route, f"docker start stranger {compose_container('acme-stack', 'db')} acme-stack")
     order = [
         int(server.get_unit_info(unit)[moment])
@@ -333,7 +310,7 @@ with subtest("the doctor leaves nothing behind, and asks for no network that was
 
 with subtest("without Docker it says so, and goes on"):
     server.succeed("systemctl stop docker.socket docker")
-    problems, checks = doctor()
+    problems, checks = examined()
     assert "docker" in problems and "systemctl start" in checks["docker"]["hint"], checks
     assert checks["containers"]["state"] == "skipped" and checks["headscale"]["state"] == "ok", checks
     server.succeed("systemctl start docker")

@@ -3,11 +3,8 @@
 import json
 import re
 import secrets
-import shlex
 from typing import Any
 
-DOMAIN = "tail.example.test"
-SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
 SCOPE = ["acme/vault", "acme/parts", "acme/gears", "other/engine"]
 PERMISSIONS = {
     "actions": "read",
@@ -40,25 +37,6 @@ servers[1].socket = context.wrap_socket(servers[1].socket, server_side=True)
 threading.Thread(target=servers[0].serve_forever).start()
 servers[1].serve_forever()
 """
-
-
-def on(name: str, script: str, user: str = "vscode") -> str:
-    """Runs a script in a drone, by ssh from the laptop, as somebody who works there."""
-    return laptop.succeed(f"{SSH} {user}@{name}.{DOMAIN} bash -euo pipefail -s <<'END'\n{script}\nEND")
-
-
-def fails(name: str, script: str) -> str:
-    """All that a script says in a drone, which must fail there."""
-    status, said = laptop.execute(
-        f"{SSH} vscode@{name}.{DOMAIN} bash -euo pipefail -s <<'END'\n(\n{script}\n) 2>&1\nEND"
-    )
-    assert status not in (0, 255), f"status {status}: {said}"
-    return said
-
-
-def fake(arguments: str) -> list[Any]:
-    """What the fake GitHub says, a line of JSON each."""
-    return [json.loads(line) for line in internet.succeed(f"github-fake {arguments}").splitlines()]
 
 
 def tokens() -> dict[str, Any]:
@@ -97,12 +75,8 @@ def works_in_the_clone(mark: str) -> None:
     assert bare("acme/vault", "show main:mark") == mark
 
 
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca").strip()
-laptop.succeed(f"echo {shlex.quote(authority)} > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+start_and_wait()
+laptop_trusts_drones()
 internet.succeed("github-fake reset")
 server.succeed("credd-clock begin")
 

@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-import shlex
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-DOMAIN = "tail.example.test"
-SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
 DEN, VAULT = "acme-den", "acme-vault"
 SOCKET = "/var/run/github-creds.sock"
 UNIT = f"hatchery-credd@{DEN}"
@@ -35,25 +32,6 @@ class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: str
-
-
-def on(name: str, script: str, user: str = "vscode") -> str:
-    """Runs a script in a drone, by ssh from the laptop, as somebody who works there."""
-    return laptop.succeed(f"{SSH} {user}@{name}.{DOMAIN} bash -euo pipefail -s <<'END'\n{script}\nEND")
-
-
-def fails(name: str, script: str) -> str:
-    """All that a script says in a drone, which must fail there."""
-    status, said = laptop.execute(
-        f"{SSH} vscode@{name}.{DOMAIN} bash -euo pipefail -s <<'END'\n(\n{script}\n) 2>&1\nEND"
-    )
-    assert status not in (0, 255), f"status {status}: {said}"
-    return said
-
-
-def fake(arguments: str) -> list[Any]:
-    """What the fake GitHub says, a line of JSON each."""
-    return [json.loads(line) for line in internet.succeed(f"github-fake {arguments}").splitlines()]
 
 
 def asked_of_the_api() -> list[str]:
@@ -97,22 +75,9 @@ def works(name: str = DEN) -> None:
     on(name, f"{git(name)} -q")
 
 
-def fault(name: str, rest: str = "") -> None:
-    internet.succeed(f"github-fake fault {name} {rest}")
-
-
-def heal() -> None:
-    internet.succeed("github-fake heal")
-
-
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca").strip()
-laptop.succeed(f"echo {shlex.quote(authority)} > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
-# What is broken here on purpose, this scenario mends itself.
-server.succeed("systemctl stop hatchery-recover.timer hatchery-recover.service")
+start_and_wait()
+laptop_trusts_drones()
+stop_recovery()
 internet.succeed("github-fake reset")
 server.succeed("hatchery spawn acme/den --repo acme/gears --repo other/engine", "hatchery spawn acme/vault")
 
@@ -312,9 +277,7 @@ with subtest("a drone that floods its socket slows down itself alone"):
 
 with subtest("the App is not installed: a private repository is not spawned, and nothing stays"):
     internet.succeed("github-fake uninstall other")
-    status, output = server.execute("hatchery spawn other/engine --json")
-    error = json.loads(output)["error"]
-    assert (status, error["code"]) == (3, "repository-not-found"), f"{status} {error}"
+    error = error_of("hatchery spawn other/engine", 3, "repository-not-found")
     assert "the App is not installed for other" in " ".join(error["details"]), error
     server.fail(
         "docker ps -aq --filter label=hatchery.drone=other-engine | grep .",

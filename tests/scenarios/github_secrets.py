@@ -2,10 +2,7 @@
 
 import json
 import secrets
-import shlex
 
-DOMAIN = "tail.example.test"
-SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
 SOCKET = "/var/run/github-creds.sock"
 DRONES = {"acme-vault": "/workspaces/vault", "acme-den": "/workspaces/den"}
 
@@ -71,14 +68,6 @@ assert looked_at > 50, looked_at
 """
 
 
-def on(name: str, script: str) -> str:
-    return laptop.succeed(f"{SSH} vscode@{name}.{DOMAIN} bash -euo pipefail -s <<'END'\n{script}\nEND")
-
-
-def fault(rest: str) -> None:
-    internet.succeed(f"github-fake fault {rest}")
-
-
 def stir(name: str) -> None:
     """Everything that a drone does with tokens; what is said meanwhile lies in the drone and is searched as well."""
     clone = DRONES[name]
@@ -94,12 +83,8 @@ def stir(name: str) -> None:
         on(name, f"({command}) >> ~/said 2>&1 || true")
 
 
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca").strip()
-laptop.succeed(f"echo {shlex.quote(authority)} > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+start_and_wait()
+laptop_trusts_drones()
 internet.succeed("github-fake reset")
 
 with subtest("tokens go every way that they can, and every way goes wrong"):
@@ -119,14 +104,14 @@ with subtest("tokens go every way that they can, and every way goes wrong"):
             "reset",
         ):
             server.succeed(f"systemctl stop hatchery-credd@{name}.service 2> /dev/null")
-            fault(f"{broken} --on mint --times 3")
+            fault(broken, "--on mint --times 3")
             stir(name)
-            internet.succeed("github-fake heal")
+            heal()
             server.succeed(f"systemctl stop hatchery-credd@{name}.service 2> /dev/null")
             stir(name)
-        fault("unavailable --on revoke")
+        fault("unavailable", "--on revoke")
         on(name, f"curl -s -X DELETE --unix-socket {SOCKET} http://localhost/token >> ~/said")
-        internet.succeed("github-fake heal")
+        heal()
         server.succeed(f"systemctl kill --signal ABRT hatchery-credd@{name}.service")
         stir(name)
         server.succeed(f"hatchery status {name.replace('-', '/')} > /root/said-of-{name}")
@@ -149,7 +134,7 @@ with subtest("nothing of them is found, and what was planted is"):
         f"logger planted {planted[0]}",
         f"docker exec acme-den sh -c 'echo {planted[1]} > /workspaces/planted; echo {planted[1]} > /opt/planted'",
         f"PLANTED={planted[2]} systemd-run --quiet --unit planted --setenv=PLANTED={planted[2]} sleep 600",
-        f"docker create --name planted --label planted={planted[3]} mcr.microsoft.com/devcontainers/base:ubuntu true",
+        f"docker create --name planted --label planted={planted[3]} {IMAGE} true",
     )
     # The beginning of such a key is everybody's.
     key = "".join(server.succeed("grep -v -e ----- /etc/hatchery/app-key.pem").split())[48:]

@@ -2,11 +2,9 @@
 the repository, its compose file, an image, a published feature and what one depends on. Each is refused,
 nothing is built or started, and no file of the server is touched."""
 
-import base64
 import json
 from collections.abc import Mapping
 
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 # A service of its own in YAML, beside the drone's. What the CLI writes after it are further arguments of
 # a build and, with BuildKit, further keys of one.
 SERVICE = (
@@ -18,67 +16,8 @@ ENTRYPOINT = f'x"]\n  db:\n    image: {IMAGE}\n    privileged: true\n    entrypo
 # Where the next login shell of root's would read it.
 PROFILE = "/etc/profile.d/hostile-words.sh"
 
-# A feature at the world's ghcr.io, as anybody can publish one: the file in its archive, and what the
-# registry says of it, which need not be the same.
-PUBLISH = r"""
-import hashlib, io, json, sys, tarfile, urllib.request
-name, feature, annotation = json.load(sys.stdin)
-archive = io.BytesIO()
-with tarfile.open(fileobj=archive, mode="w") as tar:
-    for path, text in (("./devcontainer-feature.json", json.dumps(feature)), ("./install.sh", "#!/bin/sh\n")):
-        info = tarfile.TarInfo(path)
-        info.size, info.mode = len(text), 0o755
-        tar.addfile(info, io.BytesIO(text.encode()))
-def call(method, url, data, kind="application/octet-stream"):
-    url = url if url.startswith("http") else "http://127.0.0.1:5000" + url
-    headers = {"Content-Type": kind, "Host": "127.0.0.1:5000"}
-    return urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method))
-def blob(data):
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    place = call("POST", f"/v2/{name}/blobs/uploads/", b"").headers["Location"]
-    call("PUT", place + ("&" if "?" in place else "?") + "digest=" + digest, data)
-    return {"digest": digest, "size": len(data)}
-kind = "application/vnd.oci.image.manifest.v1+json"
-manifest = {"schemaVersion": 2, "mediaType": kind,
-    "config": {"mediaType": "application/vnd.devcontainers", **blob(b"{}")},
-    "layers": [{"mediaType": "application/vnd.devcontainers.layer.v1+tar", **blob(archive.getvalue())}],
-    "annotations": {"dev.containers.metadata": json.dumps(annotation)}}
-call("PUT", f"/v2/{name}/manifests/1", json.dumps(manifest).encode(), kind)
-"""
 
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def publish(name: str, files: Mapping[str, object], links: Mapping[str, str] | None = None) -> None:
-    """A repository of one commit at github.com; what is not a text is written as JSON."""
-    write = []
-    for file, content in files.items():
-        path = f".devcontainer/{file}"
-        text = content if isinstance(content, str) else json.dumps(content)
-        write.append(f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {encoded(text)}")
-    write += [f"ln -s {target} .devcontainer/{link}" for link, target in (links or {}).items()]
-    bare = f"/srv/github/git/hostile/{name}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
-        + "; ".join(write)
-        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; mkdir -p $(dirname {bare}); git clone -q --bare . {bare}; chown -R github {bare}; "
-        "rm -rf /tmp/publish"
-    )
-
-
-def publish_feature(name: str, feature: Mapping[str, object], annotation: Mapping[str, object] | None = None) -> str:
-    """The identifier of a feature with this file; the registry says the same of it, or this."""
-    asked = json.dumps([f"hostile/{name}", feature, annotation or feature])
-    internet.succeed(
-        f"base64 -d > /tmp/publish.py <<< {encoded(PUBLISH)}; base64 -d <<< {encoded(asked)} | python3 /tmp/publish.py"
-    )
-    return f"ghcr.io/hostile/{name}:1"
-
-
-def push(name: str, dockerfile: str, argument: str) -> str:
+def push_image(name: str, dockerfile: str, argument: str) -> str:
     """An image at ghcr.io, built on the usual one with this argument A; the server has it no more."""
     reference = f"ghcr.io/hostile/{name}:1"
     text = f"FROM {IMAGE}\nARG A\n{dockerfile}\n"
@@ -124,26 +63,32 @@ def compose(app: Mapping[str, object], db: bool = False) -> dict[str, object]:
     return {"services": services}
 
 
-start_all()
-server.wait_for_unit("docker.service")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+start_and_wait()
+slay_all()
 server.succeed(f"docker image inspect {IMAGE} > /dev/null || docker pull -q {IMAGE}")
 # Labels and variables of images, with a line break that a Dockerfile itself cannot say.
-by_user = push("user", "USER $A", SERVICE)
-by_env = push("env", "ENV WHO=$A", SERVICE)
-by_label = push("label", f"LABEL devcontainer.metadata={json.dumps(json.dumps([{'entrypoint': [ENTRYPOINT]}]))}", "")
+by_user = push_image("user", "USER $A", SERVICE)
+by_env = push_image("env", "ENV WHO=$A", SERVICE)
+by_label = push_image(
+    "label", f"LABEL devcontainer.metadata={json.dumps(json.dumps([{'entrypoint': [ENTRYPOINT]}]))}", ""
+)
 server.succeed("docker image prune --force > /dev/null")
 before = objects()
 
 with subtest("a stage of a compose file's build becomes no service"):
     build = {"context": ".", "target": SERVICE}
     for name, app in (("joined", {"build": build, "network_mode": "service:db"}), ("plain", {"build": build})):
-        publish(name, {"devcontainer.json": COMPOSE, "compose.yml": compose(app, db=True), "Dockerfile": "FROM x\n"})
+        publish_devcontainer(
+            f"hostile/{name}",
+            {"devcontainer.json": COMPOSE, "compose.yml": compose(app, db=True), "Dockerfile": "FROM x\n"},
+        )
         refused(name, ".devcontainer/compose.yml:1: services.app.build.target", "--trust")
 
 with subtest("a build argument that USER takes up becomes none either"):
     files = {"devcontainer.json": COMPOSE, "Dockerfile": f"FROM {IMAGE}\nARG WHO\nUSER $WHO\n"}
-    publish("argument", {**files, "compose.yml": compose({"build": {"context": ".", "args": {"WHO": SERVICE}}})})
+    publish_devcontainer(
+        "hostile/argument", {**files, "compose.yml": compose({"build": {"context": ".", "args": {"WHO": SERVICE}}})}
+    )
     refused("argument", "services.app.build.args.WHO")
 
 with subtest("runServices are no flags of docker-compose"):
@@ -154,8 +99,8 @@ with subtest("runServices are no flags of docker-compose"):
     ):
         path = f"/usr/local/bin/{program}"
         server.succeed(f"base64 -d > {path} <<< {encoded(f'#!/bin/sh{chr(10)}{does}{chr(10)}')}; chmod 755 {path}")
-    publish(
-        "flags",
+    publish_devcontainer(
+        "hostile/flags",
         {
             "devcontainer.json": {**COMPOSE, "runServices": ["--build-arg=INJECTED=1", "--pull"]},
             "compose.yml": compose({"image": IMAGE}),
@@ -165,15 +110,18 @@ with subtest("runServices are no flags of docker-compose"):
     server.succeed("rm /usr/local/bin/docker-compose /usr/local/bin/docker")
 
 with subtest("what an image says of itself"):
-    publish("user", {"devcontainer.json": COMPOSE, "compose.yml": compose({"image": by_user})})
+    publish_devcontainer("hostile/user", {"devcontainer.json": COMPOSE, "compose.yml": compose({"image": by_user})})
     refused("user", by_user, "USER")
-    publish("label", {"devcontainer.json": COMPOSE, "compose.yml": compose({"image": by_label})})
+    publish_devcontainer("hostile/label", {"devcontainer.json": COMPOSE, "compose.yml": compose({"image": by_label})})
     refused("label", "the image's metadata", "entrypoint")
     server.succeed(f"docker rmi {by_user} {by_label}")
-    publish("from", {"devcontainer.json": {"build": {"dockerfile": "Dockerfile"}}, "Dockerfile": f"FROM {by_label}\n"})
+    publish_devcontainer(
+        "hostile/from",
+        {"devcontainer.json": {"build": {"dockerfile": "Dockerfile"}}, "Dockerfile": f"FROM {by_label}\n"},
+    )
     refused("from", "the image's metadata", "entrypoint")
     files = {"devcontainer.json": COMPOSE, "Dockerfile": f"FROM {by_env}\nUSER $WHO\n"}
-    publish("env", {**files, "compose.yml": compose({"build": {"context": "."}})})
+    publish_devcontainer("hostile/env", {**files, "compose.yml": compose({"build": {"context": "."}})})
     refused("env", "services.db", "it is not the drone's service")
 
 with subtest("links in features of the repository, where the copy lies and in what they depend on"):
@@ -181,8 +129,8 @@ with subtest("links in features of the repository, where the copy lies and in wh
     deep = "1/2/3/4/5/6/7/8/f"
     out = "../" * 13 + PROFILE.removeprefix("/")
     env = "devcontainer-features.env"
-    publish(
-        "link",
+    publish_devcontainer(
+        "hostile/link",
         {
             "devcontainer.json": {"image": IMAGE, "features": {f"./{deep}": injected}},
             f"{deep}/devcontainer-feature.json": {"id": "f"},
@@ -193,18 +141,22 @@ with subtest("links in features of the repository, where the copy lies and in wh
     refused("link", f"features../{deep}", "a link in it leads out")
     depends = {"id": "a", "dependsOn": {"./b": injected}}
     dependent = {"b/devcontainer-feature.json": {"id": "b"}, "a/devcontainer-feature.json": depends}
-    publish("depends", {"devcontainer.json": {"image": IMAGE, "features": {"./a": {}}}, **dependent}, {f"b/{env}": out})
+    publish_devcontainer(
+        "hostile/depends",
+        {"devcontainer.json": {"image": IMAGE, "features": {"./a": {}}}, **dependent},
+        {f"b/{env}": out},
+    )
     refused("depends", "dependsOn../b", "a link in it leads out")
     # The feature that is published says so, not the repository.
-    fetched = publish_feature("drags", {"id": "drags", "version": "1.0.0", "dependsOn": {"./b": injected}})
+    fetched = publish_feature("hostile/drags", {"id": "drags", "version": "1.0.0", "dependsOn": {"./b": injected}})
     files = {
         "devcontainer.json": {"image": IMAGE, "features": {fetched: {}}},
         "b/devcontainer-feature.json": {"id": "b"},
     }
-    publish("dragged", files, {f"b/{env}": out})
+    publish_devcontainer("hostile/dragged", files, {f"b/{env}": out})
     refused("dragged", "the feature", ".devcontainer/b", "a link in it leads out")
-    publish(
-        "named",
+    publish_devcontainer(
+        "hostile/named",
         {
             "devcontainer.json": {"image": IMAGE, "features": {"./a": {}}},
             "a/devcontainer-feature.json": {"id": f"../../../../../../..{PROFILE}"},
@@ -216,24 +168,24 @@ with subtest("published features, what the registry says of them, and what they 
     words: dict[str, object] = {"id": "words", "version": "1.0.0", "entrypoint": ENTRYPOINT}
     harmless: dict[str, object] = {"id": "said", "version": "1.0.0"}
     privileged: dict[str, object] = {"id": "privileged", "version": "1.0.0", "privileged": True}
-    said = publish_feature("said", harmless, {**harmless, "mounts": "type=bind,source=/etc,target=/x"})
-    root = publish_feature("privileged", privileged)
-    on = publish_feature("on", {"id": "on", "version": "1.0.0", "dependsOn": {root: {}}})
+    said = publish_feature("hostile/said", harmless, {**harmless, "mounts": "type=bind,source=/etc,target=/x"})
+    root = publish_feature("hostile/privileged", privileged)
+    dependent_on_it = publish_feature("hostile/on", {"id": "on", "version": "1.0.0", "dependsOn": {root: {}}})
     variable = publish_feature(
-        "variable", harmless, {**harmless, "containerEnv": {"A": "x\nLABEL devcontainer.metadata=[]"}}
+        "hostile/variable", harmless, {**harmless, "containerEnv": {"A": "x\nLABEL devcontainer.metadata=[]"}}
     )
     for name, feature, parts in (
-        ("words", publish_feature("words", words), ("the feature words", "entrypoint")),
+        ("words", publish_feature("hostile/words", words), ("the feature words", "entrypoint")),
         ("said", said, (f"the feature {said}", "mounts")),
-        ("on", on, ("the feature privileged", "privileged true")),
+        ("on", dependent_on_it, ("the feature privileged", "privileged true")),
         ("variable", variable, ("the Dockerfile that the devcontainer CLI generated", "ENV A=")),
     ):
-        publish(name, {"devcontainer.json": {"image": IMAGE, "features": {feature: {}}}})
+        publish_devcontainer(f"hostile/{name}", {"devcontainer.json": {"image": IMAGE, "features": {feature: {}}}})
         refused(name, *parts, "--trust")
 
 with subtest("a sibling, a local feature with a link and one that it depends on still make a drone"):
-    publish(
-        "fine",
+    publish_devcontainer(
+        "hostile/fine",
         {
             "devcontainer.json": {
                 **COMPOSE,

@@ -1,93 +1,12 @@
 """A drone's life, from spawn to slay, and that nothing is left of it afterwards."""
 
-import base64
 import json
 from collections.abc import Sequence
 
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-FEATURES: dict[str, dict[str, str]] = {
-    "ghcr.io/devcontainers/features/sshd:1": {},
-    "ghcr.io/tailscale/codespace/tailscale": {},
-}
-SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
 
-# All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
-# ssh secret, its locks' directory and the directories in which the drones have theirs.
-INVENTORY = r"""
-export LC_ALL=C
-{
-  docker ps --all --format 'container {{.Names}}'
-  docker images --all --format 'image {{.ID}} {{.Repository}}:{{.Tag}}'
-  docker network ls --format 'network {{.Name}}'
-  docker volume ls --format 'volume {{.Name}}'
-  systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
-    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
-  find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
-    grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\|/drones\)\?'
-  find /etc -type f -printf 'file %p %s %T@\n'
-  ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
-  ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
-} | sort
-"""
-
-
-NODES = "headscale nodes list --output json | jq -r '.[].given_name' | LC_ALL=C sort"
-
-
-def hatchery(arguments: str, status: int = 0) -> str:
-    """All that it says; it must end with this status."""
-    ended, said = server.execute(f"hatchery {arguments} 2>&1")
-    assert ended == status, f"hatchery {arguments}: status {ended}, not {status}: {said}"
-    return said
-
-
-def drones() -> dict[str, str]:
-    """Repository -> state, as `list` has it."""
-    listed = json.loads(server.succeed("hatchery list --json"))
-    return {drone["repository"]: drone["state"] for drone in listed}
-
-
-def nodes(name: str) -> list[str]:
+def nodes_called(name: str) -> list[str]:
     """The nodes of that name, with and without a suffix."""
-    listed = json.loads(tailnet.succeed("headscale nodes list --output json")) or []
-    return [node["given_name"] for node in listed if node["given_name"].startswith(name)]
-
-
-def in_drone(name: str, command: str, within: int = 20) -> str:
-    """What a person on the laptop gets by ssh."""
-    return laptop.wait_until_succeeds(f"{SSH} vscode@{name}.tail.example.test {command!r}", timeout=within)
-
-
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
-
-def publish(repository: str, files: dict[str, str]) -> None:
-    """A repository of one commit at github.com."""
-    write = [
-        f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {base64.b64encode(text.encode()).decode()}"
-        for path, text in files.items()
-    ]
-    bare = f"/srv/github/git/{repository}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
-        + "; ".join(write)
-        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
-    )
-
-
-def take_inventory() -> None:
-    server.succeed("bash /root/inventory > /root/before")
-    tailnet.succeed(f"{NODES} > /root/before")
-
-
-def nothing_new() -> None:
-    """Docker's own tidying may take a moment; Headscale is told and does it at once."""
-    server.wait_until_succeeds("! bash /root/inventory | LC_ALL=C comm -13 /root/before - | grep .", timeout=10)
-    tailnet.succeed(f"! {NODES} | LC_ALL=C comm -13 /root/before - | grep .")
+    return [node for node in nodes() if node.startswith(name)]
 
 
 def both(*commands: str) -> None:
@@ -96,22 +15,16 @@ def both(*commands: str) -> None:
     server.succeed(f"all=(); {start} for one in ${{all[@]}}; do wait $one; done")
 
 
-start_all()
-server.wait_for_unit("docker.service")
-# What is broken here on purpose is not to be mended meanwhile.
-server.succeed("systemctl stop hatchery-recover.timer")
-tailnet.wait_for_unit("headscale.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca")
-laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
-server.succeed(f"cat > /root/inventory <<'END'\n{INVENTORY}END")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+start_and_wait()
+stop_recovery()
+laptop_trusts_drones()
+slay_all()
 take_inventory()
 
 with subtest("an image and a compose repository become drones"):
     both("hatchery spawn acme/site", "hatchery spawn acme/stack")
     assert drones() == {"acme/site": "running", "acme/stack": "running"}
-    added = server.succeed("bash /root/inventory | LC_ALL=C comm -13 /root/before -")
+    added = what_is_new()
     contains(added, "container acme-site\n", "volume acme-site\n", "volume acme-stack_data\n", "network hatchery\n")
     contains(added, "image ", "unit hatchery-credd@acme-site.service\n", "device hatchery0:\n", "process ")
 
@@ -125,7 +38,7 @@ with subtest("work is done in them"):
 with subtest("burrowed: it stops, its name in the tailnet is free, its work stays"):
     said = hatchery("burrow acme/site")
     contains(said, "acme-site is burrowed; its work stays in its volume.", "`hatchery unburrow acme/site` wakes it.")
-    assert nodes("acme-site") == [], nodes("acme-site")
+    assert nodes_called("acme-site") == [], nodes_called("acme-site")
     assert drones() == {"acme/site": "burrowed", "acme/stack": "running"}
     contains(hatchery("status acme/site"), "burrowed")
     contains(" ".join(hatchery("list").split()), "acme-site burrowed acme/site", "hatchery unburrow acme/site")
@@ -146,20 +59,20 @@ with subtest("a compose drone takes its siblings along"):
 with subtest("unburrowed at once: the same name, ssh, the work"):
     contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
     assert in_drone("acme-site", "cat /workspaces/site/draft; tail -n 1 /workspaces/site/README.md") == "draft\nmore\n"
-    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+    assert nodes_called("acme-site") == ["acme-site"], nodes_called("acme-site")
     assert drones() == {"acme/site": "running", "acme/stack": "burrowed"}
 
 with subtest("unburrowed twice is unburrowed once"):
     contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
-    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+    assert nodes_called("acme-site") == ["acme-site"], nodes_called("acme-site")
 
 with subtest("burrowed while Headscale is away, it has its name all the same when it wakes"):
     tailnet.succeed("systemctl kill --signal=STOP headscale")
     contains(hatchery("burrow acme/site"), "warning: acme-site did not leave the tailnet", "acme-site is burrowed")
     tailnet.succeed("systemctl kill --signal=CONT headscale")
-    assert nodes("acme-site") == ["acme-site"], "its node should still be there"
+    assert nodes_called("acme-site") == ["acme-site"], "its node should still be there"
     hatchery("unburrow acme/site")
-    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+    assert nodes_called("acme-site") == ["acme-site"], nodes_called("acme-site")
     assert in_drone("acme-site", "cat /workspaces/site/draft") == "draft\n"
 
 with subtest("a drone that crashes is back by itself"):
@@ -170,7 +83,7 @@ with subtest("a drone that crashes is back by itself"):
     )
     assert in_drone("acme-site", "stat -c %Y /proc/1", within=30) != booted
     assert in_drone("acme-site", "cat /workspaces/site/draft") == "draft\n"
-    assert nodes("acme-site") == ["acme-site"], nodes("acme-site")
+    assert nodes_called("acme-site") == ["acme-site"], nodes_called("acme-site")
 
 with subtest("one that was stopped by hand for longer than Headscale remembers it comes back under its name"):
     server.succeed("docker stop acme-site")
@@ -181,7 +94,7 @@ with subtest("one that was stopped by hand for longer than Headscale remembers i
     assert drones() == {"acme/site": "running", "acme/stack": "running"}
     for name, file in (("acme-site", "/workspaces/site/draft"), ("acme-stack", "/workspaces/stack/kept")):
         assert in_drone(name, f"cat {file}").strip() in ("draft", "kept")
-        assert nodes(name) == [name], nodes(name)
+        assert nodes_called(name) == [name], nodes_called(name)
     kept = "docker exec $(docker ps -q --filter label=com.docker.compose.service=db) cat /var/lib/data/kept"
     assert server.succeed(kept) == "kept\n"
 
@@ -196,8 +109,8 @@ with subtest("slay refuses while work would be lost, and lists it"):
         said = hatchery("slay acme/site", status=1)
         contains(said, "not pushed: ", " Drafted", "stashed: stash@{0}: ")
         assert "not committed" not in said, said
-        error = json.loads(server.execute("hatchery slay acme/site --json")[1])["error"]
-        assert error["code"] == "work-would-be-lost" and len(error["details"]) == 2, error
+        error = error_of("hatchery slay acme/site", 1, "work-would-be-lost")
+        assert len(error["details"]) == 2, error
         hatchery("burrow acme/site")
     in_drone_again = hatchery("unburrow acme/site")
     contains(in_drone_again, "acme-site is awake.")
@@ -230,14 +143,9 @@ WORKERS = r"^[^ ]*(git|node|docker|docker-compose) |^[^ ]*tailscaled .*userspace
 # What holds a spawn at a step, how to know that it is there, and what lets it go on.
 SLOW = {"image": IMAGE, "features": FEATURES, "postCreateCommand": "test -e /tmp/go || exec sleep 4321"}
 SLOW_BUILD = {"build": {"dockerfile": "Dockerfile"}, "features": FEATURES}
-publish("acme/slow", {"README.md": "slow\n", ".devcontainer/devcontainer.json": json.dumps(SLOW)})
-publish(
-    "acme/slow-build",
-    {
-        ".devcontainer/devcontainer.json": json.dumps(SLOW_BUILD),
-        ".devcontainer/Dockerfile": f"FROM {IMAGE}\nRUN sleep 4321\n",
-    },
-)
+publish("acme/slow", {"README.md": "slow\n", ".devcontainer/devcontainer.json": SLOW})
+dockerfile = f"FROM {IMAGE}\nRUN sleep 4321\n"
+publish_devcontainer("acme/slow-build", {"devcontainer.json": SLOW_BUILD, "Dockerfile": dockerfile})
 HELD: Sequence[tuple[str, str, Machine, str, str, str]] = (
     ("clone", "acme/site", internet, "github", "pgrep -x git", "egg"),
     ("build", "acme/slow-build", internet, "", "pgrep -fx 'sleep 4321'", "egg"),

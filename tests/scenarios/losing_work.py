@@ -1,11 +1,5 @@
 """No work is lost without a word: not to slay, not to a spawn that is cut off, not to a prune."""
 
-import base64
-import json
-
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
-GIT = "git -c user.name=Sarah -c user.email=sarah@example.test"
 # Where any program of the image's is asked for in a look, this says so, and ends never.
 SH = r"""#!/bin/bash
 case "$*" in
@@ -21,41 +15,9 @@ RUN cp /bin/cat /bin/cat.real && chmod 755 /bin/sh.new /bin/cat.new && mv -f /bi
 """
 
 
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
-
-def hatchery(arguments: str, status: int = 0, within: int = 400) -> str:
-    """All that it says; it must end with this status."""
-    ended, said = server.execute(f"timeout {within} hatchery {arguments} 2>&1")
-    assert ended == status, f"hatchery {arguments}: status {ended}, not {status}: {said}"
-    return said
-
-
 def refused(*parts: str) -> None:
     said = hatchery("slay work/site", status=1)
     contains(said, "[work-would-be-lost]", *parts)
-
-
-def states() -> dict[str, str]:
-    listed = json.loads(server.succeed("hatchery list --json"))
-    return {drone["repository"]: drone["state"] for drone in listed}
-
-
-def publish(repository: str, files: dict[str, str]) -> None:
-    """A repository of one commit at github.com."""
-    write = [
-        f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {base64.b64encode(text.encode()).decode()}"
-        for path, text in files.items()
-    ]
-    bare = f"/srv/github/git/{repository}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
-        + "; ".join(write)
-        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"mkdir -p $(dirname {bare}); rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
-    )
 
 
 def inside(command: str) -> str:
@@ -67,62 +29,50 @@ def no_look_is_left() -> None:
     server.wait_until_succeeds("! docker ps -aq --filter label=hatchery.look | grep .", timeout=20)
 
 
-start_all()
-server.wait_for_unit("docker.service")
-server.succeed("systemctl stop hatchery-recover.timer")
-tailnet.wait_for_unit("headscale.service")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
-authority = server.succeed("hatchery ca")
-laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
+start_and_wait()
+stop_recovery()
+slay_all()
+laptop_trusts_drones()
 publish("work/lib", {"lib.py": "lib\n"})
 publish(
     "work/site",
     {
         ".gitignore": ".env\nnode_modules/\n.made\n",
-        ".devcontainer/devcontainer.json": json.dumps(
-            {
-                "image": IMAGE,
-                "workspaceFolder": "/workspaces/other",
-                "postCreateCommand": "mkdir -p node_modules/x && echo x | tee node_modules/x/x .made",
-            }
-        ),
+        ".devcontainer/devcontainer.json": {
+            "image": IMAGE,
+            "workspaceFolder": "/workspaces/other",
+            "postCreateCommand": "mkdir -p node_modules/x && echo x | tee node_modules/x/x .made",
+        },
     },
 )
-publish(
+publish_devcontainer(
     "work/odd",
-    {
-        ".devcontainer/devcontainer.json": json.dumps({"build": {"dockerfile": "Dockerfile"}}),
-        ".devcontainer/Dockerfile": DOCKERFILE,
-        ".devcontainer/sh": SH,
-        ".devcontainer/cat": CAT,
-    },
+    {"devcontainer.json": {"build": {"dockerfile": "Dockerfile"}}, "Dockerfile": DOCKERFILE, "sh": SH, "cat": CAT},
 )
-publish(
-    "work/held",
-    {
-        ".devcontainer/devcontainer.json": json.dumps({"image": IMAGE, "postCreateCommand": "sleep 4321"}),
-    },
-)
+publish_devcontainer("work/held", {"devcontainer.json": {"image": IMAGE, "postCreateCommand": "sleep 4321"}})
 
 with subtest("a fresh drone is slain without a word, whatever its own commands have made"):
     hatchery("spawn work/site")
-    assert states() == {"work/site": "running"}
+    assert drones() == {"work/site": "running"}
     contains(hatchery("slay work/site"), "work-site is gone")
     no_look_is_left()
 
 with subtest("commits, worktrees, second clones, submodules and ignored files count, wherever they are"):
     hatchery("spawn work/site")
     server.succeed("docker exec work-site chown vscode /workspaces")
-    inside(f"{GIT} commit -q --allow-empty -m Unpushed")
+    inside(f"git {GIT_AUTHOR} commit -q --allow-empty -m Unpushed")
     refused("/workspaces/other: not pushed: ", " Unpushed")
     inside("git reset -q --hard origin/main && touch .env")
     refused("/workspaces/other: ignored by git: .env")
     inside("rm .env && git worktree add -q --detach ../wt && touch ../wt/draft")
     refused("/workspaces/wt: not committed: ?? draft")
-    inside(f"rm ../wt/draft && {GIT} -C ../wt commit -q --allow-empty -m Afloat")
+    inside(f"rm ../wt/draft && git {GIT_AUTHOR} -C ../wt commit -q --allow-empty -m Afloat")
     refused(" Afloat")
     inside("git worktree remove ../wt")
-    inside("git clone -q https://github.com/work/lib ../lib" + f" && {GIT} -C ../lib commit -q --allow-empty -m Second")
+    inside(
+        "git clone -q https://github.com/work/lib ../lib"
+        + f" && git {GIT_AUTHOR} -C ../lib commit -q --allow-empty -m Second"
+    )
     refused("/workspaces/lib: not pushed: ", " Second")
     # Whose files they are does not matter; those that are closed to others neither.
     server.succeed("docker exec work-site bash -c 'chown -R root:root /workspaces/lib && chmod 700 /workspaces/lib'")
@@ -131,8 +81,8 @@ with subtest("commits, worktrees, second clones, submodules and ignored files co
     inside("git submodule --quiet add https://github.com/work/lib lib && git reset -q --hard && git clean -qfdx")
     contains(server.succeed("docker exec work-site ls /workspaces/other/.git/modules"), "lib")
     inside(
-        f"{GIT} --git-dir .git/modules/lib --work-tree . update-ref refs/heads/mine "
-        f"$({GIT} --git-dir .git/modules/lib commit-tree -m Inside HEAD^{{tree}})"
+        f"git {GIT_AUTHOR} --git-dir .git/modules/lib --work-tree . update-ref refs/heads/mine "
+        f"$(git {GIT_AUTHOR} --git-dir .git/modules/lib commit-tree -m Inside HEAD^{{tree}})"
     )
     refused(" Inside")
     inside("rm -rf .git/modules && touch ../loose")
@@ -145,7 +95,7 @@ with subtest("what is left of it after a prune is safe, and spawn goes on with i
         "docker run --rm -v work-site:/w " + IMAGE + " bash -c 'cd /w && find . -type f | sort | xargs sha256sum'"
     )
     server.succeed("docker stop -t 1 work-site && docker container prune -f")
-    assert states() == {"work/site": "bare"}
+    assert drones() == {"work/site": "bare"}
     contains(hatchery("list"), "container gone, work safe in its volume", "hatchery spawn work/site")
     contains(hatchery("status work/site"), "its work is safe in the volume work-site")
     for verb in ("burrow", "unburrow"):
@@ -158,18 +108,15 @@ with subtest("what is left of it after a prune is safe, and spawn goes on with i
     server.fail("timeout 100 hatchery spawn work/site")
     internet.succeed("systemctl start github")
     server.wait_until_succeeds("git ls-remote https://github.com/work/site", timeout=60)
-    assert states() == {"work/site": "bare"}, "a failed spawn took the volume"
+    assert drones() == {"work/site": "bare"}, "a failed spawn took the volume"
     contains(hatchery("spawn work/site"), "its volume is taken up again", "Hatchery ready.")
-    assert states() == {"work/site": "running"}
+    assert drones() == {"work/site": "running"}
     after = server.succeed(
         "docker run --rm -v work-site:/w " + IMAGE + " bash -c 'cd /w && find . -type f | sort | xargs sha256sum'"
     )
     kept = [line for line in before.splitlines() if "/node_modules/" not in line and "/.made" not in line]
     assert set(kept) <= set(after.splitlines()), f"{before}\nis not all in\n{after}"
-    assert (
-        laptop.wait_until_succeeds(f"{SSH} vscode@work-site.tail.example.test cat /workspaces/other/draft", timeout=20)
-        == "mine\n"
-    )
+    assert in_drone("work-site", "cat /workspaces/other/draft") == "mine\n"
     refused("not committed: ?? draft")
     hatchery("slay --force work/site")
 
@@ -181,7 +128,7 @@ with subtest("a drone's image is not asked, and cannot hold slay or status up"):
         "rm .git/HEAD && mkfifo .git/HEAD'"
     )
     for state in ("running", "stopped"):
-        assert states() == {"work/odd": state}
+        assert drones() == {"work/odd": state}
         said = hatchery("slay work/odd", status=1, within=90)
         contains(said, "work-odd cannot be looked into", "/trap/.git/HEAD")
         assert "HOSTILE" not in said, said
@@ -202,13 +149,15 @@ with subtest("a look that is cut off leaves nothing running"):
 with subtest("a spawn that is cut off after somebody has worked in it takes nothing back"):
     server.succeed("env --default-signal=INT hatchery spawn work/held > /root/said 2>&1 &")
     server.wait_until_succeeds("pgrep -fx 'sleep 4321'", timeout=120)
-    server.succeed(f"docker exec -u vscode -w /workspaces/held work-held {GIT} commit -q --allow-empty -m Meanwhile")
+    server.succeed(
+        f"docker exec -u vscode -w /workspaces/held work-held git {GIT_AUTHOR} commit -q --allow-empty -m Meanwhile"
+    )
     server.succeed("pkill -INT -fx 'hatchery spawn work/held'")
     server.wait_until_fails("pgrep -fx 'hatchery spawn work/held'", timeout=60)
     said = server.succeed("cat /root/said")
     contains(said, "work-held stays: ", "[interrupted]", " Meanwhile", "hatchery slay work/held")
-    assert states() == {"work/held": "running"}
+    assert drones() == {"work/held": "running"}
     contains(server.succeed("docker exec -u vscode -w /workspaces/held work-held git log -1 --format=%s"), "Meanwhile")
     contains(hatchery("slay work/held", status=1), " Meanwhile")
     hatchery("slay --force work/held")
-    assert states() == {}
+    assert drones() == {}

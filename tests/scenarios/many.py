@@ -1,75 +1,6 @@
 """Many drones at once: each gets what is its own, all are listed, and nothing is left of them."""
 
-import base64
 import json
-
-IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-FEATURES: dict[str, dict[str, str]] = {
-    "ghcr.io/devcontainers/features/sshd:1": {},
-    "ghcr.io/tailscale/codespace/tailscale": {},
-}
-SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
-
-# All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
-# ssh secret, its locks' directory and the directories in which the drones have theirs.
-INVENTORY = r"""
-export LC_ALL=C
-{
-  docker ps --all --format 'container {{.Names}}'
-  docker images --all --format 'image {{.ID}} {{.Repository}}:{{.Tag}}'
-  docker network ls --format 'network {{.Name}}'
-  docker volume ls --format 'volume {{.Name}}'
-  systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
-    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
-  find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
-    grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
-  find /etc -type f -printf 'file %p %s %T@\n'
-  ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
-  ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
-} | sort
-"""
-
-
-NODES = "headscale nodes list --output json | jq -r '.[].given_name' | LC_ALL=C sort"
-
-
-def hatchery(arguments: str, status: int = 0) -> str:
-    """All that it says; it must end with this status."""
-    ended, said = server.execute(f"hatchery {arguments} 2>&1")
-    assert ended == status, f"hatchery {arguments}: status {ended}, not {status}: {said}"
-    return said
-
-
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
-
-def publish(repository: str, files: dict[str, str]) -> None:
-    """A repository of one commit at github.com."""
-    write = [
-        f"mkdir -p $(dirname {path}); base64 -d > {path} <<< {base64.b64encode(text.encode()).decode()}"
-        for path, text in files.items()
-    ]
-    bare = f"/srv/github/git/{repository}.git"
-    internet.succeed(
-        "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish; "
-        + "; ".join(write)
-        + "; git add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
-    )
-
-
-def take_inventory() -> None:
-    server.succeed("bash /root/inventory > /root/before")
-    tailnet.succeed(f"{NODES} > /root/before")
-
-
-def nothing_new() -> None:
-    """Docker's own tidying may take a moment; Headscale is told and does it at once."""
-    server.wait_until_succeeds("! bash /root/inventory | LC_ALL=C comm -13 /root/before - | grep .", timeout=10)
-    tailnet.succeed(f"! {NODES} | LC_ALL=C comm -13 /root/before - | grep .")
 
 
 def at_once(*commands: str) -> list[tuple[int, str]]:
@@ -93,10 +24,9 @@ def name_of(repository: str) -> str:
     return repository.replace("/", "-")
 
 
-def in_drone(repository: str, command: str, within: int = 30) -> str:
+def inside(repository: str, command: str) -> str:
     """What a person on the laptop gets by ssh."""
-    where = f"vscode@{name_of(repository)}.tail.example.test"
-    return laptop.wait_until_succeeds(f"{SSH} {where} {command!r}", timeout=within)
+    return in_drone(name_of(repository), command, within=30)
 
 
 def inspect(repository: str, what: str) -> str:
@@ -112,14 +42,9 @@ def labels(repository: str) -> str:
     )
 
 
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca")
-laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
-server.succeed(f"cat > /root/inventory <<'END'\n{INVENTORY}END")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+start_and_wait()
+laptop_trusts_drones()
+slay_all()
 OWN = [f"own/image-{number}" for number in range(1, 4)]
 for own in OWN:
     configuration = {"build": {"dockerfile": "Dockerfile"}, "features": FEATURES}
@@ -128,7 +53,7 @@ for own in OWN:
         own,
         {
             "README.md": f"# {own}\n",
-            ".devcontainer/devcontainer.json": json.dumps(configuration),
+            ".devcontainer/devcontainer.json": configuration,
             ".devcontainer/Dockerfile": dockerfile,
         },
     )
@@ -140,7 +65,7 @@ with subtest("ten at once: each has its own repository, volume, image and name")
     for repository in TEN:
         folder = repository.partition("/")[2]
         title = "# a-b/c" if repository == "a-b/c" else f"# {repository}"
-        assert in_drone(repository, f"head -n 1 /workspaces/{folder}/README.md").strip() == title
+        assert inside(repository, f"head -n 1 /workspaces/{folder}/README.md").strip() == title
         volumes = inspect(repository, "{{range .Mounts}}{{.Name}}:{{.Destination}} {{end}}").split()
         assert f"{name_of(repository)}:/workspaces" in volumes, volumes
         image = inspect(repository, "{{.Image}}")
@@ -149,7 +74,7 @@ with subtest("ten at once: each has its own repository, volume, image and name")
         )
         assert label.strip() == repository, f"{repository} runs on the image of {label}"
     for repository in OWN:
-        assert in_drone(repository, "cat /etc/whose").strip() == repository
+        assert inside(repository, "cat /etc/whose").strip() == repository
     images = {inspect(repository, "{{.Image}}") for repository in TEN}
     assert len(images) == len(TEN), f"{len(TEN)} drones share {len(images)} images"
 
@@ -158,7 +83,7 @@ with subtest("two spawns of one repository at once: one wins, the other is told"
     assert (winner, loser) == (0, 4), (won, lost)
     contains(won, "Spawning drone... Hatchery ready.")
     contains(lost, "another hatchery is at work on many-r07 [drone-busy]")
-    assert in_drone("many/r07", "head -n 1 /workspaces/r07/README.md").strip() == "# many/r07"
+    assert inside("many/r07", "head -n 1 /workspaces/r07/README.md").strip() == "# many/r07"
 
 with subtest("two repositories with one name: the second is refused, and the first named"):
     said = hatchery("spawn a/b-c", status=4)
@@ -167,13 +92,13 @@ with subtest("two repositories with one name: the second is refused, and the fir
         contains(
             hatchery(f"{verb} a/b-c", status=3), "no drone of a/b-c; a-b-c is the drone of a-b/c [drone-not-found]"
         )
-    assert in_drone("a-b/c", "head -n 1 /workspaces/c/README.md").strip() == "# a-b/c"
+    assert inside("a-b/c", "head -n 1 /workspaces/c/README.md").strip() == "# a-b/c"
 
 with subtest("two compose repositories whose folders have one name"):
     STACKS = ["acme/stack", "other/stack"]
     all_well(at_once(*(f"hatchery spawn {repository}" for repository in STACKS)))
     for repository in STACKS:
-        assert in_drone(repository, "head -n 1 /workspaces/stack/README.md").strip() == f"# {repository}"
+        assert inside(repository, "head -n 1 /workspaces/stack/README.md").strip() == f"# {repository}"
         assert (
             inspect(repository, "{{range .Config.Env}}{{println .}}{{end}}").split().count(f"STACK={repository}") == 1
         )
@@ -183,7 +108,7 @@ with subtest("two compose repositories whose folders have one name"):
     left = server.succeed("docker ps --format '{{.Names}}' --filter label=com.docker.compose.project").split()
     assert len(left) == 2 and all("other-stack" in name for name in left), left
     assert server.succeed("docker volume ls -q --filter name=stack_data").split() == ["other-stack_data"]
-    assert in_drone("other/stack", "head -n 1 /workspaces/stack/README.md").strip() == "# other/stack"
+    assert inside("other/stack", "head -n 1 /workspaces/stack/README.md").strip() == "# other/stack"
 
 with subtest("fifty are listed, each once, by name"):
     burrowed = [f"many/r{number:02}" for number in range(8, 31)]
@@ -229,7 +154,7 @@ with subtest("the limit is kept, and told"):
     )
     server.succeed("sed -i 's/drones = 50/drones = 51/' /root/fifty.toml")
     contains(hatchery("--config /root/fifty.toml spawn acme/site"), "Hatchery ready.")
-    assert in_drone("acme/site", "head -n 1 /workspaces/site/README.md").strip() == "# acme/site"
+    assert inside("acme/site", "head -n 1 /workspaces/site/README.md").strip() == "# acme/site"
 
 with subtest("all slain at once: nothing is left"):
     server.succeed("docker rm $(docker ps -q --all --filter status=exited)")
@@ -241,6 +166,6 @@ with subtest("all slain at once: nothing is left"):
 with subtest("the last one slain beside a spawn: their network is there for the new one, and goes with it"):
     hatchery("spawn many/r01")
     all_well(at_once("hatchery slay many/r01", "hatchery spawn many/r02"))
-    assert in_drone("many/r02", "head -n 1 /workspaces/r02/README.md").strip() == "# many/r02"
+    assert inside("many/r02", "head -n 1 /workspaces/r02/README.md").strip() == "# many/r02"
     hatchery("slay many/r02")
     nothing_new()

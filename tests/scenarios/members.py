@@ -1,25 +1,13 @@
 """Who is in the group hatchery uses every verb without sudo; who is not, is told so."""
 
-import json
-
-MEMBER = "runuser -u overlord -- env HOME=/home/overlord"
-
-
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
 
 def member(arguments: str) -> str:
     return server.succeed(f"cd /home/overlord && {MEMBER} hatchery {arguments} 2>&1")
 
 
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
-# What is broken here on purpose, this scenario mends itself.
-server.succeed("systemctl stop hatchery-recover.timer hatchery-recover.service")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+start_and_wait()
+stop_recovery()
+slay_all()
 
 with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays"):
     contains(member("spawn acme/vault"), "Hatchery ready.")
@@ -32,9 +20,8 @@ with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays")
     contains(member("recover"), "acme-vault: its socket is there again")
     contains(member("ca"), "@cert-authority")
     # tailscaled is where only root's PATH leads.
-    said = server.execute(f"{MEMBER} PATH=/usr/local/bin:/usr/bin:/bin hatchery doctor --json")[1]
-    checks = {check["name"]: check for check in json.loads(said)["checks"]}
-    assert checks["tailscale"]["state"] == "ok", checks["tailscale"]
+    found = doctor(f"{MEMBER} PATH=/usr/local/bin:/usr/bin:/bin hatchery doctor")["tailscale"]
+    assert found["state"] == "ok", found
     contains(member("slay acme/vault"), "is gone")
 
 with subtest("what one made, another removes"):
@@ -65,6 +52,5 @@ with subtest("others are refused, and told what to do"):
         status, said = server.execute(f"cd / && runuser -u nobody -- hatchery {verb} 2>&1")
         assert status == 1, f"{verb}: {status}"
         contains(said, "the group hatchery", "[not-allowed]", "usermod -aG hatchery")
-    status, said = server.execute("cd / && runuser -u nobody -- hatchery list --json")
-    assert json.loads(said)["error"]["code"] == "not-allowed", said
+    error_of("cd / && runuser -u nobody -- hatchery list", 1, "not-allowed")
     server.fail("runuser -u nobody -- ls /run/hatchery")

@@ -2,7 +2,6 @@
 
 import json
 
-SSH = "ssh -p 2222 -o BatchMode=yes -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known_hosts"
 RUNNING = {"acme-vault": "vault", "acme-site": "site", "acme-stack": "stack"}
 STATES = {
     "acme/vault": "running",
@@ -13,24 +12,16 @@ STATES = {
 }
 
 
-def drones() -> dict[str, str]:
-    """Repository -> state, as `list` has it."""
-    listed = json.loads(server.succeed("hatchery list --json"))
-    return {drone["repository"]: drone["state"] for drone in listed}
-
-
-def nodes() -> list[str]:
-    listed = json.loads(tailnet.succeed("headscale nodes list --output json")) or []
-    return sorted(node["given_name"] for node in listed if node["given_name"].startswith("acme-"))
+def nodes_of_drones() -> list[str]:
+    return sorted(node for node in nodes() if node.startswith("acme-"))
 
 
 def all_is_as_it_was(within: int) -> None:
     for name, repository in RUNNING.items():
-        laptop.wait_until_succeeds(f"{SSH} vscode@{name}.tail.example.test true", timeout=within)
-        git = f"cd /workspaces/{repository} && git ls-remote --exit-code origin HEAD && git fetch"
-        laptop.succeed(f"{SSH} vscode@{name}.tail.example.test '{git}'")
+        in_drone(name, "true", within)
+        on(name, f"cd /workspaces/{repository} && git ls-remote --exit-code origin HEAD && git fetch")
     assert drones() == STATES, drones()
-    assert nodes() == sorted(RUNNING), nodes()
+    assert nodes_of_drones() == sorted(RUNNING), nodes()
     assert server.execute("docker inspect acme-plain --format '{{.State.Running}}'")[1].strip() == "false"
 
 
@@ -42,16 +33,12 @@ def headscale_stops() -> None:
 def headscale_starts() -> None:
     tailnet.succeed("systemctl start headscale")
     tailnet.wait_until_succeeds("headscale nodes list", timeout=60)
-    laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+    wait_for_tailnet(laptop)
 
 
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
-authority = server.succeed("hatchery ca")
-laptop.succeed(f"cat > /tmp/known_hosts <<'END'\n{authority}END")
+start_and_wait()
+slay_all()
+laptop_trusts_drones()
 
 with subtest("three run, one is burrowed, one is an egg"):
     for repository in STATES:
@@ -108,11 +95,11 @@ with subtest("a power cut while Headscale is away; it comes back later than the 
 
 with subtest("Headscale forgets the drones while they run"):
     # Not while they are being forgotten.
-    server.succeed("systemctl stop hatchery-recover.timer hatchery-recover.service")
+    stop_recovery()
     for name in RUNNING:
         node = f"headscale nodes list --output json | jq '.[] | select(.given_name == \"{name}\").id'"
         tailnet.succeed(f"headscale nodes delete --force --identifier $({node})")
-    assert nodes() == []
+    assert nodes_of_drones() == []
     server.succeed("systemctl start hatchery-recover.timer")
     all_is_as_it_was(180)
 

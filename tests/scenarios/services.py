@@ -1,7 +1,6 @@
 """The credential services under systemd: started when they are needed, gone when they are not, and
 nothing that a drone or an administrator does to them is for good."""
 
-import base64
 import json
 
 UNIT = "hatchery-credd@acme-vault"
@@ -11,7 +10,7 @@ ASK = "curl -sS --max-time 20 --unix-socket /var/run/github-creds.sock"
 FETCH = "docker exec -u vscode -w /workspaces/vault acme-vault git ls-remote --exit-code origin HEAD"
 
 
-def in_drone(command: str) -> str:
+def inside(command: str) -> str:
     return server.succeed(f"docker exec acme-vault {command}")
 
 
@@ -23,23 +22,9 @@ def pid() -> str:
     return server.succeed(f"systemctl show --property=MainPID --value {UNIT}.service").strip()
 
 
-def credentials() -> dict[str, str]:
-    """What the doctor says of them."""
-    checks: list[dict[str, str]] = json.loads(server.execute("hatchery doctor --json", timeout=120)[1])["checks"]
-    return next(check for check in checks if check["name"] == "credentials")
-
-
-def contains(said: str, *parts: str) -> None:
-    for part in parts:
-        assert part in said, f"{part!r} is not in: {said}"
-
-
-start_all()
-server.wait_for_unit("docker.service")
-tailnet.wait_for_unit("headscale.service")
-# What is broken here on purpose, this scenario mends itself.
-server.succeed("systemctl stop hatchery-recover.timer hatchery-recover.service")
-server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+start_and_wait()
+stop_recovery()
+slay_all()
 
 with subtest("a spawn makes the socket; the clone of a private repository has gone through it"):
     server.succeed("hatchery spawn acme/vault")
@@ -117,7 +102,7 @@ with subtest("recover makes it anew"):
     server.succeed(FETCH)
 
 with subtest("without a live token it ends by itself, and the next request wakes it"):
-    assert in_drone(f"{ASK} -o /dev/null -w %{{http_code}} -X DELETE http://localhost/token") == "204"
+    assert inside(f"{ASK} -o /dev/null -w %{{http_code}} -X DELETE http://localhost/token") == "204"
     server.wait_until_fails(f"systemctl is-active --quiet {UNIT}.service", timeout=90)
     server.succeed(FETCH)
 
@@ -129,14 +114,14 @@ with subtest("the App's key may be encrypted, and is then named by the unit alon
     )
     said = server.succeed("hatchery config --check --secrets 2>&1")
     contains(said, "The configuration is right.", "credential app-key")
-    contains(credentials()["message"], "from /etc/hatchery/app-key.pem, which is not there")
+    contains(doctor()["credentials"]["message"], "from /etc/hatchery/app-key.pem, which is not there")
     server.succeed(
         f"mkdir -p {DROP_IN}",
         f"printf '[Service]\\nLoadCredentialEncrypted=app-key:/etc/hatchery/app-key.cred\\n' > {DROP_IN}/key.conf",
         f"systemctl daemon-reload; systemctl stop {UNIT}.service",
         FETCH,
     )
-    assert credentials()["state"] == "ok", credentials()
+    assert doctor()["credentials"]["state"] == "ok", doctor()["credentials"]
     server.succeed(
         f"rm -r {DROP_IN} /etc/hatchery/app-key.cred; cp -a /root/config.toml /root/app-key.pem /etc/hatchery/",
         f"systemctl daemon-reload; systemctl stop {UNIT}.service",
@@ -151,28 +136,22 @@ with subtest("what helps a drone that was spawned before there was an App is sai
     anew = "`hatchery slay acme/plain`, then `hatchery spawn acme/plain`"
     contains(server.succeed("hatchery status acme/plain"), f"before the GitHub App was configured; {anew}")
     assert json.loads(server.succeed("hatchery status acme/plain --json"))["permissions"] is None
-    found = credentials()
+    found = doctor()["credentials"]
     assert found["state"] == "problem" and found["hint"] == anew, found
     contains(found["message"], "acme-plain")
     assert server.succeed("hatchery recover") == ""
     server.succeed("hatchery slay acme/plain; hatchery spawn acme/plain")
     contains(server.succeed("hatchery status acme/plain"), "contents=write")
-    assert credentials()["state"] == "ok", credentials()
+    assert doctor()["credentials"]["state"] == "ok", doctor()["credentials"]
     server.succeed("hatchery slay acme/plain")
 
 with subtest("a gh of the image's own at the place of ours is kept, and gets the token"):
     dockerfile = (
-        "FROM mcr.microsoft.com/devcontainers/base:ubuntu\n"
+        f"FROM {IMAGE}\n"
         "RUN printf '%s\\n' '#!/bin/sh' 'echo real $(echo $GH_TOKEN | cut -c1-4) $@' > /usr/local/bin/gh; chmod +x /usr/local/bin/gh\n"
     )
     config = {"build": {"dockerfile": "Dockerfile"}}
-    internet.succeed(
-        "rm -rf /tmp/own /srv/github/git/acme/own-gh.git; git init -q -b main /tmp/own; mkdir /tmp/own/.devcontainer; cd /tmp/own;"
-        f"base64 -d > .devcontainer/Dockerfile <<< {base64.b64encode(dockerfile.encode()).decode()};"
-        f"base64 -d > .devcontainer/devcontainer.json <<< {base64.b64encode(json.dumps(config).encode()).decode()};"
-        "git add .; git -c user.name=Sarah -c user.email=s@example.test commit -qm First;"
-        "git clone -q --bare . /srv/github/git/acme/own-gh.git; chown -R github /srv/github/git/acme/own-gh.git"
-    )
+    publish_devcontainer("acme/own-gh", {"devcontainer.json": config, "Dockerfile": dockerfile})
     server.succeed("hatchery spawn acme/own-gh")
     for _ in range(2):
         assert server.succeed("docker exec acme-own-gh gh pr list") == "real ghs_ pr list\n"

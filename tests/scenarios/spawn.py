@@ -3,32 +3,16 @@
 import json
 from typing import Any
 
-DOMAIN = "tail.example.test"
-FEATURES = ("/features/sshd", "/codespace/tailscale")
-BASE = "mcr.microsoft.com/devcontainers/base:ubuntu"
-GIT = "/srv/github/git"
-# All that a person's machine knows of drones is the one line of `hatchery ca`.
-SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
+ADDED = ("/features/sshd", "/codespace/tailscale")
 
 
 def spawn(arguments: str) -> Any:
     return json.loads(server.succeed(f"hatchery spawn {arguments} --json"))
 
 
-def refused(arguments: str, status: int) -> Any:
-    got, output = server.execute(f"hatchery {arguments} --json")
-    assert got == status, f"hatchery {arguments} ends with {got}, not {status}: {output}"
-    return json.loads(output)["error"]
-
-
 def slay(*names: str) -> None:
     for name in names:
         server.succeed(f"hatchery slay --force {name}")
-
-
-def on(name: str, script: str, user: str = "vscode") -> str:
-    """Runs a script in a drone, by ssh from the laptop."""
-    return laptop.succeed(f"{SSH} {user}@{name}.{DOMAIN} bash -euo pipefail -s <<'END'\n{script}\nEND")
 
 
 def heard(name: str, *listeners: str) -> list[str]:
@@ -37,15 +21,6 @@ def heard(name: str, *listeners: str) -> list[str]:
         "timeout 4 bash -c 'exec 3<> /dev/tcp/'$it' && echo x >&3 && head -c 1 <&3' | grep . > /dev/null && echo $it"
     )
     return sorted(on(name, f"for it in {' '.join(listeners)}; do ({probe}) & done; wait", "root").split())
-
-
-def inspect(kind: str, name: str) -> Any:
-    return json.loads(server.succeed(f"docker {kind} inspect {name}"))[0]
-
-
-def nodes() -> dict[str, Any]:
-    """The tailnet's nodes by name."""
-    return {node["given_name"]: node for node in json.loads(tailnet.succeed("headscale nodes list --output json"))}
 
 
 def traces(name: str) -> str:
@@ -68,20 +43,17 @@ def is_a_whole_clone(name: str, folder: str) -> None:
     assert on(name, f"git -C {folder} rev-parse --is-shallow-repository") == "false\n"
 
 
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca")
+start_and_wait()
+# All that a person's machine knows of drones.
+authority = laptop_trusts_drones()
 assert authority.startswith("@cert-authority ") and authority.count("\n") == 1, authority
-laptop.succeed(f"echo '{authority.strip()}' > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
 
 with subtest("spawn clones, runs `devcontainer up`, waits for Tailscale to connect, and prints the hostname"):
     assert server.succeed("hatchery spawn acme/site 2> /tmp/talk") == f"ssh -p 2222 vscode@acme-site.{DOMAIN}\n"
     talk = server.succeed("cat /tmp/talk")
     assert "\nSpawning drone... Hatchery ready.\n" in talk, talk
     assert "\x1b" not in talk and "🟢" not in talk, f"no terminal reads this: {talk!r}"
-    error = refused("spawn acme/site", 4)
+    error = error_of("hatchery spawn acme/site", 4)
     assert error["code"] == "drone-exists", error
     assert server.execute("hatchery spawn acme/site 2>&1")[1].startswith("Evolution chamber occupied.\n")
 
@@ -101,7 +73,7 @@ with subtest("Each drone joins the existing tailnet as an individual node; a ded
 with subtest("A web server on port 3000 inside the container is accessible from any machine on the tailnet"):
     page = laptop.wait_until_succeeds(f"curl -sf --max-time 5 http://acme-web.{DOMAIN}:3000/", timeout=30)
     assert "served by a drone" in page, page
-    assert inspect("container", "acme-web")["HostConfig"]["PortBindings"] == {}
+    assert docker_inspect("acme-web")["HostConfig"]["PortBindings"] == {}
 
 with subtest("Drones accept connections from personal machines but cannot reach anything else on the tailnet"):
     levin = json.loads(tailnet.succeed("headscale users list --name levin --output json"))[0]["id"]
@@ -125,9 +97,7 @@ with subtest("Drones accept connections from personal machines but cannot reach 
     assert heard("acme-site", *other, *people[0], *people[1]) == []
 
 with subtest("nor each other, on the bridge that they share"):
-    site, web = (
-        inspect("container", name)["NetworkSettings"]["Networks"]["hatchery"] for name in ("acme-site", "acme-web")
-    )
+    site, web = (docker_inspect(name)["NetworkSettings"]["Networks"]["hatchery"] for name in ("acme-site", "acme-web"))
     server.succeed("ip link show master hatchery0 | grep veth > /dev/null")
     server.succeed(f"nc -w 5 {web['IPAddress']} 2222 < /dev/null | grep ^SSH-2.0 > /dev/null")
     on("acme-site", f"ip -4 route get {web['IPAddress']} | grep 'dev eth0' > /dev/null", "root")
@@ -142,14 +112,14 @@ with subtest("Internet access is unaffected: it goes through Docker's normal NAT
     assert "dev eth0" in route, route
 
 with subtest("Repos are cloned into Docker volumes, not bind-mounted from the host"):
-    mount = next(it for it in inspect("container", "acme-site")["Mounts"] if it["Destination"] == "/workspaces")
+    mount = next(it for it in docker_inspect("acme-site")["Mounts"] if it["Destination"] == "/workspaces")
     assert (mount["Type"], mount["Name"], mount["RW"]) == ("volume", "acme-site", True), mount
     is_a_whole_clone("acme-site", "/workspaces/site")
 
 with subtest("The repo identity is the hostname everywhere: Tailscale hostname, container name, label value"):
-    container = inspect("container", "acme-site")
-    image = inspect("image", container["Image"])
-    volume = inspect("volume", "acme-site")
+    container = docker_inspect("acme-site")
+    image = docker_inspect(container["Image"], "image")
+    volume = docker_inspect("acme-site", "volume")
     assert container["Name"] == "/acme-site" and container["Config"]["Hostname"] == "acme-site"
     for labels in (container["Config"]["Labels"], image["Config"]["Labels"], volume["Labels"]):
         ours = {label: value for label, value in labels.items() if label.startswith("hatchery.")}
@@ -161,7 +131,7 @@ with subtest("The devcontainer CLI sets labels of its own"):
     # Of these it leaves out `devcontainer.local_folder` and `devcontainer.config_file` when it is
     # given labels to find the container by, as here; its merged configuration it always writes.
     metadata = json.loads(container["Config"]["Labels"]["devcontainer.metadata"])
-    assert all(any(feature in entry.get("id", "") for entry in metadata) for feature in FEATURES), metadata
+    assert all(any(feature in entry.get("id", "") for entry in metadata) for feature in ADDED), metadata
 
 with subtest("Listing drones is a `docker ps --filter label=...` query. No database, no config files to sync"):
     listed = json.loads(server.succeed("hatchery list --json"))
@@ -193,17 +163,12 @@ with subtest("It reads `devcontainer.json`, builds images: a Dockerfile and its 
     slay("acme/dockerfile")
 
 with subtest("a Dockerfile that ends in another user than root, of an image that says nothing of users"):
-    image = "registry.example.test/acme/unsaid:1"
-    dockerfile = f"FROM {BASE}\nRUN rm -f /usr/bin/sudo\nLABEL devcontainer.metadata=[]"
-    server.succeed(f"docker build -q -t {image} - <<'END'\n{dockerfile}\nEND")
+    unsaid = "registry.example.test/acme/unsaid:1"
+    dockerfile = f"FROM {IMAGE}\nRUN rm -f /usr/bin/sudo\nLABEL devcontainer.metadata=[]"
+    server.succeed(f"docker build -q -t {unsaid} - <<'END'\n{dockerfile}\nEND")
     for user in ("vscode", "1000:1000"):
-        internet.succeed(
-            f"""set -e; rm -rf /tmp/publish {GIT}/acme/user.git; git init -q -b main /tmp/publish; cd /tmp/publish
-mkdir .devcontainer; echo '{{"build": {{"dockerfile": "Dockerfile"}}}}' > .devcontainer/devcontainer.json
-printf 'FROM %s\nUSER %s\n' {image} {user} > .devcontainer/Dockerfile; git add .
-git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First
-git clone -q --bare . {GIT}/acme/user.git; chown -R github {GIT}/acme/user.git; rm -r /tmp/publish"""
-        )
+        build = {"build": {"dockerfile": "Dockerfile"}}
+        publish_devcontainer("acme/user", {"devcontainer.json": build, "Dockerfile": f"FROM {unsaid}\nUSER {user}\n"})
         told = spawn("acme/user")
         assert (told["user"], told["workspace"]) == ("vscode", "/workspaces/user"), told
         assert on("acme-user", "id -un; stat -c %U:%G /workspaces/user; git -C /workspaces/user status -s").split() == [
@@ -211,15 +176,13 @@ git clone -q --bare . {GIT}/acme/user.git; chown -R github {GIT}/acme/user.git; 
             "vscode:vscode",
         ]
         slay("acme/user")
-    server.succeed(f"docker rmi {image}")
+    server.succeed(f"docker rmi {unsaid}")
 
 with subtest("a compose project, with what stands beside the workspace"):
     spawn("acme/stack")
     is_a_whole_clone("acme-stack", "/workspaces/stack")
     assert on("acme-stack", "tr '\\0' '\\n' < /proc/1/environ", "root").count("STACK=acme/stack\n") == 1
-    sibling = server.succeed(
-        "docker ps -q --filter label=com.docker.compose.project=acme-stack --filter label=com.docker.compose.service=db"
-    ).strip()
+    sibling = compose_container("acme-stack", "db")
     server.succeed(f"docker exec -d -w /etc {sibling} python3 -m http.server 5432")
     answer = laptop.wait_until_succeeds(
         f"{SSH} vscode@acme-stack.{DOMAIN} curl -sf http://db:5432/hostname", timeout=20
@@ -229,12 +192,12 @@ with subtest("a compose project, with what stands beside the workspace"):
     assert server.succeed(f"docker ps -aq --filter id={sibling}") == ""
 
 with subtest("one of several configurations"):
-    error = refused("spawn acme/variants", 1)
+    error = error_of("hatchery spawn acme/variants", 1)
     assert error["code"] == "devcontainer-ambiguous", error
     told = error["message"] + error["hint"] + "".join(error.get("details", []))
     assert "one" in told and "two" in told, error
     assert traces("acme-variants") == ""
-    error = refused("spawn acme/variants --config three", 1)
+    error = error_of("hatchery spawn acme/variants --config three", 1)
     assert error["code"] == "devcontainer-ambiguous", error
     spawn("acme/variants --config one")
     assert server.succeed("docker exec acme-variants printenv VARIANT") == "one\n"
@@ -245,7 +208,7 @@ with subtest("a bare .devcontainer.json, and limits that hold"):
     server.succeed(f"cat /etc/hatchery/config.toml - > /tmp/limits.toml <<'END'\n{limits}END")
     server.succeed("hatchery --config /tmp/limits.toml spawn acme/rootfile")
     is_a_whole_clone("acme-rootfile", "/workspaces/rootfile")
-    in_force = inspect("container", "acme-rootfile")["HostConfig"]
+    in_force = docker_inspect("acme-rootfile")["HostConfig"]
     assert (in_force["Memory"], in_force["PidsLimit"], in_force["NanoCpus"]) == (256 << 20, 100, 500_000_000), in_force
     forked = on(
         "acme-rootfile",
@@ -276,9 +239,9 @@ with subtest("no configuration at all: the features are added"):
 
 with subtest("features that are there in another spelling are not doubled, and their options stay"):
     spawn("acme/spellings")
-    labels = inspect("container", "acme-spellings")["Config"]["Labels"]
+    labels = docker_inspect("acme-spellings")["Config"]["Labels"]
     features = [entry["id"] for entry in json.loads(labels["devcontainer.metadata"]) if "id" in entry]
-    for feature in FEATURES:
+    for feature in ADDED:
         assert len([spelling for spelling in features if feature in spelling]) == 1, features
     assert on("acme-spellings", "sshd -T", "root").count("gatewayports yes\n") == 1
     slay("acme/spellings")

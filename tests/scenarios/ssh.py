@@ -1,12 +1,9 @@
 """Plain OpenSSH against a drone, with nothing in `known_hosts` but the one line of `hatchery ca`."""
 
-import json
-
-DOMAIN = "tail.example.test"
 HOST = f"acme-site.{DOMAIN}"
 DRONE = f"vscode@{HOST}"
 OPTIONS = "-o StrictHostKeyChecking=yes -o Port=2222"
-SSH = f"ssh {OPTIONS}"
+PLAIN = f"ssh {OPTIONS}"
 
 
 def configuration(name: str, ssh: str) -> str:
@@ -33,26 +30,21 @@ def host_keys() -> str:
     return laptop.succeed(f"(ssh-keyscan -p 2222 {HOST}; ssh-keyscan -c -p 2222 {HOST}) 2> /dev/null")
 
 
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
+start_and_wait()
 server.succeed("hatchery spawn acme/site")
-authority = server.succeed("hatchery ca")
-laptop.succeed(
-    f"echo '{authority.strip()}' > /root/.ssh/known_hosts", "rm -rf /root/.ssh/config /tmp/ssh; mkdir /tmp/ssh"
-)
+authority = laptop_trusts_drones()
+laptop.succeed("rm -rf /tmp/ssh; mkdir /tmp/ssh")
 
 with subtest("login, as the user that one works as and as root"):
-    assert laptop.succeed(f"{SSH} {DRONE} 'id -un; pwd'") == "vscode\n/home/vscode\n"
-    assert laptop.succeed(f"{SSH} root@{HOST} id -un") == "root\n"
-    assert laptop.succeed(f"{SSH} -tt {DRONE} 'test -t 0 && echo terminal' 2> /dev/null").strip() == "terminal"
+    assert laptop.succeed(f"{PLAIN} {DRONE} 'id -un; pwd'") == "vscode\n/home/vscode\n"
+    assert laptop.succeed(f"{PLAIN} root@{HOST} id -un") == "root\n"
+    assert laptop.succeed(f"{PLAIN} -tt {DRONE} 'test -t 0 && echo terminal' 2> /dev/null").strip() == "terminal"
 
 with subtest("exit statuses, and bytes as they are"):
-    assert laptop.execute(f"{SSH} {DRONE} exit 42")[0] == 42
-    assert laptop.execute(f"{SSH} {DRONE} 'kill -9 $$'")[0] == 255, "a signal is no exit status"
-    laptop.succeed("head -c 4M /dev/urandom > /tmp/bytes", f"{SSH} {DRONE} cat < /tmp/bytes | cmp - /tmp/bytes")
-    assert laptop.succeed(f"{SSH} {DRONE} 'echo out; echo err >&2' 2> /tmp/err") == "out\n"
+    assert laptop.execute(f"{PLAIN} {DRONE} exit 42")[0] == 42
+    assert laptop.execute(f"{PLAIN} {DRONE} 'kill -9 $$'")[0] == 255, "a signal is no exit status"
+    laptop.succeed("head -c 4M /dev/urandom > /tmp/bytes", f"{PLAIN} {DRONE} cat < /tmp/bytes | cmp - /tmp/bytes")
+    assert laptop.succeed(f"{PLAIN} {DRONE} 'echo out; echo err >&2' 2> /tmp/err") == "out\n"
     assert laptop.succeed("cat /tmp/err") == "err\n"
 
 with subtest("sftp and scp, there and back"):
@@ -62,23 +54,23 @@ with subtest("sftp and scp, there and back"):
         f"scp -q {OPTIONS} {DRONE}:there /tmp/again",
         "cmp /tmp/bytes /tmp/again",
     )
-    assert laptop.succeed(f"{SSH} {DRONE} stat -c %U there") == "vscode\n"
+    assert laptop.succeed(f"{PLAIN} {DRONE} stat -c %U there") == "vscode\n"
 
 with subtest("ten channels of one connection at once, and ten more"):
-    laptop.succeed(f"{SSH} -f -N -M -S /tmp/ssh/master {DRONE}")
+    laptop.succeed(f"{PLAIN} -f -N -M -S /tmp/ssh/master {DRONE}")
     # Each ends only when all are there.
     channel = "touch ~/channel-$1; until test $(ls ~/channel-* | wc -l) = 20; do sleep 0.1; done; echo $SSH_CONNECTION"
-    laptop.succeed(f"{SSH} {DRONE} 'cat > channel' <<'END'\n{channel}\nEND")
+    laptop.succeed(f"{PLAIN} {DRONE} 'cat > channel' <<'END'\n{channel}\nEND")
     connections = laptop.succeed(
-        f"for n in $(seq 20); do timeout 60 {SSH} -S /tmp/ssh/master {DRONE} bash channel $n & done; wait"
+        f"for n in $(seq 20); do timeout 60 {PLAIN} -S /tmp/ssh/master {DRONE} bash channel $n & done; wait"
     ).splitlines()
     assert len(connections) == 20 and len(set(connections)) == 1, connections
 
 with subtest("a forwarded port leads to what listens on the drone's loopback alone"):
     laptop.succeed(
-        f"{SSH} -S /tmp/ssh/master {DRONE} 'mkdir www; echo through > www/it; cd www; "
+        f"{PLAIN} -S /tmp/ssh/master {DRONE} 'mkdir www; echo through > www/it; cd www; "
         "setsid python3 -m http.server --bind 127.0.0.1 3000 > /dev/null 2>&1 < /dev/null &'",
-        f"{SSH} -f -N -o ExitOnForwardFailure=yes -M -S /tmp/ssh/forward -L 127.0.0.1:13000:127.0.0.1:3000 {DRONE}",
+        f"{PLAIN} -f -N -o ExitOnForwardFailure=yes -M -S /tmp/ssh/forward -L 127.0.0.1:13000:127.0.0.1:3000 {DRONE}",
     )
     assert laptop.wait_until_succeeds("curl -sf --max-time 5 http://127.0.0.1:13000/it", timeout=20) == "through\n"
     laptop.fail(f"curl -sf --max-time 5 http://{HOST}:3000/it")
@@ -99,18 +91,18 @@ with subtest("a password is refused, the right one too"):
 
 with subtest("another key is refused, even one that the drone's user would let in"):
     laptop.succeed("rm -f /tmp/other*; ssh-keygen -q -t ed25519 -N '' -f /tmp/other")
-    laptop.succeed(f"{SSH} {DRONE} 'mkdir -p .ssh; cat > .ssh/authorized_keys; chmod -R go= .ssh' < /tmp/other.pub")
+    laptop.succeed(f"{PLAIN} {DRONE} 'mkdir -p .ssh; cat > .ssh/authorized_keys; chmod -R go= .ssh' < /tmp/other.pub")
     for user in ("vscode", "root"):
         denied("-o IdentitiesOnly=yes -i /tmp/other", user)
-        laptop.succeed(f"{SSH} -o IdentitiesOnly=yes -i /root/.ssh/id_ed25519 {user}@{HOST} true")
+        laptop.succeed(f"{PLAIN} -o IdentitiesOnly=yes -i /root/.ssh/id_ed25519 {user}@{HOST} true")
 
 with subtest("the host key is the drone's own, and vouched for under its name alone"):
     shown = host_keys()
     kinds = [line.split()[-2] for line in shown.splitlines()]
     assert kinds == ["ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com"], shown
-    laptop.fail(f"{SSH} -o UserKnownHostsFile=/dev/null {DRONE} true")
-    laptop.fail(f"{SSH} -o HostKeyAlias=acme-web.{DOMAIN} {DRONE} true")
-    laptop.succeed(f"{SSH} -o HostKeyAlias={HOST} {DRONE} true")
+    laptop.fail(f"{PLAIN} -o UserKnownHostsFile=/dev/null {DRONE} true")
+    laptop.fail(f"{PLAIN} -o HostKeyAlias=acme-web.{DOMAIN} {DRONE} true")
+    laptop.succeed(f"{PLAIN} -o HostKeyAlias={HOST} {DRONE} true")
     # Who is no drone has no certificate, whatever name it has in the tailnet.
     status, said = laptop.execute(f"ssh -o Port=22 {OPTIONS} root@laptop.{DOMAIN} true 2>&1")
     assert status == 255 and "Host key verification failed." in said, said
@@ -119,19 +111,19 @@ with subtest("the host key is the drone's own, and vouched for under its name al
 
 with subtest("keys are there after the container was started anew by anybody"):
     server.succeed("docker restart -t 3 acme-site")
-    laptop.wait_until_succeeds(f"timeout 10 {SSH} {DRONE} true", timeout=60)
+    laptop.wait_until_succeeds(f"timeout 10 {PLAIN} {DRONE} true", timeout=60)
     denied("-o IdentitiesOnly=yes -i /tmp/other", "vscode")
     assert host_keys() == shown
 
 with subtest("after burrow and unburrow, at once"):
     server.succeed("hatchery burrow acme/site", "hatchery unburrow acme/site")
-    laptop.succeed(f"timeout 20 {SSH} {DRONE} test -e there")
+    laptop.succeed(f"timeout 20 {PLAIN} {DRONE} test -e there")
     denied("-o IdentitiesOnly=yes -i /tmp/other", "root")
     assert host_keys() == shown
 
 with subtest("after slay and spawn: the same host key, and a fresh home"):
     server.succeed("hatchery slay acme/site", "hatchery spawn acme/site")
-    laptop.succeed(f"timeout 20 {SSH} {DRONE} test ! -e there")
+    laptop.succeed(f"timeout 20 {PLAIN} {DRONE} test ! -e there")
     assert host_keys() == shown
     assert server.succeed("hatchery ca") == authority
     server.succeed("hatchery slay acme/site")
@@ -139,13 +131,12 @@ with subtest("after slay and spawn: the same host key, and a fresh home"):
 with subtest("keys can be taken from a URL"):
     elsewhere = configuration("elsewhere", 'authorized_keys_from = [\\"https://github.com/levin.keys\\"]')
     server.succeed(f"{elsewhere} spawn acme/web")
-    assert laptop.succeed(f"{SSH} vscode@acme-web.{DOMAIN} hostname") == "acme-web\n"
+    assert laptop.succeed(f"{PLAIN} vscode@acme-web.{DOMAIN} hostname") == "acme-web\n"
     server.succeed("hatchery slay acme/web")
 
 with subtest("a drone that nobody could log in to is not made"):
     nobody = configuration("nobody", "authorized_keys = []")
-    status, output = server.execute(f"{nobody} spawn acme/web --json")
-    assert status == 1 and json.loads(output)["error"]["code"] == "no-authorized-key", output
+    error_of(f"{nobody} spawn acme/web", 1, "no-authorized-key")
     assert server.succeed("docker ps -aq --filter label=hatchery.drone; docker volume ls -q") == ""
 
 assert laptop.succeed("cat /root/.ssh/known_hosts") == authority

@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-DOMAIN = "tail.example.test"
-SSH = "ssh -o StrictHostKeyChecking=yes -p 2222"
 SECRETS = "/etc/hatchery/secrets"
 # Every key of Headscale's looks like this. The brackets keep a search from finding itself.
 KEY = "[h]skey-(auth|api)-[A-Za-z0-9_-]{12}-"
@@ -35,21 +33,14 @@ def auth_key(user: str, options: str) -> tuple[int, str]:
     return int(made["id"]), str(made["key"])
 
 
-def nodes() -> dict[str, Any]:
-    return {str(node["given_name"]): node for node in headscale("nodes list") or []}
-
-
-def drones() -> list[tuple[str, str]]:
+def states() -> list[tuple[str, str]]:
     return [(drone["name"], drone["state"]) for drone in json.loads(server.succeed("hatchery list --json"))]
 
 
 def objects() -> set[str]:
     """Everything of Docker's that a spawn makes, by name, and every tailscaled; the server's own locks stay."""
-    found = server.succeed(
-        "docker ps -aq; docker volume ls -q; docker network ls -q; docker images -aq; "
-        "pgrep -x tailscaled || true; find /var/cache/hatchery /run/hatchery -not -path '*/.locks/.*'"
-    )
-    return set(found.split())
+    beside = "pgrep -x tailscaled || true; find /var/cache/hatchery /run/hatchery -not -path '*/.locks/.*'"
+    return docker_has() | set(server.succeed(beside).split())
 
 
 def refused(command: str, code: str, *words: str) -> None:
@@ -70,17 +61,6 @@ def hears(name: str, address: str, port: int) -> bool:
     """Whether root in this drone gets a word from this listener."""
     probe = f"exec 3<> /dev/tcp/{address}/{port} && head -c 1 <&3"
     return server.execute(f"docker exec {name} timeout 4 bash -c '{probe}'")[1] != ""
-
-
-def publish(repository: str, files: dict[str, str]) -> None:
-    """A repository of one commit at github.com."""
-    bare = f"/srv/github/git/{repository}.git"
-    write = [f"mkdir -p $(dirname {path})\ncat > {path} <<'END'\n{text}\nEND" for path, text in files.items()]
-    internet.succeed(
-        "\n".join(("set -e", "rm -rf /tmp/publish; git init -q -b main /tmp/publish; cd /tmp/publish", *write))
-        + "\ngit add .; git -c user.name=Sarah -c user.email=sarah@example.test commit -q -m First; "
-        f"rm -rf {bare}; git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish"
-    )
 
 
 def forget(name: str) -> None:
@@ -135,14 +115,9 @@ def searched(pattern: str) -> list[str]:
     return [place for place, command in places.items() if server.execute(f"{command} | grep -caE '{pattern}'")[0] == 0]
 
 
-start_all()
-for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
-    machine.wait_for_unit(f"{unit}.service")
-# What is broken here on purpose is not to be mended meanwhile.
-server.succeed("systemctl stop hatchery-recover.timer")
-laptop.wait_until_succeeds("tailscale status --json | jq -e '.BackendState == \"Running\"'", timeout=60)
-authority = server.succeed("hatchery ca")
-laptop.succeed(f"echo '{authority.strip()}' > /root/.ssh/known_hosts", "rm -f /root/.ssh/config")
+start_and_wait()
+stop_recovery()
+laptop_trusts_drones()
 reusable = configuration("reusable", "/^api_key_file/d")
 shared_key = next(key for key in headscale("preauthkeys list") if key.get("reusable"))
 
@@ -271,10 +246,10 @@ with subtest("a key that is wrong, expired or used up"):
     wrong = once[:-8] + "00000000"
     for name, text, why in (("wrong", wrong, "not know"), ("expired", expired, "expired"), ("once", once, "used")):
         file = secret(f"{name}-key", text)
-        hatchery = configuration(name, "/^api_key_file/d", f's#^auth_key_file.*#auth_key_file = "{file}"#')
+        own = configuration(name, "/^api_key_file/d", f's#^auth_key_file.*#auth_key_file = "{file}"#')
         if name == "once":
-            server.succeed(f"{hatchery} spawn acme/web", f"{hatchery} slay acme/web")
-        refused(f"{hatchery} spawn acme/web", "tailnet-refused", why, "headscale preauthkeys create")
+            server.succeed(f"{own} spawn acme/web", f"{own} slay acme/web")
+        refused(f"{own} spawn acme/web", "tailnet-refused", why, "headscale preauthkeys create")
     file = secret("wrong-api-key", "hskey-api-000000000000-" + "0" * 64)
     wrong_api = configuration("wrong-api", f's#^api_key_file.*#api_key_file = "{file}"#')
     refused(f"{wrong_api} spawn acme/web", "tailnet-refused", "headscale apikeys create", file)
@@ -283,7 +258,7 @@ with subtest("a key that is wrong, expired or used up"):
 with subtest("a drone that cannot join stays burrowed"):
     server.succeed("hatchery burrow acme/site")
     refused(f"{wrong_api} unburrow acme/site", "tailnet-refused")
-    assert drones() == [("acme-site", "burrowed")]
+    assert states() == [("acme-site", "burrowed")]
     server.succeed("hatchery unburrow acme/site")
 
 with subtest("the reusable key alone: the same node, and no key anywhere"):
@@ -310,8 +285,8 @@ with subtest("a stale node that holds the name is explained, or removed where th
 with subtest("a person's node that has the name keeps it"):
     person = nodes()["laptop"]["id"]
     tailnet.succeed(f"headscale nodes rename acme-web -i {person}")
-    for hatchery in ("hatchery", reusable):
-        refused(f"{hatchery} spawn acme/web", "tailnet-refused", "acme-web")
+    for own in ("hatchery", reusable):
+        refused(f"{own} spawn acme/web", "tailnet-refused", "acme-web")
         assert sorted(nodes()) == ["acme-site", "acme-web"] and nodes()["acme-web"]["id"] == person
     tailnet.succeed(f"headscale nodes rename laptop -i {person}")
 
@@ -322,8 +297,8 @@ with subtest("Headscale is silent, or away"):
     tailnet.unblock()
     # Killed, because it waits for all its nodes when it is told to stop.
     tailnet.succeed("systemctl kill -s KILL headscale; systemctl stop headscale")
-    for hatchery in ("hatchery", reusable):
-        refused(f"{hatchery} spawn acme/web", "tailnet-away", "headscale.example.test")
+    for own in ("hatchery", reusable):
+        refused(f"{own} spawn acme/web", "tailnet-away", "headscale.example.test")
     tailnet.succeed("systemctl start headscale")
     tailnet.wait_until_succeeds("headscale nodes list", timeout=30)
     assert list(nodes()) == ["laptop"]

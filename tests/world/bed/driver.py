@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bed.machine import Machine
-from bed.settings import MACHINES
+from bed.settings import MACHINES, PRELUDE
 
 if TYPE_CHECKING:
     import driver as declared  # scenarios/driver.pyi
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def names(output: Path) -> dict[str, object]:
-    """The globals of a scenario; `scenarios/driver.pyi` declares them."""
+    """The globals that a scenario begins with; `scenarios/driver.pyi` declares them."""
     everyone = [Machine(spec, output) for spec in MACHINES]
 
     def start_all() -> None:
@@ -55,9 +55,11 @@ def subtest(name: str) -> Iterator[None]:
 
 
 def main(script: Path, output: Path) -> int:
-    code = compile(script.read_text(), str(script), "exec")
+    scope = {**names(output), "__file__": str(script)}
     try:
-        exec(code, {**names(output), "__file__": str(script)})  # a scenario is a program
+        # Each by itself, so that a traceback names their lines.
+        for source in (PRELUDE, script):
+            exec(compile(source.read_text(), str(source), "exec"), scope)  # a scenario is a program
     except Exception:
         traceback.print_exc()
         return 1

@@ -9,6 +9,7 @@ from pathlib import Path
 WORLD = Path(__file__).resolve().parent.parent
 PROJECT = WORLD.parent.parent
 SCENARIOS = PROJECT / "tests" / "scenarios"
+PRELUDE = PROJECT / "tests" / "prelude.py"
 REPOSITORIES = WORLD / "repositories"
 FEATURES = WORLD / "features"
 IMAGES = WORLD / "images"
