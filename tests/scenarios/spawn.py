@@ -84,8 +84,14 @@ with subtest("Drones accept connections from personal machines but cannot reach 
         "--accept-dns=false --timeout=30s",
     )
     # Addresses of both families; sshd of the drones is on another port than that of people's machines.
+    # Docker before 26 turns IPv6 off in a container altogether.
+    off = server.succeed("docker exec acme-site cat /proc/sys/net/ipv6/conf/all/disable_ipv6").strip() == "1"
     own, other, *people = [
-        [f"{address}/{port}" for address in nodes()[name]["ip_addresses"]]
+        [
+            f"{address}/{port}"
+            for address in nodes()[name]["ip_addresses"]
+            if not (off and port == 2222 and ":" in address)
+        ]
         for name, port in (("acme-site", 2222), ("acme-web", 2222), ("laptop", 22), ("server", 22))
     ]
     # They all listen, and to people's machines they answer.
