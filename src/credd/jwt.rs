@@ -1,14 +1,10 @@
-//! The App's private key, and the JSON Web Tokens signed with it (RFC 7515, RFC 7519).
+//! The App's private key, and the JSON Web Tokens signed with it (RFC 7519).
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SystemRandom;
-use ring::rsa::KeyPair;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
@@ -19,7 +15,7 @@ const BACK: Duration = Duration::from_secs(60);
 const AHEAD: Duration = Duration::from_secs(9 * 60);
 
 /// The App's private key. It cannot be shown.
-pub struct AppKey(KeyPair);
+pub struct AppKey(EncodingKey);
 
 /// Why a text is not a key that GitHub Apps sign with.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,29 +60,24 @@ impl AppKey {
         if label.starts_with("ENCRYPTED") || text.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
-        let rejected = |error: ring::error::KeyRejected| match error.to_string().as_str() {
-            "WrongAlgorithm" => KeyError::Kind("a key of another algorithm"),
-            "InvalidEncoding" => KeyError::Damaged,
-            other => KeyError::Unusable(other.to_owned()),
-        };
-        let pair = match label {
-            "RSA PRIVATE KEY" => {
-                let der = PrivatePkcs1KeyDer::from_pem_slice(text.as_bytes())
-                    .map_err(|_| KeyError::Damaged)?;
-                KeyPair::from_der(der.secret_pkcs1_der()).map_err(rejected)?
-            }
-            "PRIVATE KEY" => {
-                let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
-                    .map_err(|_| KeyError::Damaged)?;
-                KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(rejected)?
-            }
+        match label {
+            "RSA PRIVATE KEY" | "PRIVATE KEY" => {}
             "EC PRIVATE KEY" | "EC PARAMETERS" => return Err(KeyError::Kind("an EC key")),
             "PUBLIC KEY" | "RSA PUBLIC KEY" => return Err(KeyError::Kind("a public key")),
             "CERTIFICATE" => return Err(KeyError::Kind("a certificate")),
             "OPENSSH PRIVATE KEY" => return Err(KeyError::Kind("an OpenSSH key")),
             _ => return Err(KeyError::NotPem),
+        }
+        let Ok(key) = EncodingKey::from_rsa_pem(text.as_bytes()) else {
+            // Which one it is, PKCS#8 says only to those who can read it.
+            let other = EncodingKey::from_ec_pem(text.as_bytes())
+                .or_else(|_| EncodingKey::from_ed_pem(text.as_bytes()));
+            return Err(match other {
+                Ok(_) => KeyError::Kind("a key of another algorithm"),
+                Err(_) => KeyError::Damaged,
+            });
         };
-        let key = Self(pair);
+        let key = Self(key);
         key.sign("", SystemTime::UNIX_EPOCH)?;
         Ok(key)
     }
@@ -103,21 +94,13 @@ impl AppKey {
             "exp": seconds(now) + AHEAD.as_secs(),
             "iss": issuer,
         });
-        let mut text = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-        text.push('.');
-        URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut text);
-        let mut signature = vec![0; self.0.public().modulus_len()];
-        self.0
-            .sign(
-                &ring::signature::RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                text.as_bytes(),
-                &mut signature,
-            )
-            .map_err(|_| KeyError::Unusable("signing failed".to_owned()))?;
-        text.push('.');
-        URL_SAFE_NO_PAD.encode_string(&signature, &mut text);
-        Ok(Secret::new(text))
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.0)
+            .map(Secret::new)
+            .map_err(|error| match error.into_kind() {
+                ErrorKind::InvalidRsaKey(why) if why == "InvalidEncoding" => KeyError::Damaged,
+                ErrorKind::InvalidRsaKey(why) => KeyError::Unusable(why),
+                _ => KeyError::Unusable("signing failed".to_owned()),
+            })
     }
 }
 

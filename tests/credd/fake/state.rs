@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use super::{API_PATH, APP_ID, Fault, Grant, Installation, Repository, State};
@@ -224,15 +226,28 @@ impl Given {
     }
 }
 
+/// What this JWT claims, if the App's key signed it with RS256 (RFC 7515, section 5.2).
+pub(super) fn signed_claims(jwt: &str) -> Option<Value> {
+    let (signed, signature) = jwt.rsplit_once('.')?;
+    let (header, payload) = signed.split_once('.')?;
+    let part = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let header: Value = serde_json::from_slice(&part(header)?).ok()?;
+    if header != json!({"alg": "RS256", "typ": "JWT"}) {
+        return None;
+    }
+    let pem: String = include_str!("../keys/public-pkcs1.pem")
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, STANDARD.decode(pem).unwrap())
+        .verify(signed.as_bytes(), &part(signature)?)
+        .ok()?;
+    serde_json::from_slice(&part(payload)?).ok()
+}
+
 /// The claims of this JWT, or why GitHub refuses it.
 pub(super) fn verify(jwt: &str, now: u64) -> Result<Value, &'static str> {
-    let mut rules = Validation::new(Algorithm::RS256);
-    rules.validate_exp = false;
-    rules.required_spec_claims.clear();
-    let key = DecodingKey::from_rsa_pem(include_bytes!("../keys/public.pem")).unwrap();
-    let claims = jsonwebtoken::decode::<Value>(jwt, &key, &rules)
-        .map_err(|_| "A JSON web token could not be decoded")?
-        .claims;
+    let claims = signed_claims(jwt).ok_or("A JSON web token could not be decoded")?;
     match (claims["iat"].as_u64(), claims["exp"].as_u64()) {
         _ if claims["iss"] != APP_ID => Err("Integration not found"),
         (Some(iat), _) if iat > now => Err(
@@ -245,5 +260,41 @@ pub(super) fn verify(jwt: &str, now: u64) -> Result<Value, &'static str> {
         _ => Err(
             "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
         ),
+    }
+}
+
+#[test]
+fn only_what_the_apps_key_signed_is_a_claim() {
+    use hatchery::credd::jwt::AppKey;
+    use std::time::SystemTime;
+
+    let signed_by = |pem: &str| {
+        let jwt = AppKey::from_pem(pem)
+            .unwrap()
+            .sign(APP_ID, SystemTime::now())
+            .unwrap();
+        jwt.expose().to_owned()
+    };
+    for pem in [
+        include_str!("../keys/app.pem"),
+        include_str!("../keys/app-pkcs8.pem"),
+    ] {
+        let jwt = signed_by(pem);
+        assert_eq!(signed_claims(&jwt).unwrap()["iss"], APP_ID);
+        let parts: Vec<&str> = jwt.split('.').collect();
+        let [header, payload, signature] = parts[..] else {
+            panic!("{jwt} has not three parts")
+        };
+        let other = URL_SAFE_NO_PAD.encode(r#"{"iss":"another","iat":0,"exp":9999999999}"#);
+        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        for forged in [
+            format!("{header}.{other}.{signature}"),
+            format!("{none}.{payload}.{signature}"),
+            format!("{none}.{payload}."),
+            format!("{header}.{payload}.{}", &signature[4..]),
+            format!("{header}.{payload}"),
+        ] {
+            assert_eq!(signed_claims(&forged), None, "{forged}");
+        }
     }
 }
