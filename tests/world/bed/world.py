@@ -10,7 +10,7 @@ from pathlib import Path
 from bed import authority, daemon, debian, docker, install, machines, prepare, prerequisites, provision
 from bed.errors import WorldError
 from bed.process import run, say, succeeds
-from bed.settings import CACHE, ENGINES, MACHINES, NAME, PREFIX, STATE, MachineSpec
+from bed.settings import CACHE, DEFAULT_ENGINE, MACHINES, NAME, ON_OTHER_ENGINES, PREFIX, STATE, MachineSpec
 
 # What all worlds of a machine have in common: images, the cache, the dockerd.
 _SHARED = "hatchery-world-shared"
@@ -34,7 +34,7 @@ def up(fresh: bool = False) -> None:
 def make_ready(all_engines: bool = False) -> None:
     """Everything of `up` that needs neither Hatchery's binaries nor machines."""
     prerequisites.require()
-    _prepare(ENGINES if all_engines else ())
+    _prepare((DEFAULT_ENGINE, *ON_OTHER_ENGINES) if all_engines else ())
     say("all that the world is made of is there")
 
 
