@@ -155,8 +155,10 @@ with subtest("the gate refuses: property, value, file and line, and nothing of i
 with subtest("what a stranger wrote cannot speak to the terminal"):
     for spoken in ("spawn hostile/refused", "spawn hostile/built", "list"):
         if spoken == "list":
+            # buildx leaves a Dockerfile that it read from standard input in /tmp.
             server.succeed(
-                rf"printf 'FROM {IMAGE}\nLABEL hatchery.drone=\"a\033[31mb\302\2332J\342\200\256\"\n' | docker build -qt hostile -",
+                rf"mkdir -p /root/hostile; printf 'FROM {IMAGE}\nLABEL hatchery.drone=\"a\033[31mb\302\2332J\342\200\256\"\n' > /root/hostile/Dockerfile",
+                "docker build -qt hostile /root/hostile",
                 "docker run -d --name hostile hostile sleep 1000",
             )
         for way in ("", "--json") if spoken != "spawn hostile/built" else ("",):
