@@ -428,6 +428,7 @@ impl<'a> Hatching<'a> {
             override_config: &prepared.override_config,
             identity: self.identity,
             workshop: self.workshop,
+            token: &self.token,
             docker_host: self.server.docker.host(),
             network_of: prepared
                 .compose

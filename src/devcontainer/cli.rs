@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::contexts;
 use super::guard;
 use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, Phase, Question, SETTINGS_FILE, Settings};
@@ -44,6 +45,8 @@ pub struct Up<'a> {
     pub identity: &'a Identity,
     /// Where the CLI has its home.
     pub workshop: &'a Workshop,
+    /// A text that no other drone has, the same in every spawn of this one.
+    pub token: &'a str,
     /// The Docker daemon, as in `DOCKER_HOST`.
     pub docker_host: &'a str,
     /// The compose service in whose network the drone is, where it is not the drone's own.
@@ -164,6 +167,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let (listener, control) = listen(up.workshop.path())?;
     let bin = shim(up, &control)?;
     let home = up.workshop.directory("home")?;
+    contexts::share_copies(&home, up.token)?;
     let temporary = up.workshop.directory("tmp")?;
 
     let program = process::found(up.command)?;

@@ -10,6 +10,7 @@ mod build;
 mod checkout;
 pub mod cli;
 mod compose;
+mod contexts;
 mod document;
 pub mod features;
 mod from;

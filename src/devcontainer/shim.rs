@@ -15,6 +15,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use super::contexts;
 use super::guard::{Call, Rules};
 use crate::docker::LABEL_PROJECT;
 use crate::error::Error;
@@ -131,6 +132,7 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
     }
     if compose || subcommand == Some("compose") {
         prepare_files(settings, true, &settings.temporary, 0);
+        contexts::send_whole(&settings.temporary);
         return match Up::of(&args) {
             Some(up) => compose_up(settings, program, &up),
             None => replace(build_environment(
@@ -303,6 +305,7 @@ fn compose_up(settings: &Settings, program: &Path, up: &Up<'_>) -> ExitCode {
 /// Adds the drone's labels and makes the shared tag the drone's own.
 fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
     prepare_files(settings, false, &settings.temporary, 0);
+    contexts::send_whole(&settings.temporary);
     let own_tag = own_tag(settings);
     let mut out: Vec<OsString> = Vec::with_capacity(args.len() + 2 * settings.labels.len());
     let mut labelled = false;
