@@ -177,3 +177,25 @@ for step, repository, machine, unit, there, state in HELD:
         if drones():
             contains(hatchery(f"slay {repository}"), "is gone")
         nothing_new()
+
+# What a build leaves: the bytes of the engine's cache, and images without a name.
+CACHED = "curl -sS --unix-socket /var/run/docker.sock http://docker/system/df | jq '[.BuildCache[]?.Size] | add // 0'"
+NAMELESS = "docker images --all --quiet --filter dangling=true | sort -u"
+# A feature's programs alone are 44 MB.
+LITTLE = 1_000_000
+
+with subtest("spawned again, it leaves no more in Docker than the first time"):
+    left: list[tuple[int, str]] = []
+    for _ in range(3):
+        hatchery("spawn acme/plain")
+        hatchery("slay acme/plain")
+        left.append((int(server.succeed(CACHED)), server.succeed(NAMELESS)))
+    server.log(f"the cache's size after each slay: {[size for size, _ in left]}")
+    grown = left[-1][0] - left[0][0]
+    # Without buildx, Docker's command finds a copy by its path, which the devcontainer CLI makes anew.
+    if server.execute("docker buildx version")[0] == 0:
+        assert grown < LITTLE, f"two further spawns added {grown} bytes to the build cache"
+    else:
+        server.log(f"no buildx: two further spawns added {grown} bytes to the build cache")
+    assert left[-1][1] == left[0][1], f"images without a name: {left}"
+    nothing_new()
