@@ -83,7 +83,7 @@ def _install(_: argparse.Namespace) -> None:
 
 def _shell(options: argparse.Namespace) -> int:
     world.require_up()
-    container = next(spec.container for spec in MACHINES if spec.name == options.machine)
+    machine = next(spec for spec in MACHINES if spec.name == options.machine)
     terminal = ["-it"] if sys.stdin.isatty() else ["-i"]
     command = options.command or ["bash", "--login"]
-    return subprocess.run(["docker", "exec", *terminal, container, *command], check=False).returncode
+    return subprocess.run([*docker.entering(machine, *terminal), *command], check=False).returncode

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 from bed.process import run, succeeds
+from bed.settings import MachineSpec
 
 # The classic builder is in every Docker and sees local images under any configuration.
 _BUILDER = {"DOCKER_BUILDKIT": "0"}
@@ -59,23 +60,28 @@ def remove_network(name: str) -> None:
         run("docker", "network", "rm", name)
 
 
-def inside(container: str, script: str, stdin: bytes | str | None = None, timeout: float = 300) -> str:
-    """Run a bash script in a running container and return what it prints."""
+def entering(machine: MachineSpec, *options: str) -> list[str]:
+    """What stands in front of a command that is to run in a machine; the options are those of `docker exec`."""
+    return ["docker", "exec", *options, machine.container]
+
+
+def inside(machine: MachineSpec, script: str, stdin: bytes | str | None = None, timeout: float = 300) -> str:
+    """Run a bash script in a running machine and return what it prints."""
     interactive = ["-i"] if stdin is not None else []
     return run(
-        "docker", "exec", *interactive, container, "bash", "-euo", "pipefail", "-c", script,
+        *entering(machine, *interactive), "bash", "-euo", "pipefail", "-c", script,
         stdin=stdin, timeout=timeout,
     )  # fmt: skip
 
 
-def write(container: str, path: str, content: bytes | str, mode: str = "0644") -> None:
-    """Write a file of a running container in one step, with its mode from the start."""
+def write(machine: MachineSpec, path: str, content: bytes | str, mode: str = "0644") -> None:
+    """Write a file of a running machine in one step, with its mode from the start."""
     script = 'mkdir -p "$(dirname "$0")"; new=$(mktemp "$0.XXXXXX"); cat > "$new"; chmod "$1" "$new"; mv -f "$new" "$0"'
-    run("docker", "exec", "-i", container, "bash", "-euc", script, path, mode, stdin=content)
+    run(*entering(machine, "-i"), "bash", "-euc", script, path, mode, stdin=content)
 
 
-def copy(source: Path, container: str, target: str) -> None:
-    """Copy a file or a directory into a running container, as `target`, owned by root there.
+def copy(source: Path, machine: MachineSpec, target: str) -> None:
+    """Copy a file or a directory into a running machine, as `target`, owned by root there.
 
     Not by `docker cp`: that mounts the container's volumes anew in it, the control groups' dozen of
     mounts among them, and what starts in the container afterwards is slower by as much.
@@ -83,7 +89,7 @@ def copy(source: Path, container: str, target: str) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(source, arcname=target.lstrip("/"), filter=_owned_by_root)
-    run("docker", "exec", "-i", container, "tar", "-x", "-p", "-C", "/", stdin=packed.getvalue())
+    run(*entering(machine, "-i"), "tar", "-x", "-p", "-C", "/", stdin=packed.getvalue())
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

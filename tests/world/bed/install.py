@@ -36,10 +36,10 @@ def everything() -> None:
     # Not in the cache: what a world beside this one clears away there may be in use here.
     with TemporaryDirectory(prefix="hatchery-install-") as root:
         run("make", "--silent", "-C", PROJECT, "install", f"DESTDIR={root}", f"BINARIES={BINARIES}")
-        docker.inside(SERVER.container, f"rm -rf {_NEW}")
-        docker.copy(Path(root), SERVER.container, _NEW)
-    docker.inside(SERVER.container, _TAKE_OVER)
+        docker.inside(SERVER, f"rm -rf {_NEW}")
+        docker.copy(Path(root), SERVER, _NEW)
+    docker.inside(SERVER, _TAKE_OVER)
     if SERVER.systemd:
-        docker.inside(SERVER.container, _ENABLE)
-        docker.inside(SERVER.container, _ADMIT_TO_DOCKER)
+        docker.inside(SERVER, _ENABLE)
+        docker.inside(SERVER, _ADMIT_TO_DOCKER)
     say("installed hatchery on the server")

@@ -4,6 +4,7 @@ Semantics are those of nixos/lib/test-driver: a command runs in a root shell wit
 standard output is returned, standard error goes to the log, 900 s are the default limit.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from bed import docker, machines
 from bed.errors import WorldError
-from bed.process import run
+from bed.process import run, succeeds
 from bed.settings import MachineSpec
 
 _LIMIT = 900
@@ -71,7 +72,7 @@ class Machine:
         shell = ["bash", "-c", f"{_BACKDOOR}set -euo pipefail; {command}"]
         limit = ["timeout", str(timeout)] if timeout is not None else []
         done = subprocess.run(
-            ["docker", "exec", self._spec.container, *limit, *shell],
+            [*docker.entering(self._spec), *limit, *shell],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if check_output else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -164,13 +165,17 @@ class Machine:
         """Copy a file or directory of the host; what stands at `target` is replaced."""
         self._connect()
         self.succeed(f"rm -rf {shlex.quote(target)}")
-        docker.copy(Path(source), self._spec.container, target)
+        docker.copy(Path(source), self._spec, target)
 
     def copy_from_vm(self, source: str, target_dir: str = "") -> None:
         """Copy a file or directory of the machine to the scenario's output directory."""
         target = self._output / target_dir
         target.mkdir(parents=True, exist_ok=True)
-        run("docker", "cp", f"{self._spec.container}:{source}", target)
+        place, name = os.path.split(source.rstrip("/"))
+        packed = subprocess.run(
+            [*docker.entering(self._spec), "tar", "-c", "-C", place, name], stdout=subprocess.PIPE, check=True
+        ).stdout
+        run("tar", "-x", "-C", target, stdin=packed)
 
     def block(self) -> None:
         """Unplug the network cable."""
@@ -226,7 +231,8 @@ class Machine:
     def _off(self, command: str) -> None:
         self._connect()
         if self._spec.systemd:
-            run("docker", "exec", self._spec.container, "bash", "-c", f"{command} >/dev/null 2>&1 || true")
+            # The way in goes down with the machine.
+            succeeds(*docker.entering(self._spec), "bash", "-c", f"{command} >/dev/null 2>&1")
         else:
             run("docker", "stop", self._spec.container)
         self._wait_until_off(120)
@@ -242,7 +248,7 @@ class Machine:
     def _cable(self, state: str) -> None:
         """The far end of the machine's network device, on the host."""
         self._connect()
-        index = int(docker.inside(self._spec.container, "cat /sys/class/net/eth0/iflink"))
+        index = int(run("docker", "exec", self._spec.container, "cat", "/sys/class/net/eth0/iflink"))
         devices = [device for device in Path("/sys/class/net").iterdir() if (device / "ifindex").exists()]
         far_end = next(device.name for device in devices if int((device / "ifindex").read_text()) == index)
         run("ip", "link", "set", "dev", far_end, state)

@@ -62,7 +62,7 @@ def start(spec: MachineSpec) -> None:
 
 def wait_until_booted(spec: MachineSpec) -> None:
     check = ["systemctl", "--quiet", "is-active", "basic.target"] if spec.systemd else ["docker", "version"]
-    booted = ["docker", "exec", spec.container, *check]
+    booted = [*docker.entering(spec), *check]
     wait_until(f"{spec.name} has booted (`docker logs {spec.container}` may say why not)", 60, booted)
 
 
@@ -70,7 +70,7 @@ def journal(spec: MachineSpec) -> str:
     """All that a machine has logged."""
     if not spec.systemd:
         return run("sh", "-c", 'docker logs "$0" 2>&1', spec.container)
-    return docker.inside(spec.container, "journalctl --no-pager --output short-precise")
+    return docker.inside(spec, "journalctl --no-pager --output short-precise")
 
 
 def create_network() -> None:

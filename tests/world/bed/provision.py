@@ -16,6 +16,7 @@ from bed.settings import (
     STATE,
     TAIL_DOMAIN,
     TAILNET,
+    MachineSpec,
 )
 
 _SECRETS = "/etc/hatchery/secrets"
@@ -53,46 +54,40 @@ def everything() -> None:
 
 def _await_services() -> None:
     _await(
-        INTERNET.container,
+        INTERNET,
         "the registry answers over TLS",
         "curl -sf https://ghcr.io/v2/ --resolve ghcr.io:443:127.0.0.1",
     )
-    _await(
-        INTERNET.container, "GitHub answers", "curl -sf https://api.github.com/ --resolve api.github.com:443:127.0.0.1"
-    )
-    _await(
-        TAILNET.container, "Headscale answers", f"curl -sf {LOGIN_SERVER}/health --resolve {LOGIN_HOST}:443:127.0.0.1"
-    )
-    _await(SERVER.container, "the server's dockerd answers", "docker version")
-    _await(SERVER.container, "the server resolves github.com", "curl -sf https://api.github.com/")
+    _await(INTERNET, "GitHub answers", "curl -sf https://api.github.com/ --resolve api.github.com:443:127.0.0.1")
+    _await(TAILNET, "Headscale answers", f"curl -sf {LOGIN_SERVER}/health --resolve {LOGIN_HOST}:443:127.0.0.1")
+    _await(SERVER, "the server's dockerd answers", "docker version")
+    _await(SERVER, "the server resolves github.com", "curl -sf https://api.github.com/")
 
 
-def _await(container: str, condition: str, script: str) -> None:
-    wait_until(f"{condition} (in {container})", 60, ["docker", "exec", container, "bash", "-c", script])
+def _await(machine: MachineSpec, condition: str, script: str) -> None:
+    wait_until(f"{condition} (in {machine.container})", 60, [*docker.entering(machine), "bash", "-c", script])
 
 
 def _pull_base_image() -> None:
     say(f"the server pulls {BASE_IMAGE}")
-    docker.inside(SERVER.container, f"docker pull --quiet {BASE_IMAGE}")
+    docker.inside(SERVER, f"docker pull --quiet {BASE_IMAGE}")
 
 
 def _introduce() -> None:
     """Tell the machines of each other: keys of the tailnet, and the person's ssh key."""
     users = {name: _tailnet_user(name) for name in ("levin", "devcontainer")}
     public_key = _laptop_key()
-    docker.write(INTERNET.container, "/srv/github/keys/levin", public_key)
-    docker.inside(SERVER.container, f"install -d -m 2750 -g hatchery {_SECRETS}")
+    docker.write(INTERNET, "/srv/github/keys/levin", public_key)
+    docker.inside(SERVER, f"install -d -m 2750 -g hatchery {_SECRETS}")
     docker.write(
-        SERVER.container,
+        SERVER,
         f"{_SECRETS}/tailnet-auth-key",
         _auth_key(users["devcontainer"], "--reusable --ephemeral --expiration 720h"),
         "0640",
     )
-    docker.write(
-        SERVER.container, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0640"
-    )
-    docker.write(SERVER.container, "/etc/hatchery/config.toml", _CONFIG % json.dumps(public_key.strip()))
-    _join(LAPTOP.container, "laptop", _auth_key(users["levin"], "--expiration 1h"))
+    docker.write(SERVER, f"{_SECRETS}/headscale-api-key", _headscale("apikeys create --expiration 720h"), "0640")
+    docker.write(SERVER, "/etc/hatchery/config.toml", _CONFIG % json.dumps(public_key.strip()))
+    _join(LAPTOP, _auth_key(users["levin"], "--expiration 1h"))
 
 
 def _register_app() -> None:
@@ -100,12 +95,12 @@ def _register_app() -> None:
     key = STATE / "app-key.pem"
     if not key.exists():
         run("openssl", "genrsa", "-traditional", "-out", key, "2048")
-    docker.write(SERVER.container, _APP_KEY, key.read_bytes(), "0600")
-    docker.write(INTERNET.container, f"/srv/github/apps/{APP_ID}.pem", run("openssl", "rsa", "-in", key, "-pubout"))
+    docker.write(SERVER, _APP_KEY, key.read_bytes(), "0600")
+    docker.write(INTERNET, f"/srv/github/apps/{APP_ID}.pem", run("openssl", "rsa", "-in", key, "-pubout"))
 
 
 def _headscale(arguments: str) -> str:
-    return docker.inside(TAILNET.container, f"headscale {arguments}")
+    return docker.inside(TAILNET, f"headscale {arguments}")
 
 
 def _tailnet_user(name: str) -> int:
@@ -121,15 +116,15 @@ def _auth_key(user: int, options: str) -> str:
 
 def _laptop_key() -> str:
     script = "test -e ~/.ssh/id_ed25519 || ssh-keygen -q -t ed25519 -N '' -C levin@laptop -f ~/.ssh/id_ed25519; cat ~/.ssh/id_ed25519.pub"
-    return docker.inside(LAPTOP.container, f"install -d -m 700 ~/.ssh; {script}")
+    return docker.inside(LAPTOP, f"install -d -m 700 ~/.ssh; {script}")
 
 
-def _join(container: str, hostname: str, auth_key: str) -> None:
-    say(f"{hostname} joins the tailnet")
-    _await(container, "tailscaled answers", "tailscale status --json")
-    docker.write(container, "/run/auth-key", auth_key, "0600")
+def _join(machine: MachineSpec, auth_key: str) -> None:
+    say(f"{machine.name} joins the tailnet")
+    _await(machine, "tailscaled answers", "tailscale status --json")
+    docker.write(machine, "/run/auth-key", auth_key, "0600")
     docker.inside(
-        container,
-        f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/run/auth-key --hostname={hostname} "
+        machine,
+        f"tailscale up --login-server={LOGIN_SERVER} --auth-key=file:/run/auth-key --hostname={machine.name} "
         "--accept-dns=true --timeout=30s; rm /run/auth-key",
     )

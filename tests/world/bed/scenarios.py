@@ -128,7 +128,7 @@ def _violations() -> list[str]:
     """Where Hatchery's requests or the fake GitHub's answers did not keep to GitHub's description."""
     if docker.state(INTERNET.container) != "running":
         return []
-    return docker.inside(INTERNET.container, "github-fake violations || test $? = 1").splitlines()
+    return docker.inside(INTERNET, "github-fake violations || test $? = 1").splitlines()
 
 
 def _keep_journals(logs: Path) -> None:
