@@ -1,5 +1,6 @@
 # make demo    a drone from nothing, on a test world of four machines
 # make test    everything, or ONLY=spawn,many@20 of its scenarios; make check needs no Docker
+# make test-vm scenarios with the server as a computer that QEMU emulates: under an hour
 # make bench   the figures, as ratios
 # make build   what is installed; make quick is the same without optimization, for the test world
 # make install hatchery into DESTDIR and PREFIX
@@ -17,7 +18,7 @@ UNITS = $(wildcard systemd/hatchery*.service systemd/hatchery*.socket systemd/ha
 # FILE... DIRECTORY: the files name programs under /usr/local.
 INSTALL_TEXT = systemd/install $(PREFIX)
 
-.PHONY: demo demo-down test check bench build quick install clean
+.PHONY: demo demo-down test test-vm check bench build quick install clean
 
 demo:
 	@tests/prepare
@@ -29,6 +30,13 @@ demo-down:
 test:
 	@tests/prepare
 	@tests/all
+
+# What units, limits, the firewall and Docker do on a kernel of the server's own.
+test-vm:
+	@tests/prepare
+	@$(MAKE) --silent build
+	@HATCHERY_WORLD_ENGINE=vm HATCHERY_WORLD_BINARIES=$(CURDIR)/target/release \
+	  tests/world/world run --fresh empty spawn services members firewall power_cut
 
 check:
 	@tests/all --without-world

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 from bed.process import run, succeeds
-from bed.settings import MachineSpec
+from bed.settings import ENGINE, MachineSpec
 
 # The classic builder is in every Docker and sees local images under any configuration.
 _BUILDER = {"DOCKER_BUILDKIT": "0"}
@@ -61,8 +61,12 @@ def remove_network(name: str) -> None:
 
 
 def entering(machine: MachineSpec, *options: str) -> list[str]:
-    """What stands in front of a command that is to run in a machine; the options are those of `docker exec`."""
-    return ["docker", "exec", *options, machine.container]
+    """What stands in front of a command that is to run in a machine; the options are those of `docker exec`.
+
+    A computer has no door for Docker: the container around it passes commands on.
+    """
+    door = ["/usr/local/lib/world/enter"] if machine.computer else []
+    return ["docker", "exec", *options, machine.container, *door]
 
 
 def inside(machine: MachineSpec, script: str, stdin: bytes | str | None = None, timeout: float = 300) -> str:
@@ -70,7 +74,7 @@ def inside(machine: MachineSpec, script: str, stdin: bytes | str | None = None, 
     interactive = ["-i"] if stdin is not None else []
     return run(
         *entering(machine, *interactive), "bash", "-euo", "pipefail", "-c", script,
-        stdin=stdin, timeout=timeout,
+        stdin=stdin, timeout=timeout * ENGINE.patience,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from bed import authority, debian, docker, repositories
+from bed import authority, computer, debian, docker, repositories
 from bed.content import digest_of_path, digest_of_text
 from bed.process import making
 from bed.settings import (
@@ -23,6 +23,7 @@ from bed.settings import (
     PREFIX,
     REPOSITORIES,
     SERVER,
+    SUBNET,
     TAIL_DOMAIN,
     TAILNET,
     WORLD,
@@ -99,6 +100,14 @@ def docker_host(machine: str) -> str:
 def server(engine: Engine, docker_host: str, tailscaled: Path, node: Path, devcontainer_cli: Path) -> str:
     extras = {"tailscaled": tailscaled, "node": node / "bin" / "node", "devcontainer-cli": devcontainer_cli}
     return _build("server", docker_host, extras, {"DAEMON": json.dumps(engine.daemon), **_RESOLVER})
+
+
+def computer_of(server: str, base: str) -> str:
+    """QEMU, with a disk of what the server is and what it needs besides to boot."""
+    inner, outer = computer.entrance()
+    addresses = {"ADDRESS": f"{SERVER.address}/{SUBNET.prefixlen}", "GATEWAY": str(SUBNET[1])}
+    root = _build("kernel", server, {"entrance": inner}, addresses)
+    return computer.image(root, _build("qemu", base, {"entrance": outer}))
 
 
 def laptop(machine: str, tailscaled: Path) -> str:

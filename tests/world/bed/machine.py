@@ -1,7 +1,8 @@
 """A machine as the NixOS test driver has it, over a container.
 
 Semantics are those of nixos/lib/test-driver: a command runs in a root shell with `-euo pipefail`,
-standard output is returned, standard error goes to the log, 900 s are the default limit.
+standard output is returned, standard error goes to the log, 900 s are the default limit. Where the
+server is slow by its nature, all limits are so much longer.
 """
 
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from bed import docker, machines
 from bed.errors import WorldError
 from bed.process import run, succeeds
-from bed.settings import MachineSpec
+from bed.settings import ENGINE, MachineSpec
 
 _LIMIT = 900
 _PAUSE = 0.3
@@ -70,7 +71,7 @@ class Machine:
         """Status and standard output; 124 is the status of a command that ran out of time."""
         self._connect()
         shell = ["bash", "-c", f"{_BACKDOOR}set -euo pipefail; {command}"]
-        limit = ["timeout", str(timeout)] if timeout is not None else []
+        limit = ["timeout", str(timeout * ENGINE.patience)] if timeout is not None else []
         done = subprocess.run(
             [*docker.entering(self._spec), *limit, *shell],
             stdin=subprocess.DEVNULL,
@@ -133,7 +134,7 @@ class Machine:
 
     def wait_for_unit(self, unit: str, user: str | None = None, timeout: int = _LIMIT) -> None:
         """Wait until active; a unit that failed, or that nothing is going to start, is an error at once."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * ENGINE.patience
         with self.nested(f"waiting for unit {unit}"):
             while (state := self.get_unit_info(unit, user)["ActiveState"]) != "active":
                 if state == "failed":
@@ -211,7 +212,7 @@ class Machine:
             self._connected = True
 
     def _retry(self, command: str, timeout: int, wanted: str, good: Callable[[int], bool]) -> str:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * ENGINE.patience
         with self.nested(f"waiting for {wanted}"):
             while True:
                 status, shown = self.execute(command, timeout=timeout)
@@ -239,14 +240,14 @@ class Machine:
 
     def _wait_until_off(self, seconds: float) -> None:
         self._connected = False
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * ENGINE.patience
         while self.is_up():
             if time.monotonic() > deadline:
                 raise WorldError(f"{self.name}: still running {seconds:.0f} s after it was told to stop")
             time.sleep(_PAUSE)
 
     def _cable(self, state: str) -> None:
-        """The far end of the machine's network device, on the host."""
+        """The far end of the network device, on the host. A computer is on the same cable as the container around it."""
         self._connect()
         index = int(run("docker", "exec", self._spec.container, "cat", "/sys/class/net/eth0/iflink"))
         devices = [device for device in Path("/sys/class/net").iterdir() if (device / "ifindex").exists()]

@@ -25,11 +25,22 @@ _LEGACY = (
 def create(spec: MachineSpec, image: str) -> None:
     """Create the container; whatever stood there before goes, with its disk."""
     remove(spec)
-    volumes = [part for name, target in spec.volumes for part in ("--volume", f"{name}:{target}")]
+    # A computer has a disk of its own.
+    hardware = _powers_on(image) if spec.computer else (*_MACHINE, *_ipv6(), *_volumes(spec), *_boots(spec, image))
     run(
         "docker", "create", "--name", spec.container, "--hostname", spec.name,
-        "--network", NETWORK, "--ip", spec.address, *_MACHINE, *_ipv6(), *volumes, *_boots(spec, image),
+        "--network", NETWORK, "--ip", spec.address, *hardware,
     )  # fmt: skip
+
+
+def _volumes(spec: MachineSpec) -> list[str]:
+    return [part for name, target in spec.volumes for part in ("--volume", f"{name}:{target}")]
+
+
+def _powers_on(image: str) -> list[str]:
+    """The last options and the image for a computer: what QEMU needs."""
+    kvm = ["--device", "/dev/kvm"] if Path("/dev/kvm").exists() else []
+    return ["--init", "--cap-add", "NET_ADMIN", "--device", "/dev/net/tun", *kvm, "--tmpfs", "/run", image]
 
 
 def _boots(spec: MachineSpec, image: str) -> list[str]:

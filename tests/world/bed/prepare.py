@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from bed import binaries, debian, images, registry, tools
 from bed.process import say
-from bed.settings import ENGINE_NAME, ENGINES, INTERNET, LAPTOP, SERVER, TAILNET, MachineSpec
+from bed.settings import ENGINE_NAME, ENGINES, INTERNET, LAPTOP, SERVER, TAILNET, Engine, MachineSpec
 
 _T = TypeVar("_T")
 # Of two processors that do nothing else.
@@ -41,13 +41,13 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
 
         bases = {suite: pool.submit(images.base, suite) for suite in suites}
         machines = {suite: then(images.machine, base) for suite, base in bases.items()}
-        servers = {
-            name: then(
-                partial(images.server, ENGINES[name]),
-                then(images.docker_host, machines[ENGINES[name].suite]), tailscaled, node, cli,
-            )
-            for name in names
-        }  # fmt: skip
+
+        def server(engine: Engine) -> Future[str]:
+            host = then(images.docker_host, machines[engine.suite])
+            made = then(partial(images.server, engine), host, tailscaled, node, cli)
+            return then(images.computer_of, made, bases[engine.suite]) if engine.computer else made
+
+        servers = {name: server(ENGINES[name]) for name in names}
         drone = then(images.drone, bases[own])
         filled = then(
             lambda *parts: registry.ensure(images.Carried(*parts[:4])),
@@ -57,8 +57,8 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
         internet = then(images.internet, filled, graphql, git)
         tailnet = then(images.tailnet, machines[own], headscale)
         laptop = then(images.laptop, machines[own], tailscaled)
-        for server in servers.values():
-            server.result()
+        for made in servers.values():
+            made.result()
         return {
             INTERNET: internet.result(),
             TAILNET: tailnet.result(),

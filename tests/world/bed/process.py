@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bed.errors import WorldError
+from bed.settings import ENGINE
 
 # Put in front of a program that must not go on writing after this one was killed.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -76,7 +77,11 @@ def succeeds(*command: str | Path) -> bool:
 
 
 def wait_until(condition: str, seconds: float, check: "Sequence[str | Path]") -> None:
-    """Run `check` until it exits with 0; `condition` says in words what is waited for."""
+    """Run `check` until it exits with 0; `condition` says in words what is waited for.
+
+    The seconds are those that it takes where the server is a container.
+    """
+    seconds *= ENGINE.patience
     deadline = time.monotonic() + seconds
     while not succeeds(*check):
         if time.monotonic() > deadline:

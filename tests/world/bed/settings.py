@@ -58,6 +58,8 @@ class Engine:
     suite: str
     daemon: dict[str, object]  # its daemon.json
     systemd: bool = True
+    computer: bool = False  # under QEMU, with a kernel of its own, not a container on the host's
+    patience: int = 1  # how many times longer everything may take
 
 
 # By the Docker that it has; `20` has neither buildx nor compose 2.
@@ -67,6 +69,13 @@ ENGINES = {
     "26": Engine("trixie", {"storage-driver": "overlay2", "exec-opts": ["native.cgroupdriver=cgroupfs"]}),
     # Its systemd refuses control groups of version 1.
     "28": Engine("forky", {"features": {"containerd-snapshotter": True}}, systemd=False),
+    # Its own kernel has control groups of version 2 and the security modules of Debian's.
+    "vm": Engine(
+        "trixie",
+        {"storage-driver": "overlay2", "exec-opts": ["native.cgroupdriver=systemd"]},
+        computer=True,
+        patience=6,
+    ),
 }
 DEFAULT_ENGINE = "26"
 # What is run beside all scenarios on the default: what differs most from Docker to Docker.
@@ -85,6 +94,7 @@ class MachineSpec:
     number: int
     volumes: tuple[tuple[str, str], ...] = ()
     systemd: bool = True
+    computer: bool = False
 
     @property
     def address(self) -> str:
@@ -97,6 +107,12 @@ class MachineSpec:
 
 INTERNET = MachineSpec("internet", 2)
 TAILNET = MachineSpec("tailnet", 3)
-SERVER = MachineSpec("server", 4, ((f"{NAME}-server-docker", "/var/lib/docker"),), systemd=ENGINE.systemd)
+SERVER = MachineSpec(
+    "server",
+    4,
+    ((f"{NAME}-server-docker", "/var/lib/docker"),),
+    systemd=ENGINE.systemd,
+    computer=ENGINE.computer,
+)
 LAPTOP = MachineSpec("laptop", 5)
 MACHINES = (INTERNET, TAILNET, SERVER, LAPTOP)
