@@ -3,11 +3,16 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::error::{Code, Error, Result};
+
+/// How long a program may take to tell its version: Node needs seconds for it where the processor is
+/// slow and has much to do.
+pub const VERSION_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a program may know of the environment that hatchery was started in: where programs are,
 /// and how the network is reached. No value of these is a secret of the host's, proxies'

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -316,9 +315,6 @@ pub async fn check_compose(repo: &RepoId) -> Result<()> {
 pub const COMPOSE_HINT: &str = "install the package docker-compose-plugin (Docker's own), \
     docker-compose-v2 (Ubuntu) or docker-compose (Debian)";
 
-/// How long a plugin may take to tell its version.
-const PLUGIN_WITHIN: Duration = Duration::from_secs(10);
-
 /// The version of a plugin of Docker's command, if it is there.
 pub async fn plugin(name: &str) -> Option<String> {
     let mut command = Command::new(process::find("docker")?);
@@ -328,7 +324,7 @@ pub async fn plugin(name: &str) -> Option<String> {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    let output = tokio::time::timeout(PLUGIN_WITHIN, command.output()).await;
+    let output = tokio::time::timeout(process::VERSION_WITHIN, command.output()).await;
     let output = output.ok()?.ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let first = clean::line(text.lines().next().unwrap_or_default().trim());

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -11,12 +10,9 @@ use crate::cage::{FAILED, Support};
 use crate::config::Config;
 use crate::devcontainer::cli;
 use crate::error::{Code, Error, Result, host_io};
-use crate::process;
+use crate::process::{self, VERSION_WITHIN};
 
 const NAME: &str = "cage";
-
-/// How long the CLI may take to tell its version.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn finding(config: &Config) -> Finding {
     let support = Support::of_this_kernel();
@@ -63,9 +59,14 @@ async fn trial(config: &Config, program: &Path) -> Result<()> {
              `npm install -g @devcontainers/cli`",
         )
     };
-    let output = tokio::time::timeout(ANSWER_WITHIN, command.output())
+    let output = tokio::time::timeout(VERSION_WITHIN, command.output())
         .await
-        .map_err(|_| failed("it does not end"))?
+        .map_err(|_| {
+            failed(&format!(
+                "it did not end within {} s",
+                VERSION_WITHIN.as_secs()
+            ))
+        })?
         .map_err(|error| failed("it cannot be run").because(error))?;
     if output.status.success() {
         return Ok(());

@@ -1,7 +1,6 @@
 //! The programs that hatchery runs.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -9,11 +8,8 @@ use super::Finding;
 use crate::config::Config;
 use crate::devcontainer::cli;
 use crate::error::{Code, Error, Result};
-use crate::process;
+use crate::process::{self, VERSION_WITHIN};
 use crate::ui::clean;
-
-/// How long a program may take to tell its version.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     let (devcontainer, docker, git, tailscale, compose, buildx) = tokio::join!(
@@ -94,10 +90,15 @@ async fn version(program: &str) -> Result<String> {
         Error::new(Code::ProgramMissing, format!("{program} --version {why}"))
             .hint(format!("install {program} anew"))
     };
-    let output = tokio::time::timeout(ANSWER_WITHIN, command.output())
-        .await
-        .map_err(|_| broken("does not end"))?
-        .map_err(|error| broken("cannot be run").because(error))?;
+    let output =
+        tokio::time::timeout(VERSION_WITHIN, command.output())
+            .await
+            .map_err(|_| {
+                broken(&format!("did not end within {} s", VERSION_WITHIN.as_secs())).hint(format!(
+                "look again when the server has less to do; if it stays so, install {program} anew"
+            ))
+            })?
+            .map_err(|error| broken("cannot be run").because(error))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let first = clean::line(text.lines().next().unwrap_or_default().trim());
     if !output.status.success() || first.is_empty() {

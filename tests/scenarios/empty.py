@@ -88,6 +88,8 @@ server.succeed(
     *(f"ln -s $(command -v {program}) /opt/little/" for program in PROGRAMS),
     "> /tmp/empty.toml",
     *(f"install -d -m 700 -o {user} {home}/.ssh /tmp/run-{user}" for user, home in HOMES.items()),
+    # What another scenario has pulled is not to be taken for this one's.
+    "docker images -q ghcr.io/acme/prebuilt | xargs -r docker rmi",
 )
 
 with subtest("without a key nobody could log in"):
