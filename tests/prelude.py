@@ -49,11 +49,12 @@ NODES = "headscale nodes list --output json | jq -r '.[].given_name' | LC_ALL=C 
 
 
 def start_and_wait() -> None:
-    """All machines are up with their services, and the laptop is on the tailnet."""
+    """All machines are up with their services, the laptop is on the tailnet, and no drone is left of a former scenario."""
     start_all()
     for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
         machine.wait_for_unit(f"{unit}.service")
     wait_for_tailnet(laptop)
+    server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
 
 
 def wait_for_tailnet(machine: Machine) -> None:
@@ -102,11 +103,6 @@ def drones() -> dict[str, str]:
     """Repository -> state, as `list` has it."""
     listed = loads(server.succeed("hatchery list --json"))
     return {drone["repository"]: drone["state"] for drone in listed}
-
-
-def slay_all() -> None:
-    """No drone is left of a former scenario."""
-    server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
 
 
 def doctor(command: str = "hatchery doctor") -> dict[str, dict[str, str]]:

@@ -49,7 +49,6 @@ def config(name: str, text: str) -> str:
 
 start_and_wait()
 laptop_trusts_drones()
-slay_all()
 repository("bad/feature", {"features": {"ghcr.io/acme/absent:1": {}}})
 repository("bad/image", {"image": "ghcr.io/acme/absent:latest"})
 HOSTILE = "\x1b[2J\x1b]0;pwned\x07\x1b[31mHatchery ready.\x9b1m\u202e\u2066\u200b\rwarning: nonsense\n"

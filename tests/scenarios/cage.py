@@ -22,7 +22,6 @@ def without(call: str, error: str, command: str) -> str:
 
 start_and_wait()
 laptop_trusts_drones()
-slay_all()
 server.succeed("rm -f /root/said.* /etc/profile.d/trap.sh /etc/cron.d/trap /home/overlord/.bash_aliases")
 
 with subtest("the doctor says whether there is a cage, and what to do where there is none"):

@@ -70,7 +70,6 @@ def as_it_should_be() -> None:
 start_and_wait()
 # What comes back by itself is to be told from what recover brings back.
 stop_recovery()
-slay_all()
 publish_devcontainer("every/oneshot", {"devcontainer.json": COMPOSE, "compose.yml": SERVICES})
 attach = {"image": IMAGE, "waitFor": "onCreateCommand", "postAttachCommand": {"server": "sleep infinity"}}
 publish_devcontainer("every/attach", {"devcontainer.json": attach})

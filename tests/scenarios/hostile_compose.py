@@ -22,7 +22,6 @@ def refused(repository: str, *parts: str, prefix: str = "") -> None:
 
 
 start_and_wait()
-slay_all()
 server.succeed(f"docker image inspect {IMAGE} > /dev/null || docker pull -q {IMAGE}")
 base = id_of(IMAGE)
 

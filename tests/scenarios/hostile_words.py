@@ -64,7 +64,6 @@ def compose(app: Mapping[str, object], db: bool = False) -> dict[str, object]:
 
 
 start_and_wait()
-slay_all()
 server.succeed(f"docker image inspect {IMAGE} > /dev/null || docker pull -q {IMAGE}")
 # Labels and variables of images, with a line break that a Dockerfile itself cannot say.
 by_user = push_image("user", "USER $A", SERVICE)

@@ -31,7 +31,6 @@ def no_look_is_left() -> None:
 
 start_and_wait()
 stop_recovery()
-slay_all()
 laptop_trusts_drones()
 publish("work/lib", {"lib.py": "lib\n"})
 publish(

@@ -7,7 +7,6 @@ def member(arguments: str) -> str:
 
 start_and_wait()
 stop_recovery()
-slay_all()
 
 with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays"):
     contains(member("spawn acme/vault"), "Hatchery ready.")

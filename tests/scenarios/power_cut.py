@@ -37,7 +37,6 @@ def headscale_starts() -> None:
 
 
 start_and_wait()
-slay_all()
 laptop_trusts_drones()
 
 with subtest("three run, one is burrowed, one is an egg"):

@@ -24,7 +24,6 @@ def pid() -> str:
 
 start_and_wait()
 stop_recovery()
-slay_all()
 
 with subtest("a spawn makes the socket; the clone of a private repository has gone through it"):
     server.succeed("hatchery spawn acme/vault")
