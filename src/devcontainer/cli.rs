@@ -1,6 +1,5 @@
 //! Running the devcontainer CLI: what it is given, what it says, how it ends.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -12,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contexts;
 use super::guard;
+use super::last_lines::LastLines;
 use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, Phase, Question, SETTINGS_FILE, Settings};
 use crate::cage::{self, Rules};
@@ -24,9 +24,6 @@ use crate::ui::clean;
 
 /// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
 const NODE: u32 = 20;
-
-/// How many of the last lines are kept for an error.
-const LAST_LINES: usize = 12;
 
 /// The longest result that the CLI may print, in bytes.
 const MAX_RESULT: u64 = 1024 * 1024;
@@ -458,7 +455,7 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
 /// The CLI's log, of which only what is harmless and telling is kept.
 #[derive(Debug, Default)]
 struct Log {
-    last_lines: VecDeque<String>,
+    last_lines: LastLines,
     step: Option<String>,
     stage: watch::Sender<Option<Stage>>,
     /// Why there was nothing to log: no cage, or something that may not be touched in it.
@@ -512,10 +509,7 @@ impl Log {
                 let lines = entry.text.split(['\r', '\n']).map(clean::line);
                 let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
                 for line in &lines {
-                    self.last_lines.push_back(line.chars().take(400).collect());
-                    if self.last_lines.len() > LAST_LINES {
-                        self.last_lines.pop_front();
-                    }
+                    self.last_lines.push(line);
                 }
                 lines
                     .into_iter()

@@ -18,6 +18,7 @@ mod gate;
 pub mod guard;
 mod images;
 mod jsonc;
+mod last_lines;
 pub mod lifecycle;
 mod local_feature;
 mod locate;

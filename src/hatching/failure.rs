@@ -24,8 +24,12 @@ pub(super) fn failure(outcome: Outcome, workshop: &Path) -> Error {
         );
     };
     let all = last_lines.join("\n");
-    let says = |part: &str| message.contains(part) || all.contains(part);
-    if says("no space left on device") {
+    // As Go says it, and as the C library does in a step of the build.
+    let full = ["no space left on device", "No space left on device"];
+    if full
+        .iter()
+        .any(|part| message.contains(part) || all.contains(part))
+    {
         return Error::new(
             Code::DiskFull,
             "Docker's disk is full: the image cannot be built",
@@ -159,6 +163,17 @@ mod tests {
             assert_eq!(error.code(), Code::DockerFailed, "{message}");
             assert!(error.message().contains(said), "{}", error.message());
             assert!(error.what_next().unwrap().contains(helps), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_called_so_by_whomever_it_is_told() {
+        for line in [
+            "write /var/lib/docker/tmp/x: no space left on device",
+            "0.345 cp: error writing 'tailscaled': No space left on device",
+        ] {
+            let error = failed("Command failed: docker buildx", &[line]);
+            assert_eq!(error.code(), Code::DiskFull, "{line}");
         }
     }
 
