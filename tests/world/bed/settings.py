@@ -30,7 +30,9 @@ TAIL_DOMAIN = "tail.example.test"
 LOGIN_HOST = "headscale.example.test"
 LOGIN_SERVER = f"https://{LOGIN_HOST}"
 # Scenarios of more than two minutes, the longest first.
-LONG_SCENARIOS = ("firewall", "power_cut", "lifecycle", "github_secrets", "github_faults", "bad_input", "tailnet")
+LONG_SCENARIOS = (
+    "firewall", "power_cut", "tailnet", "lifecycle", "bad_input", "github_secrets", "github_faults", "services",
+)  # fmt: skip
 # How long Headscale keeps an ephemeral node that is away; it refuses 65 s and less.
 NODE_TIMEOUT = os.environ.get("HATCHERY_WORLD_NODE_TIMEOUT", "70s")
 
