@@ -52,16 +52,13 @@ impl Places {
                     .hint("run as root, as a member of the group hatchery, or in a login session")
                 })
         };
-        let home = |below: &str| {
-            let home = std::env::var_os("HOME")?;
-            Some(Path::new(&home).join(below)).filter(|path| path.is_absolute())
-        };
-        let cache = directory("XDG_CACHE_HOME", home(".cache"))?;
+        let below_home = |path: &str| home().map(|home| home.join(path));
+        let cache = directory("XDG_CACHE_HOME", below_home(".cache"))?;
         Ok(Self {
             // Outside a login session there is none.
             runtime: directory("XDG_RUNTIME_DIR", Some(cache.join("run")))?,
             cache,
-            state: directory("XDG_STATE_HOME", home(".local/state"))?,
+            state: directory("XDG_STATE_HOME", below_home(".local/state"))?,
         })
     }
 
@@ -276,6 +273,11 @@ impl Drop for Workshop {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+/// The home of who runs this: `HOME`, else the passwd entry's, as a unit or a cron job may have none.
+pub fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute())
 }
 
 /// Creates a directory with its parents; one that exists keeps its mode.

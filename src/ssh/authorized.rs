@@ -199,36 +199,26 @@ fn read(path: &Path) -> Option<String> {
 
 /// The home of who typed the command: with sudo, not root's.
 fn home_of_person() -> Option<PathBuf> {
-    let passwd = || std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let own = rustix::process::geteuid();
-    if own.is_root()
+    if rustix::process::geteuid().is_root()
         && let Some(user) = std::env::var("SUDO_USER")
             .ok()
             .filter(|user| user != "root")
     {
-        return home_in(&passwd(), NAME, &user).or_else(|| {
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        return home_in(&passwd, &user).or_else(|| {
             // Users from a directory service are not in the file.
             Some(Path::new("/home").join(user)).filter(|home| home.is_dir())
         });
     }
-    let named = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    named.map(PathBuf::from).or_else(|| {
-        // A unit or a cron job may have none.
-        let uid = own.as_raw().to_string();
-        home_in(&passwd(), UID, &uid)
-    })
+    crate::host::home()
 }
 
-/// The columns of a passwd(5) file by which a user is known.
-const NAME: usize = 0;
-const UID: usize = 2;
-
-/// The home directory in a passwd(5) file of the first user who has this in this column.
-fn home_in(passwd: &str, column: usize, value: &str) -> Option<PathBuf> {
+/// The home directory of this user in a passwd(5) file.
+fn home_in(passwd: &str, user: &str) -> Option<PathBuf> {
     passwd
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.len() == 7 && fields[column] == value)
+        .find(|fields| fields.len() == 7 && fields[0] == user)
         .map(|fields| PathBuf::from(fields[5]))
         .filter(|home| home.is_absolute())
 }
@@ -307,11 +297,9 @@ mod tests {
     #[test]
     fn the_home_is_the_one_in_passwd() {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nlevin:x:1000:1000:L:/data/levin:/bin/zsh\nodd:x:1:1::relative:\n";
-        assert_eq!(home_in(passwd, NAME, "levin"), Some("/data/levin".into()));
-        assert_eq!(home_in(passwd, NAME, "lev"), None);
-        assert_eq!(home_in(passwd, NAME, "odd"), None);
-        assert_eq!(home_in(passwd, UID, "1000"), Some("/data/levin".into()));
-        assert_eq!(home_in(passwd, UID, "100"), None);
+        assert_eq!(home_in(passwd, "levin"), Some("/data/levin".into()));
+        assert_eq!(home_in(passwd, "lev"), None);
+        assert_eq!(home_in(passwd, "odd"), None);
     }
 
     proptest! {

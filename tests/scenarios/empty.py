@@ -104,6 +104,8 @@ with subtest("root spawns a public repository, and reaches it on the port that w
 with subtest("so does whoever may use Docker"):
     server.fail(little("list", "levin"))
     server.succeed("usermod -aG docker levin")
+    # From a cron job, say, which has no HOME.
+    server.succeed(as_user("levin", f"env -i {ENVIRONMENT} HATCHERY_CONFIG=/tmp/empty.toml hatchery list"))
     tour("levin")
     server.fail("find /run/hatchery /var/cache/hatchery /var/lib/hatchery -user levin | grep .")
     server.succeed("gpasswd -d levin docker", "rm -rf /home/levin/.ssh /home/levin/.local /home/levin/.cache")
