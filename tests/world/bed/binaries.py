@@ -4,16 +4,15 @@ A module with a `require` and a blank import builds where `go install pkg@versio
 proxies refuse the list of versions that the latter asks for.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 
 from bed import tools
 from bed.content import digest_of_text
 from bed.process import DIES_WITH_US, making, run
+from bed.scratch import scratch
 from bed.settings import CACHE, HEADSCALE_VERSION, TAILSCALE_VERSION
 
 # What neither Hatchery nor the world uses of tailscale is half of the time that it takes to compile.
@@ -107,12 +106,7 @@ def _environment() -> Mapping[str, str]:
 @contextmanager
 def _module(program: Program) -> Iterator[Path]:
     """A module that requires the program's, as long as it is needed."""
-    scratch = CACHE / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    module = Path(mkdtemp(prefix=f"{program.name}-", dir=scratch))
-    try:
+    with scratch(program.name) as module:
         (module / "go.mod").write_text(f"module world\n\ngo 1.26\n\nrequire {program.module} v{program.version}\n")
         (module / "tools.go").write_text(f'//go:build tools\n\npackage world\n\nimport _ "{program.package}"\n')
         yield module
-    finally:
-        shutil.rmtree(module, ignore_errors=True)

@@ -4,17 +4,16 @@ A program built on the host runs in the host's own release and in later ones.
 """
 
 import platform
-import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 from bed import docker
 from bed.content import digest_of_text
 from bed.errors import WorldError
 from bed.process import DIES_WITH_US, making, run
-from bed.settings import CACHE, PREFIX
+from bed.scratch import scratch
+from bed.settings import PREFIX
 
 # A mirror that is kept as it was on some day has a release in development with the validity of that day.
 _APT = 'Acquire::Check-Valid-Until "false";'
@@ -95,11 +94,8 @@ def _own_sources() -> list[Source]:
 
 
 def _bootstrap(reference: str, suite: str) -> None:
-    scratch = CACHE / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    place = Path(mkdtemp(prefix="debian-", dir=scratch))
-    archive = place / "root.tar"
-    try:
+    with scratch("debian") as place:
+        archive = place / "root.tar"
         run(
             *DIES_WITH_US, "mmdebstrap", "--mode=root", "--variant=minbase", "--include=ca-certificates",
             f"--keyring={_keyring(suite)}", f"--aptopt={_APT}", *(f"--dpkgopt={line}" for line in _DPKG),
@@ -107,19 +103,9 @@ def _bootstrap(reference: str, suite: str) -> None:
             env={"TMPDIR": str(place)},
         )  # fmt: skip
         run("docker", "import", archive, reference)
-    finally:
-        remove_tree(place)
 
 
 def _keyring(suite: str) -> Path:
     """The keys of those who publish the release: the host's distribution or, for another release, Debian."""
     distribution = platform.freedesktop_os_release().get("ID", "debian") if suite == release() else "debian"
     return KEYRINGS / f"{distribution}-archive-keyring.gpg"
-
-
-def remove_tree(root: Path) -> None:
-    """Remove a half or wholly bootstrapped tree; a killed mmdebstrap leaves file systems mounted in it."""
-    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in sorted((point for point in mounted if point.startswith(f"{root}/")), reverse=True):
-        run("umount", "--lazy", mount)
-    shutil.rmtree(root, ignore_errors=True)

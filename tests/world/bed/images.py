@@ -2,15 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 
 from bed import authority, computer, debian, docker, repositories
 from bed.content import digest_of_path, digest_of_text
 from bed.process import making
+from bed.scratch import scratch
 from bed.settings import (
     CACHE,
     GITHUB_API,
@@ -151,15 +150,3 @@ def copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy2(source, target)
-
-
-@contextmanager
-def scratch(purpose: str) -> Iterator[Path]:
-    """A directory that is gone afterwards; what a killed run left is removed by the next one."""
-    parent = CACHE / "scratch"
-    parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(mkdtemp(prefix=f"{purpose}-", dir=parent))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

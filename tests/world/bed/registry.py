@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bed import binaries, docker, tools
 from bed.content import digest_of_path, digest_of_text
-from bed.images import Carried, copy, scratch
+from bed.images import Carried, copy
 from bed.process import making, run, succeeds, wait_until
+from bed.scratch import scratch
 from bed.settings import DEVCONTAINER_CLI, FEATURES, GH_PACKAGE, PREFIX
 
 _CONTAINER = f"{PREFIX}-registry"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from bed import authority, daemon, debian, docker, install, machines, prepare, prerequisites, provision
+from bed import authority, daemon, docker, install, machines, prepare, prerequisites, provision, scratch
 from bed.errors import WorldError
 from bed.process import run, say, succeeds
 from bed.settings import CACHE, DEFAULT_ENGINE, MACHINES, NAME, ON_OTHER_ENGINES, PREFIX, STATE, MachineSpec
@@ -51,7 +51,7 @@ def down(purge: bool = False) -> None:
                 _remove_images()
         daemon.stop_if_ours()
         if purge:
-            _clear_scratch()
+            scratch.clear()
             shutil.rmtree(CACHE, ignore_errors=True)
         say("the world is down")
 
@@ -66,7 +66,7 @@ def _prepare(engines: Iterable[str]) -> dict[MachineSpec, str]:
         prerequisites.install()
         daemon.ensure()
         authority.ensure()
-        _clear_scratch()
+        scratch.clear()
         return prepare.everything(engines)
 
 
@@ -101,11 +101,6 @@ def _remove_images() -> None:
     kept = [reference for reference in shown.split() if not succeeds("docker", "rmi", reference)]
     if kept:
         say(f"left, because containers use them: {', '.join(kept)}")
-
-
-def _clear_scratch() -> None:
-    for leftover in (CACHE / "scratch").glob("*"):
-        debian.remove_tree(leftover)
 
 
 @contextmanager
