@@ -2,8 +2,8 @@
 //!
 //! It keeps a copy of each, so that the next build sends only what changed: files whose size and
 //! time of modification are others. A copy is found by the name of the directory and by a number
-//! that buildx draws once for its home. Each spawn has a home of its own; with a number drawn anew
-//! nothing was ever found, and each spawn left another copy of all its features.
+//! that buildx draws once for its home. Each spawn has a home of its own; with another number each
+//! time nothing was ever found, and each spawn left another copy of all its features.
 //! Docker's command without buildx goes by the whole path, which the devcontainer CLI changes.
 
 use std::path::Path;

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from bed.settings import CACHE, DEFAULT_ENGINE, ENGINE_NAME, LONG_SCENARIOS, NAME, SUBNET, WORLD
+from bed.settings import DEFAULT_ENGINE, ENGINE_NAME, LOGS, LONG_SCENARIOS, NAME, SUBNET, WORLD
 
 _LAST_LINES = 60
 
@@ -41,8 +41,7 @@ class _Lanes:
         self.flaky: list[str] = []
         self._fresh = fresh
         self._waiting = sorted(tasks, key=_longest_first)
-        engines = sorted({task.engine for task in tasks}, key=lambda engine: (engine != ENGINE_NAME, engine))
-        self._engines = engines
+        self._engines = sorted({task.engine for task in tasks}, key=lambda engine: (engine != ENGINE_NAME, engine))
         self._lock = threading.Lock()
 
     def run(self, number: int) -> None:
@@ -75,8 +74,9 @@ class _Lanes:
         flaky = [line for line in lines if line.startswith("FLAKY ")]
         good = done.returncode == 0
         with self._lock:
-            (CACHE / f"logs-{environment['HATCHERY_WORLD_NAME']}").mkdir(parents=True, exist_ok=True)
-            with (CACHE / f"logs-{environment['HATCHERY_WORLD_NAME']}" / "lane.log").open("a") as log:
+            logs = LOGS.with_name(f"logs-{environment['HATCHERY_WORLD_NAME']}")
+            logs.mkdir(parents=True, exist_ok=True)
+            with (logs / "lane.log").open("a") as log:
                 log.write(done.stdout)
             # What a lane says stays together: of a scenario that failed, all of the end.
             shown = results if good and not flaky else lines[-_LAST_LINES:]
