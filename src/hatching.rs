@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 
 use self::failure::failure;
 use crate::cage::Support;
-use crate::devcontainer::cli::{self, Created, Event, Outcome};
-use crate::devcontainer::guard::Rules;
-use crate::devcontainer::lifecycle::{Due, Lifecycle, Stage, Vigil};
-use crate::devcontainer::shim::Phase;
+use crate::devcontainer::running::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::running::guard::Rules;
+use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
+use crate::devcontainer::running::shim::Phase;
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata,
     parse_metadata,

@@ -10,7 +10,7 @@ use bollard::models::{HostConfig, Mount, MountType, PortBinding};
 use serde_json::Value;
 
 use crate::config::Limits;
-use crate::devcontainer::policy::{self, Judgement};
+use crate::devcontainer::judging::policy::{self, Judgement};
 use crate::devcontainer::{LOG, MAX_SERVICES, SOCKETS_TARGET, cpus};
 use crate::docker::{Container, Docker, LABEL_PROJECT, LABELS_OF_HELPERS, Machine};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hatchery::cage;
-use hatchery::devcontainer::shim;
+use hatchery::devcontainer::running::shim;
 use hatchery::error::{Code, Error};
 use hatchery::ui::Ui;
 use hatchery::verbs::Cli;

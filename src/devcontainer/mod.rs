@@ -4,42 +4,24 @@
 //! So the devcontainer CLI never sees it: [`Repository::read`] holds it against an allow list,
 //! and [`Repository::prepare`] writes an own configuration from what passed. Nothing in these
 //! two speaks to Docker or the network.
+//!
+//! - `reading`: text becomes values;
+//! - `judging`: values are held against the policy;
+//! - `writing`: what the CLI is given;
+//! - [`running`]: the CLI at work.
 
-mod base;
-mod build;
-mod checkout;
-pub mod cli;
-mod compose;
-mod contexts;
-mod document;
-pub mod features;
-mod from;
-mod gate;
-pub mod guard;
-mod images;
-mod jsonc;
-mod last_lines;
-pub mod lifecycle;
-mod local_feature;
-mod locate;
-mod metadata;
-mod mounts;
-mod overrides;
-pub mod policy;
+pub(crate) mod judging;
+mod reading;
 mod repository;
-mod run_args;
-pub mod shim;
-mod variables;
-mod verdict;
-mod words;
-mod workspace;
-mod yaml;
+pub mod running;
+mod writing;
 
-pub(crate) use compose::{LOG, MAX_SERVICES, cpus};
-pub(crate) use images::registry;
-pub use locate::locate;
-pub use metadata::{
+pub(crate) use judging::compose::MAX_SERVICES;
+pub(crate) use judging::images::registry;
+pub use judging::metadata::{
     LABEL as METADATA_LABEL, SOCKETS_TARGET, check_image, check_metadata, parse_metadata,
 };
-pub use overrides::{ComposeProject, ImageFacts, Prepared, Seat};
+pub use reading::locate::locate;
 pub use repository::Repository;
+pub(crate) use writing::compose::{LOG, cpus};
+pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat};

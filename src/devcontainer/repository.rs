@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::base::Base;
-use super::build::Place;
-use super::checkout::Checkout;
-use super::compose::{self, Project};
-use super::document::Node;
-use super::gate::{self, Passed};
-use super::images::{self, Names};
-use super::verdict::Gate;
-use super::workspace::{self, Workspace};
-use super::{from, jsonc, locate, variables};
 use crate::config::Config;
+use crate::devcontainer::judging::base::Base;
+use crate::devcontainer::judging::build::Place;
+use crate::devcontainer::judging::compose::{self, Project};
+use crate::devcontainer::judging::from;
+use crate::devcontainer::judging::gate::{self, Passed};
+use crate::devcontainer::judging::images::{self, Names};
+use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::judging::workspace::{self, Workspace};
+use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::reading::document::Node;
+use crate::devcontainer::reading::jsonc;
+use crate::devcontainer::reading::locate;
+use crate::devcontainer::reading::variables;
 use crate::drone::DroneName;
 use crate::error::Result;
 use crate::repo::RepoId;
@@ -44,7 +47,7 @@ impl Repository {
         config: &Config,
         trusted: bool,
     ) -> Result<Self> {
-        let file = locate(checkout, choice)?;
+        let file = locate::locate(checkout, choice)?;
         let checkout = Checkout::open(checkout)?;
         let drone = DroneName::of(repo);
         let shown = file

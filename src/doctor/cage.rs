@@ -8,7 +8,7 @@ use tokio::process::Command;
 use super::Finding;
 use crate::cage::{FAILED, Support};
 use crate::config::Config;
-use crate::devcontainer::cli;
+use crate::devcontainer::running::cli;
 use crate::error::{Code, Error, Result, host_io};
 use crate::process::{self, VERSION_WITHIN};
 

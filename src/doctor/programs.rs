@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use super::Finding;
 use crate::config::Config;
-use crate::devcontainer::cli;
+use crate::devcontainer::running::cli;
 use crate::error::{Code, Error, Result};
 use crate::process::{self, VERSION_WITHIN};
 use crate::ui::clean;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::devcontainer::cli::Outcome;
-use crate::devcontainer::policy;
+use crate::devcontainer::judging::policy;
+use crate::devcontainer::running::cli::Outcome;
 use crate::error::{Code, Error};
 use crate::{cage, docker, host};
 

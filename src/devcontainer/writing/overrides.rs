@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::base::Base;
-use super::compose::{Emission, LOG, Project, SSHD_PORT, cpus};
-use super::{Repository, features, metadata, mounts};
+use super::compose::{Emission, LOG, SSHD_PORT, cpus};
 use crate::config::Config;
+use crate::devcontainer::Repository;
+use crate::devcontainer::judging::base::Base;
+use crate::devcontainer::judging::compose::Project;
+use crate::devcontainer::judging::features;
+use crate::devcontainer::judging::metadata;
+use crate::devcontainer::judging::mounts;
 use crate::drone::Identity;
 use crate::error::{Result, host_io};
 

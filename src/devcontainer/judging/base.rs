@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::build::{self, Place};
-use super::document::{Data, Node};
 use super::policy;
 use super::verdict::Gate;
+use crate::devcontainer::reading::document::{Data, Node};
 
 /// What a devcontainer is made from.
 #[derive(Debug, Clone, PartialEq)]

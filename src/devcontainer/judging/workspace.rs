@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::checkout::Checkout;
-use super::document::Node;
 use super::policy;
 use super::verdict::Gate;
+use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::reading::document::Node;
 
 /// Where devcontainers have their workspaces when nothing else is said.
 const WORKSPACES: &str = "/workspaces";

@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 use super::forms::{
     depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs,
 };
-use super::interpolate::Variables;
 use super::volumes;
-use crate::devcontainer::build::{self, Place};
-use crate::devcontainer::document::{Data, Node};
-use crate::devcontainer::policy;
-use crate::devcontainer::verdict::Gate;
-use crate::devcontainer::words::{build_argument, stays_on_its_line};
-use crate::devcontainer::workspace::Root;
+use crate::devcontainer::judging::build::{self, Place};
+use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::judging::words::{build_argument, stays_on_its_line};
+use crate::devcontainer::judging::workspace::Root;
+use crate::devcontainer::reading::document::{Data, Node};
+use crate::devcontainer::reading::interpolate::Variables;
 
 /// A workspace that a service mounts.
 #[derive(Debug, Clone)]
@@ -274,7 +274,7 @@ impl Reader<'_> {
                 .is_some_and(|required| required.data == Data::Bool(false));
             let there = path.as_text().is_some_and(|text| {
                 self.place.checkout.inside(self.place.base, text)
-                    != Err(super::super::checkout::BadPath::Missing)
+                    != Err(crate::devcontainer::reading::checkout::BadPath::Missing)
             });
             if optional && !there {
                 continue;

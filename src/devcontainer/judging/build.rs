@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::checkout::{BadPath, Checkout};
-use super::document::Node;
 use super::images;
 use super::policy;
 use super::verdict::Gate;
 use super::words::{NOT_ONE_LINE, build_argument, stays_on_its_line};
+use crate::devcontainer::reading::checkout::{BadPath, Checkout};
+use crate::devcontainer::reading::document::Node;
 
 /// Where a devcontainer.json or compose file is and what it belongs to.
 pub struct Place<'a> {
@@ -19,7 +19,7 @@ pub struct Place<'a> {
     pub base: &'a Path,
 }
 
-pub(super) const OUTSIDE: &str = "it leads out of the repository: what is there is this server's";
+pub const OUTSIDE: &str = "it leads out of the repository: what is there is this server's";
 
 impl Place<'_> {
     /// An absolute path for one of the repository's, which exists.
@@ -124,7 +124,7 @@ fn args(node: &Node, property: &str, gate: &mut Gate) -> Value {
 }
 
 /// Images only: `type=local,src=…` would read this server's files.
-pub(super) fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
+pub fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
     let single = std::slice::from_ref(node);
     let list = if node.is_list() {
         node.elements()

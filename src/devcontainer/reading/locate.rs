@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checkout::{BadPath, Checkout};
-use super::verdict::WAYS_ON;
+use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::error::{Code, Error, Result};
 
 /// Variants that are looked at; more than any repository has.

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use super::checkout::{BadPath, Checkout};
-use super::document::Node;
 use super::mounts;
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
 use super::words::NOT_ONE_LINE;
+use crate::devcontainer::reading::checkout::{BadPath, Checkout};
+use crate::devcontainer::reading::document::Node;
 use crate::drone::DroneName;
 
 /// What is left of `runArgs`.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Project, WORKSPACE};
 use crate::config::{Config, Limits};
-use crate::devcontainer::images;
-use crate::devcontainer::metadata::SOCKETS_TARGET;
+use crate::devcontainer::judging::compose::{Project, WORKSPACE};
+use crate::devcontainer::judging::images;
+use crate::devcontainer::judging::metadata::SOCKETS_TARGET;
 use crate::docker::{LABEL_RESTART, UNSAID};
 use crate::drone::DroneName;
 

@@ -8,12 +8,13 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use super::build::Place;
-use super::checkout::Checkout;
-use super::document::Node;
 use super::features::{self, Origin};
 use super::metadata::{self, Entry};
+use super::policy;
 use super::verdict::Gate;
-use super::{jsonc, policy};
+use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::reading::document::Node;
+use crate::devcontainer::reading::jsonc;
 
 /// Files that a feature may have; more are not looked through.
 const MAX_FILES: usize = 10_000;

@@ -1,23 +1,23 @@
 //! Texts that the devcontainer CLI writes into other texts as they are: generated YAML,
 //! Dockerfiles, files of shell variables, argument lists.
 
-use super::document::{Data, Node};
 use super::policy;
 use super::verdict::Gate;
+use crate::devcontainer::reading::document::{Data, Node};
 
 /// Why a text is refused that would not stay on its line.
-pub(super) const NOT_ONE_LINE: &str =
+pub const NOT_ONE_LINE: &str =
     "a line break or control character would become part of a generated file";
 
 /// Why a build argument of the CLI's own is refused.
 const THE_CLIS_OWN: &str = "the devcontainer CLI sets it itself";
 
 /// Why something is refused that is not the name of a variable.
-pub(super) const NO_VARIABLE: &str = "this is not the name of a variable";
+pub const NO_VARIABLE: &str = "this is not the name of a variable";
 
 /// Refuses a value if any text in it, names of properties included, would not stay on its line.
 /// Returns whether it passes.
-pub(super) fn stays_on_its_line(node: &Node, property: &str, gate: &mut Gate) -> bool {
+pub fn stays_on_its_line(node: &Node, property: &str, gate: &mut Gate) -> bool {
     is_one_line(node) || gate.refuse(node, property, NOT_ONE_LINE)
 }
 
@@ -33,7 +33,7 @@ fn is_one_line(node: &Node) -> bool {
 }
 
 /// Why a build argument of this name and value is refused, if it is.
-pub(super) fn build_argument(name: &str, value: &str) -> Result<(), &'static str> {
+pub fn build_argument(name: &str, value: &str) -> Result<(), &'static str> {
     if !policy::is_env_name(name) {
         return Err(NO_VARIABLE);
     }

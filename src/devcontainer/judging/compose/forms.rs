@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::devcontainer::document::Node;
-use crate::devcontainer::policy::{self, Judgement};
-use crate::devcontainer::verdict::Gate;
+use crate::devcontainer::judging::policy::{self, Judgement};
+use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::reading::document::Node;
 
 /// Compose 1.29 takes no other key of a health check.
 pub fn healthcheck(node: &Node) -> Value {

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::document::{Data, Node};
 use super::features::{self, Origin};
 use super::mounts;
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
 use super::words::{NO_VARIABLE, stays_on_its_line};
+use crate::devcontainer::reading::document::{Data, Node};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 
@@ -52,7 +52,7 @@ const HARMLESS: &[&str] = &[
 
 /// What an entry is: what it may hold differs a little.
 #[derive(Clone, Copy)]
-pub(super) enum Entry<'a> {
+pub enum Entry<'a> {
     /// One of the label's, which may hold what hatchery put there for the drone.
     Label(&'a Own<'a>),
     /// The file of a feature in the repository.
@@ -114,7 +114,7 @@ pub fn check_image(
 }
 
 /// The same as [`check_metadata`] for a gate that has more to judge.
-pub(super) fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
+pub fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
     for entry in entries {
         let origin = entry.get("id").and_then(Value::as_str).map_or_else(
             || "the image's metadata".to_owned(),
@@ -127,13 +127,13 @@ pub(super) fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
 
 /// What a drone's own metadata may hold because hatchery put it there.
 #[derive(Clone, Copy)]
-pub(super) struct Own<'a> {
+pub struct Own<'a> {
     pub drone: &'a DroneName,
     pub sockets: Option<&'a Path>,
 }
 
 /// The one mount of the host that a drone has.
-pub(super) fn sockets_mount(sockets: &Path) -> String {
+pub fn sockets_mount(sockets: &Path) -> String {
     format!(
         "type=bind,source={},target={SOCKETS_TARGET},readonly",
         sockets.display()
@@ -141,7 +141,7 @@ pub(super) fn sockets_mount(sockets: &Path) -> String {
 }
 
 /// One entry of the label, or a feature's own file.
-pub(super) fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
+pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
     if !entry.is_map() {
         gate.wrong(entry, "an entry", "an object");
         return;
@@ -201,8 +201,7 @@ pub(super) fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
     }
 }
 
-pub(super) const NO_TARBALL: &str =
-    "only a registry's features and the repository's own are installed";
+pub const NO_TARBALL: &str = "only a registry's features and the repository's own are installed";
 
 /// What the devcontainer CLI notes in the object that it has read a feature's file into.
 const CLI_KEEPS: &[&str] = &[

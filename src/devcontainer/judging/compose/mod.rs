@@ -1,9 +1,7 @@
 //! Compose files: read, merged and held against the policy as compose itself would see them,
 //! then written anew as one file.
 
-mod emit;
 mod forms;
-mod interpolate;
 mod merge;
 mod service;
 mod volumes;
@@ -12,18 +10,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::emit::{Emission, LOG, SSHD_PORT, cpus};
-pub(super) use self::interpolate::{Variables, interpolate};
 use self::service::{Mounted, Named, Reader};
 pub use self::volumes::WORKSPACE;
 use super::build::{OUTSIDE, Place};
-use super::checkout::{BadPath, Checkout};
-use super::document::{Data, Node};
 use super::images::{self, Names};
 use super::policy;
 use super::verdict::Gate;
 use super::workspace::Root;
-use super::yaml;
+use crate::devcontainer::reading::checkout::{BadPath, Checkout};
+use crate::devcontainer::reading::document::{Data, Node};
+use crate::devcontainer::reading::interpolate::{self, Variables};
+use crate::devcontainer::reading::yaml;
 use crate::drone::DroneName;
 use crate::error::Result;
 
@@ -36,9 +33,9 @@ const MAX_NETWORKS: usize = 6;
 /// A compose project that passed the gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Project {
-    services: Map<String, Value>,
-    networks: Map<String, Value>,
-    volumes: Map<String, Value>,
+    pub(in crate::devcontainer) services: Map<String, Value>,
+    pub(in crate::devcontainer) networks: Map<String, Value>,
+    pub(in crate::devcontainer) volumes: Map<String, Value>,
     /// The service that is the drone.
     pub service: String,
     /// The service in whose network the drone is: itself, or the end of its `network_mode`.
@@ -46,7 +43,7 @@ pub struct Project {
     /// What the drone's service mounts of the checkout, and where.
     pub workspace: Option<(Root, String)>,
     /// The images that its services and Dockerfiles name.
-    pub(super) images: Names,
+    pub(in crate::devcontainer) images: Names,
 }
 
 impl Project {
@@ -82,7 +79,7 @@ impl Project {
 
 impl Project {
     /// Its networks, declared or not, but for the one that compose gives to who names none.
-    fn networks(&self) -> Map<String, Value> {
+    pub(in crate::devcontainer) fn networks(&self) -> Map<String, Value> {
         let mut networks = self.networks.clone();
         let joined = self.services.values();
         for name in joined
@@ -411,7 +408,7 @@ fn settle_images(
 }
 
 /// Build arguments, as they were read.
-pub(super) fn arguments(args: Option<&Value>) -> Variables {
+pub(in crate::devcontainer) fn arguments(args: Option<&Value>) -> Variables {
     let args = args.and_then(Value::as_object).into_iter().flatten();
     args.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
         .collect()

@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::service::{Mounted, Reader};
-use crate::devcontainer::checkout::Checkout;
-use crate::devcontainer::document::{Data, Node};
-use crate::devcontainer::policy;
-use crate::devcontainer::verdict::Gate;
-use crate::devcontainer::workspace::Root;
+use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::judging::workspace::Root;
+use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::reading::document::{Data, Node};
 
 /// The name in our compose file of the volume that holds the clone.
 pub const WORKSPACE: &str = "hatchery-workspace";

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::checkout::Checkout;
-use super::compose::{Variables, interpolate};
 use super::policy;
 use super::verdict::Gate;
+use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::reading::interpolate::{Variables, interpolate};
 use crate::drone::DroneName;
 use crate::error::Result;
 
@@ -34,7 +34,7 @@ const BY_ID: &str =
 const UNREADABLE: &str = "hatchery cannot tell which image this names";
 
 /// The name of what compose builds for a service. `token` makes it one that no repository knows.
-pub(super) fn own_tag(drone: &DroneName, token: &str, service: &str) -> String {
+pub fn own_tag(drone: &DroneName, token: &str, service: &str) -> String {
     let tag = if service.len() > MAX_TAG {
         let hash = Sha256::digest(service.as_bytes());
         let start = hash.iter().take(8);
@@ -76,7 +76,7 @@ fn is_dockers(host: &str) -> bool {
 }
 
 /// Why a repository may not name this image, if it may not.
-pub(super) fn barred(name: &str) -> Option<&'static str> {
+pub fn barred(name: &str) -> Option<&'static str> {
     let (_, path) = split_registry(name);
     if let Some(host) = registry(name) {
         let host = host.to_ascii_lowercase();
@@ -109,7 +109,7 @@ pub(super) fn barred(name: &str) -> Option<&'static str> {
 }
 
 /// One spelling for all that Docker takes for the same name.
-pub(super) fn normal(name: &str) -> String {
+pub fn normal(name: &str) -> String {
     let (registry, path) = split_registry(name);
     let path = match registry {
         Some(host) if !is_dockers(host) => format!("{host}/{path}"),
@@ -125,24 +125,24 @@ pub(super) fn normal(name: &str) -> String {
 
 /// Images that a project is made from, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Names(Vec<String>);
+pub struct Names(Vec<String>);
 
 impl Names {
-    pub(super) fn add(&mut self, name: &str) {
+    pub fn add(&mut self, name: &str) {
         let new = policy::is_image(name) && !self.0.iter().any(|there| there == name);
         if new && self.0.len() < MAX_NAMES * 4 {
             self.0.push(name.to_owned());
         }
     }
 
-    pub(super) fn all(&self) -> &[String] {
+    pub fn all(&self) -> &[String] {
         &self.0
     }
 }
 
 /// Holds the images that a Dockerfile names against the rule. `built` are names that other
 /// services of the same project give to what they build.
-pub(super) fn check_dockerfile(
+pub fn check_dockerfile(
     checkout: &Checkout,
     path: &Path,
     args: &Variables,

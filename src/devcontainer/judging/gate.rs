@@ -5,15 +5,16 @@ use serde_json::{Map, Value, json};
 
 use super::base::{self, Base};
 use super::build::Place;
-use super::document::{Data, Node};
 use super::features::{self, Origin};
+use super::local_feature;
 use super::metadata::NO_TARBALL;
+use super::mounts;
 use super::policy::{self, Judgement};
 use super::run_args::{self, RunArgs};
 use super::verdict::Gate;
 use super::words::{NO_VARIABLE, NOT_ONE_LINE, stays_on_its_line};
 use super::workspace::{self, Root};
-use super::{local_feature, mounts};
+use crate::devcontainer::reading::document::{Data, Node};
 use crate::drone::DroneName;
 
 /// What passed of a devcontainer.json.

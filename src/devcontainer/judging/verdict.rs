@@ -1,11 +1,11 @@
 //! What the gate found: collected while a configuration is read, told at its end.
 
-use super::document::Node;
+use crate::devcontainer::reading::document::Node;
 use crate::error::{Code, Error, Result};
 use crate::ui::clean;
 
 /// The two ways past a refusal, for its hint.
-pub(super) const WAYS_ON: &str =
+pub const WAYS_ON: &str =
     "`--trust` for this once, or `devcontainer.trust` in the configuration for good";
 
 /// How many refusals are told at once.

@@ -155,7 +155,7 @@ impl Node {
 }
 
 /// Adds a property; one of the same name before it is forgotten, as every reader does.
-pub(super) fn put(map: &mut Vec<(String, Node)>, name: String, node: Node) {
+pub fn put(map: &mut Vec<(String, Node)>, name: String, node: Node) {
     match map.iter_mut().find(|(key, _)| *key == name) {
         Some(entry) => entry.1 = node,
         None => map.push((name, node)),

@@ -1,0 +1,8 @@
+//! The devcontainer CLI at work: how it is started, what it says, what stands between it and Docker.
+
+pub mod cli;
+pub mod contexts;
+pub mod guard;
+mod last_lines;
+pub mod lifecycle;
+pub mod shim;

@@ -1,0 +1,4 @@
+//! What the devcontainer CLI is given in place of the repository's own files.
+
+pub mod compose;
+pub mod overrides;
