@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hatchery::work::look::{Asked, Question, Seen, look};
+use hatchery::life::work::look::{Asked, Question, Seen, look};
 
 /// A volume in which a drone's clone of a real remote lies, as spawn leaves it.
 struct Bed {

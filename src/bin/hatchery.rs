@@ -8,9 +8,9 @@ use clap::Parser;
 use hatchery::cage;
 use hatchery::devcontainer::running::shim;
 use hatchery::error::{Code, Error};
+use hatchery::life::work::look;
 use hatchery::ui::Ui;
 use hatchery::verbs::Cli;
-use hatchery::work::look;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::failure::Failure;
 use crate::drone::DroneName;
-use crate::permission::{Access, Permission};
+use crate::drone::permission::{Access, Permission};
 
 /// The `tracing` target of audit events.
 pub const TARGET: &str = "hatchery::audit";

@@ -22,10 +22,10 @@ use super::listener::Listener;
 use super::server::{Bounds, Server};
 use super::swarm::Swarm;
 use crate::config::Config;
+use crate::drone::permission::{Access, Permission};
 use crate::drone::{DroneName, Scope};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Places;
-use crate::permission::{Access, Permission};
 
 /// What the credential with the App's key is called.
 pub const APP_KEY: &str = "app-key";

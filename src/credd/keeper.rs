@@ -15,8 +15,8 @@ use super::budget::Budget;
 use super::failure::{Failure, presentable};
 use super::github::Github;
 use super::mint::{Known, Mint, Minted};
+use crate::drone::permission::{Access, Permission};
 use crate::drone::{DroneName, Scope};
-use crate::permission::{Access, Permission};
 use crate::repo::RepoId;
 
 /// A token with no more than this left is not handed out if another can be had.

@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::failure::Failure;
 use super::github::{Answer, Auth, Github};
 use super::token::{Ask, Named, Token, fingerprint};
-use crate::permission::{Access, Permission};
+use crate::drone::permission::{Access, Permission};
 use crate::repo::RepoId;
 use crate::secret::Secret;
 

@@ -14,8 +14,8 @@ use tokio::time::interval;
 use super::keeper::Keeper;
 use super::listener::Listener;
 use super::server::{Bounds, Server};
+use crate::drone::file::{self, SOCKET, write_drone_file};
 use crate::drone::{DroneName, Identity};
-use crate::drone_file::{self, SOCKET, write_drone_file};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Places;
 
@@ -124,7 +124,7 @@ pub fn clear(places: &Places, drone: &DroneName) {
     };
     let directory = places.sockets(drone);
     let _ = fs::remove_file(places.socket_link(drone));
-    let _ = fs::remove_file(directory.join(drone_file::NAME));
+    let _ = fs::remove_file(directory.join(file::NAME));
     // Unless there is something of somebody else's in it.
     let _ = fs::remove_dir(directory);
 }

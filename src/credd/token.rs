@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::permission::{Access, Permission};
+use crate::drone::permission::{Access, Permission};
 use crate::repo::RepoId;
 use crate::secret::Secret;
 

@@ -11,10 +11,10 @@ use super::verdicts::{Run, verdicts};
 use crate::config::Config;
 use crate::docker::{Bridge, Docker, ENGINE_HINT};
 use crate::error::{Code, Error, Result, host_io};
-use crate::furnish::credentials::Helper;
 use crate::helper::probe;
 use crate::host::Places;
-use crate::teardown;
+use crate::life::furnish::credentials::Helper;
+use crate::life::teardown;
 
 /// Docker's own network, on which images are built.
 const DEFAULT_NETWORK: &str = "bridge";

@@ -10,9 +10,9 @@ use crate::config::{Config, Github, Tailnet};
 use crate::credd::daemon::APP_KEY;
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result, host_io};
-use crate::furnish;
 use crate::host::Places;
 use crate::http;
+use crate::life::furnish;
 use crate::secret::Secret;
 use crate::sockets::systemd::{PREFIX, Systemd};
 use crate::ssh::authorized;
@@ -216,7 +216,7 @@ async fn has_socket(docker: &Docker, drone: &Drone) -> bool {
 async fn answers(drone: &Drone, places: &Places) -> bool {
     let socket = places
         .sockets(&drone.identity.name)
-        .join(crate::drone_file::SOCKET);
+        .join(crate::drone::file::SOCKET);
     let Ok(client) = http::unix_client(&socket, ANSWER_WITHIN) else {
         return false;
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Result;
-use crate::drone_file::{self, DroneFile};
+use crate::drone::file::{self, DroneFile};
 use crate::repo::RepoId;
 
 /// Where the server's directory is in a drone. `HATCHERY_DIR` names another, for the server's own
@@ -21,7 +21,7 @@ impl Place {
     /// Reads `drone.json`.
     pub(super) fn read() -> Result<Self> {
         let directory = directory();
-        let path = directory.join(drone_file::NAME);
+        let path = directory.join(file::NAME);
         let unreadable = |why: &dyn std::fmt::Display| {
             format!(
                 "{} cannot be read ({why}); is this a drone, and is the server's directory mounted?",
@@ -70,7 +70,7 @@ fn directory() -> PathBuf {
 impl Place {
     /// The drone's socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join(drone_file::SOCKET)
+        self.directory.join(file::SOCKET)
     }
 }
 

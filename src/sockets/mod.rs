@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::config::Config;
+use crate::drone::file::{SOCKET, write_drone_file};
 use crate::drone::{DroneName, Identity, Scope};
-use crate::drone_file::{SOCKET, write_drone_file};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Places, write_whole};
 use crate::http;

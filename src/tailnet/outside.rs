@@ -13,8 +13,9 @@ use super::status::{MAX_STATUS, Peer, Status};
 use crate::config::Tailnet;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
+use crate::http;
+use crate::process;
 use crate::secret::Secret;
-use crate::{http, process};
 
 /// Between two looks at the node's state. A look costs a millisecond.
 const POLL: Duration = Duration::from_millis(10);

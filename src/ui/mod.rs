@@ -4,6 +4,8 @@
 pub mod clean;
 #[cfg(feature = "server")]
 mod terminal;
+#[cfg(feature = "server")]
+pub mod voice;
 
 #[cfg(feature = "server")]
 pub use terminal::Ui;

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::clean;
 use crate::error::{Code, Error};
-use crate::voice;
+use crate::ui::voice;
 
 type Sink = Mutex<Box<dyn Write + Send>>;
 

@@ -9,8 +9,9 @@ use super::{Context, is_bare};
 use crate::docker::{Container, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::waking::STOP_WITHIN;
-use crate::{siblings, tailnet};
+use crate::life::siblings;
+use crate::life::waking::STOP_WITHIN;
+use crate::tailnet;
 
 /// How long the drone may take to leave the tailnet before it is stopped all the same.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);

@@ -23,11 +23,11 @@ use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
+use crate::life::work;
 use crate::repo::RepoId;
 use crate::server::Server;
 use crate::sockets::Sockets;
 use crate::ui::Ui;
-use crate::work;
 
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
 ///

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Context;
 use crate::error::{Code, Error, Result};
-use crate::recovery::{self, Report};
+use crate::life::recovery::{self, Report};
 
 /// Bring back every drone that should run
 ///

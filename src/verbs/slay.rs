@@ -8,7 +8,8 @@ use super::Context;
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::{tailnet, teardown};
+use crate::life::teardown;
+use crate::tailnet;
 
 /// How long the drone may take to leave the tailnet.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);

@@ -7,12 +7,14 @@ use clap::Args;
 
 use super::{Context, interrupted, ssh_command};
 use crate::docker::{Docker, Drone, Life, Wanted};
+use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
-use crate::hatching::{Hatched, Hatching, Wishes};
-use crate::permission::{Access, Permission};
+use crate::life::hatching::{Hatched, Hatching, Wishes};
+use crate::life::teardown;
+use crate::life::work;
 use crate::repo::RepoId;
-use crate::{teardown, voice, work};
+use crate::ui::voice;
 
 /// Make a drone: clone a repository, build and start its devcontainer, join it to the tailnet
 ///

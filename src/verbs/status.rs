@@ -8,7 +8,10 @@ use crate::credd::daemon::permissions;
 use crate::docker::{Docker, Drone, Life, Usage};
 use crate::error::Result;
 use crate::journal::{self, Query};
-use crate::{furnish, readiness, tailnet, voice};
+use crate::life::furnish;
+use crate::life::readiness;
+use crate::tailnet;
+use crate::ui::voice;
 
 /// How long a drone's `cat` may take.
 const COUNTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);

@@ -6,9 +6,9 @@ use super::{Context, interrupted, is_bare, ssh_command};
 use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::furnish;
+use crate::life::furnish;
+use crate::life::waking::{ready, wake};
 use crate::repo::RepoId;
-use crate::waking::{ready, wake};
 
 /// Wake a drone that was put to sleep
 ///

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use hatchery::drone_file::DroneFile;
+use hatchery::drone::file::DroneFile;
 use hatchery::helper::place::Place;
 use hatchery::helper::question::{Decision, Question, repository_of};
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::permission::{Access, Permission};
+use crate::drone::permission::{Access, Permission};
 use crate::repo::RepoId;
 
 /// Label with the drone's name; the list of drones is a query for it.
@@ -279,7 +279,7 @@ mod tests {
     /// The same table that `nix/drone-name.nix` is held against.
     #[test]
     fn names_are_those_of_the_table() {
-        let table = include_str!("../tests/drone-names.txt");
+        let table = include_str!("../../tests/drone-names.txt");
         let pairs = table
             .lines()
             .filter(|line| !line.starts_with('#'))

@@ -10,17 +10,21 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt, stream};
 
 use crate::config::Config;
+use crate::docker;
 use crate::docker::{Drone, Life};
 use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result, host_io};
-use crate::furnish::credentials::{self, Helper};
 use crate::host::{Lock, Places};
-use crate::registration::Registration;
+use crate::life::furnish;
+use crate::life::furnish::credentials::{self, Helper};
+use crate::life::registration::Registration;
+use crate::life::siblings;
+use crate::life::waking;
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
+use crate::tailnet;
 use crate::tailnet::headscale::{Headscale, Node};
 use crate::ui::clean;
-use crate::{docker, furnish, siblings, tailnet, waking};
 
 /// How many drones are worked on at once.
 const AT_ONCE: usize = 8;
@@ -254,7 +258,7 @@ impl Tending<'_> {
                 .server
                 .places
                 .sockets(name)
-                .join(crate::drone_file::SOCKET)
+                .join(crate::drone::file::SOCKET)
                 .exists(),
         }
     }

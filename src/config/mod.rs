@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
-use crate::permission::{Access, Permission};
 use crate::repo::RepoId;
 
 /// Where the configuration is when nothing else is said.

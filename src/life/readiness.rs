@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 use crate::docker::{Container, Docker};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::{ssh, tailnet};
+use crate::ssh;
+use crate::tailnet;
 
 /// How long sshd and tailscaled may take from the container's start.
 const WITHIN: Duration = Duration::from_secs(30);

@@ -12,8 +12,9 @@ use self::look::{Asked, Closed, Question, Seen, Volume};
 use crate::docker::{Container, Docker, Drone, Looking, Owner, Tree};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
+use crate::life::teardown;
+use crate::process;
 use crate::ui::clean;
-use crate::{process, teardown};
 
 /// How many lines are shown.
 const SHOWN: usize = 20;

@@ -4,6 +4,7 @@
 //! has created the container: it is looked at, furnished, and only then started.
 
 mod failure;
+mod images;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -26,14 +27,20 @@ use crate::devcontainer::{
 use crate::docker::{Container, Machine, Owner, Tree, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
-use crate::furnish::credentials::{self, Helper};
 use crate::host::Workshop;
-use crate::registration::Registration;
+use crate::inspection;
+use crate::life::clone;
+use crate::life::furnish;
+use crate::life::furnish::credentials::{self, Helper};
+use crate::life::readiness;
+use crate::life::registration::Registration;
+use crate::life::teardown;
+use crate::life::work;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
+use crate::tailnet;
 use crate::tailnet::Joined;
-use crate::{clone, furnish, images, inspection, readiness, tailnet, teardown, work};
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);

@@ -2,10 +2,14 @@
 
 use crate::docker::{Drone, Life, Owner, Tree};
 use crate::error::{Code, Error, Result};
-use crate::furnish::credentials::{self, Helper};
-use crate::registration::{MOST, Registration};
+use crate::life::furnish;
+use crate::life::furnish::credentials::{self, Helper};
+use crate::life::readiness;
+use crate::life::registration::{MOST, Registration};
+use crate::life::siblings;
 use crate::server::Server;
-use crate::{furnish, readiness, siblings, sockets, tailnet};
+use crate::sockets;
+use crate::tailnet;
 
 /// How long its processes have to end, in seconds.
 pub const STOP_WITHIN: i32 = 10;

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use crate::cage;
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::running::cli::Outcome;
+use crate::docker;
 use crate::error::{Code, Error};
-use crate::{cage, docker, host};
+use crate::host;
 
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;

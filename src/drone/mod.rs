@@ -1,0 +1,13 @@
+//! What a drone is: its name, its scope, the labels that say so, and what it knows of itself.
+
+pub mod file;
+#[cfg(feature = "server")]
+mod identity;
+#[cfg(feature = "server")]
+pub mod permission;
+
+#[cfg(feature = "server")]
+pub use self::identity::{
+    DroneName, Identity, LABEL_DRONE, LABEL_REPO, LABEL_SCHEMA, LABEL_SCOPE, LabelError, SCHEMA,
+    Scope, ScopeError,
+};

@@ -1,0 +1,18 @@
+//! What happens to a drone.
+//!
+//! - how it comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
+//!   repository, [`furnish`] fills the container, [`readiness`] waits for it;
+//! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
+//!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
+//! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest.
+
+pub mod clone;
+pub mod furnish;
+pub mod hatching;
+pub mod readiness;
+pub mod recovery;
+pub mod registration;
+pub mod siblings;
+pub mod teardown;
+pub mod waking;
+pub mod work;
