@@ -75,14 +75,8 @@ pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base>
 }
 
 fn read_compose(node: &Node, document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base> {
-    let single = std::slice::from_ref(node);
-    let list = if node.is_list() {
-        node.elements()
-    } else {
-        single
-    };
     let mut files = Vec::new();
-    for file in list {
+    for file in node.one_or_many() {
         files.push(PathBuf::from(place.path(
             file,
             "dockerComposeFile",

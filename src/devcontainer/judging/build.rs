@@ -125,14 +125,8 @@ fn args(node: &Node, property: &str, gate: &mut Gate) -> Value {
 
 /// Images only: `type=local,src=…` would read this server's files.
 pub fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
-    let single = std::slice::from_ref(node);
-    let list = if node.is_list() {
-        node.elements()
-    } else {
-        single
-    };
     let mut out = Vec::new();
-    for element in list {
+    for element in node.one_or_many() {
         match element.as_text() {
             Some(text) if policy::is_image(text) => {
                 let barred = images::barred(text);

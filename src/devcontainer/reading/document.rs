@@ -63,6 +63,14 @@ impl Node {
         }
     }
 
+    /// The elements of a list; anything else stands for a list of itself alone.
+    pub fn one_or_many(&self) -> &[Self] {
+        match &self.data {
+            Data::List(list) => list,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// The properties of an object; of anything else none.
     pub fn properties(&self) -> &[(String, Self)] {
         match &self.data {

@@ -28,14 +28,9 @@ pub fn healthcheck(node: &Node) -> Value {
 
 /// One text or a list of them, as a list.
 pub fn listed(node: &Node) -> Value {
-    let single = std::slice::from_ref(node);
-    let list = if node.is_list() {
-        node.elements()
-    } else {
-        single
-    };
     Value::Array(
-        list.iter()
+        node.one_or_many()
+            .iter()
             .filter_map(Node::as_scalar)
             .map(Value::String)
             .collect(),

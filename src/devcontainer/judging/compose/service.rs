@@ -260,14 +260,8 @@ impl Reader<'_> {
     }
 
     fn env_files(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
-        let single = std::slice::from_ref(node);
-        let list = if node.is_list() {
-            node.elements()
-        } else {
-            single
-        };
         let mut out = Vec::new();
-        for file in list {
+        for file in node.one_or_many() {
             let path = file.get("path").unwrap_or(file);
             let optional = file
                 .get("required")
