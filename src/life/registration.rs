@@ -1,5 +1,5 @@
 //! What this server remembers of a drone's node in the tailnet: which it is, whatever the drone says,
-//! and how often [`recovery`](crate::life::recovery) has registered it anew. It lies where no drone
+//! and how often [`recovery`](crate::life::recovery) has registered it again. It lies where no drone
 //! reaches, and outlives a reboot; without it nothing is lost but the count.
 
 use std::time::{SystemTime, UNIX_EPOCH};
