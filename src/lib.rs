@@ -5,7 +5,7 @@
 //! - what a person meets: [`verbs`] (a file for each), [`ui`];
 //! - what happens to a drone, from its first step to its last: [`life`];
 //! - how a repository's configuration is read, judged and run: [`devcontainer`], with
-//!   [`inspection`] of the containers that came of it;
+//!   [`door`] between what runs it and Docker;
 //! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
@@ -26,6 +26,8 @@ pub mod devcontainer;
 pub mod docker;
 #[cfg(feature = "server")]
 pub mod doctor;
+#[cfg(feature = "server")]
+pub mod door;
 pub mod drone;
 #[cfg(feature = "server")]
 pub mod error;
@@ -34,8 +36,6 @@ pub mod helper;
 pub mod host;
 #[cfg(feature = "server")]
 pub mod http;
-#[cfg(feature = "server")]
-pub mod inspection;
 #[cfg(feature = "server")]
 pub mod journal;
 #[cfg(feature = "server")]

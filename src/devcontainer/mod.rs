@@ -16,7 +16,7 @@ mod repository;
 pub mod running;
 mod writing;
 
-pub(crate) use judging::compose::MAX_SERVICES;
+pub(crate) use judging::compose::{MAX_NETWORKS, MAX_SERVICES};
 pub(crate) use judging::images::registry;
 pub use judging::metadata::{
     LABEL as METADATA_LABEL, SOCKETS_TARGET, check_image, check_metadata, parse_metadata,

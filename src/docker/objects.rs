@@ -234,30 +234,6 @@ impl Docker {
         }
     }
 
-    /// Whether this network is a plain bridge that compose made for this drone's project.
-    pub async fn is_project_network(&self, name: &str, project: &DroneName) -> Result<bool> {
-        let doing = format!("look at the network {name}");
-        let network = found(&doing, self.api.inspect_network(name, None).await)?;
-        Ok(network.is_some_and(|network| {
-            let labels = network.labels.unwrap_or_default();
-            labels.get(LABEL_PROJECT).map(String::as_str) == Some(project.as_str())
-                && network.driver.as_deref() == Some("bridge")
-                && network
-                    .options
-                    .unwrap_or_default()
-                    .keys()
-                    // Docker 28 writes these itself.
-                    .all(|option| option.starts_with("com.docker.network.enable_ipv"))
-        }))
-    }
-
-    /// Whether this volume is a directory of Docker's own, and not one of the host's in its guise.
-    pub async fn is_plain_volume(&self, name: &str) -> Result<bool> {
-        let doing = format!("look at the volume {name}");
-        let volume = found(&doing, self.api.inspect_volume(name).await)?;
-        Ok(volume.is_none_or(|volume| volume.driver == "local" && volume.options.is_empty()))
-    }
-
     /// Removes the images that were built for this drone, tags and all.
     pub async fn remove_images(&self, drone: &DroneName) -> Result<()> {
         let options = ListImagesOptionsBuilder::new()

@@ -55,6 +55,20 @@ impl DroneName {
         valid.then(|| Self(text.to_owned()))
     }
 
+    /// Whether a volume of this name can be no other drone's. No drone's name has an underscore or
+    /// a dot: compose joins its project and the volume with the one, the gate with the other. `id`
+    /// is the drone's `devcontainerId`.
+    pub fn owns(&self, id: &str, volume: &str) -> bool {
+        let anonymous = volume.is_empty()
+            || (volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        anonymous
+            || volume == self.as_str()
+            || volume.contains(id)
+            || volume
+                .strip_prefix(self.as_str())
+                .is_some_and(|rest| rest.starts_with(['_', '.']))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -10,7 +10,6 @@ use crate::docker::Docker;
 use crate::drone::Identity;
 use crate::error::{Error, Result};
 use crate::host::Places;
-use crate::inspection;
 use crate::sockets::Sockets;
 
 /// Revokes its tokens, removes containers, siblings, volumes, networks, images and the socket.
@@ -98,7 +97,7 @@ pub async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>
     names.extend(
         others
             .into_iter()
-            .filter(|volume| volume.len() != 64 && inspection::owns(&identity.name, &id, volume)),
+            .filter(|volume| volume.len() != 64 && identity.name.owns(&id, volume)),
     );
     names.sort();
     names.dedup();

@@ -39,7 +39,10 @@ with subtest("`image:` beside `build:` is a name within the file; what was built
     assert id_of(IMAGE) == base
     sibling = compose_container("red-c5", "p")
     server.succeed(f"docker exec {sibling} test -e /poison")
-    tag = docker_inspect(sibling)["Config"]["Image"]
+    # The container is made of the image's id, whatever a name comes to mean.
+    image = docker_inspect(sibling)["Config"]["Image"]
+    assert image.startswith("sha256:"), image
+    tag = server.succeed(f"docker image inspect --format '{{{{index .RepoTags 0}}}}' {image}").strip()
     assert tag.startswith("hatchery.invalid/red-c5/") and tag.endswith(":p"), tag
 
 with subtest("every container has its limits"):

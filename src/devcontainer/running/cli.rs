@@ -2,18 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::contexts;
 use super::guard;
 use super::last_lines::LastLines;
 use super::lifecycle::Stage;
-use super::shim::{Answer, MAX_MESSAGE, Phase, Question, SETTINGS_FILE, Settings};
+use super::shim::{MAX_MESSAGE, Refusal, SETTINGS_FILE, Settings};
 use crate::cage::{self, Rules};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
@@ -24,6 +25,9 @@ use crate::ui::clean;
 
 /// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
 const NODE: u32 = 20;
+
+/// How long compose 1 waits for an answer of Docker's: longer than joining a tailnet may take.
+const START_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// The longest result that the CLI may print, in bytes.
 const MAX_RESULT: u64 = 1024 * 1024;
@@ -43,12 +47,8 @@ pub struct Up<'a> {
     pub workshop: &'a Workshop,
     /// A text that no other drone has, the same in every spawn of this one.
     pub token: &'a str,
-    /// The Docker daemon, as in `DOCKER_HOST`.
+    /// Where it finds Docker, as in `DOCKER_HOST`.
     pub docker_host: &'a str,
-    /// The compose service in whose network the drone is, where it is not the drone's own.
-    pub network_of: Option<&'a str>,
-    /// Whether the repository is trusted with this server.
-    pub trusted: bool,
     /// What is held against the policy before anything is built; nothing for a trusted repository.
     pub guard: Option<guard::Rules>,
     /// Certificates to trust beside the usual ones.
@@ -66,38 +66,10 @@ pub enum Event {
     Step(String),
     /// A line of the builder's or of a lifecycle command's.
     Line(String),
-    /// The container is created and waits to be furnished and started.
-    Created(Created),
-    /// The gate refuses what it was about to build or create; nothing of it was.
+    /// The gate refuses what it was about to build; nothing of it was.
     Refused(Error),
     /// It has ended.
     Ended(Outcome),
-}
-
-/// A container that waits. Dropping it means that it is not to run.
-#[derive(Debug)]
-pub struct Created {
-    /// Its id; `None` for compose, whose container is found by its label.
-    pub container: Option<String>,
-    /// How far compose is.
-    pub phase: Phase,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl Created {
-    /// Lets the CLI go on: the container runs (`docker run`), or may be started (compose).
-    pub fn go(self) {
-        self.reply(false);
-    }
-
-    /// Lets compose go on without starting what waits: it runs.
-    pub fn go_on(self) {
-        self.reply(true);
-    }
-
-    fn reply(self, runs: bool) {
-        let _ = self.answer.send(Answer { go: true, runs });
-    }
 }
 
 /// How it ended.
@@ -188,6 +160,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         // Compose goes by the project's name alone: two repositories with folders of one name
         // would share their containers.
         .env("COMPOSE_PROJECT_NAME", up.identity.name.as_str())
+        // The start of the drone waits until it was furnished; compose 1 waits a minute by itself.
+        .env("COMPOSE_HTTP_TIMEOUT", START_WITHIN.as_secs().to_string())
         .current_dir(up.workshop.path())
         .args(["up", "--log-format", "json", "--no-lockfile"])
         .args(["--update-remote-user-uid-default", "never"])
@@ -347,8 +321,6 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
             .map(|(key, value)| format!("{key}={value}"))
             .into(),
         drone: up.identity.name.to_string(),
-        network_of: up.network_of.map(str::to_owned),
-        trusted: up.trusted,
         guard: up.guard.clone(),
     };
     let file = bin.join(SETTINGS_FILE);
@@ -419,37 +391,22 @@ async fn answer_all(listener: UnixListener, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
+async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
     let mut line = String::new();
-    let (reading, mut writing) = stream.split();
+    let (reading, _writing) = stream.into_split();
     let mut reading = BufReader::new(reading.take(MAX_MESSAGE));
     if reading.read_line(&mut line).await.is_err() {
         return;
     }
-    let Ok(question) = serde_json::from_str::<Question>(&line) else {
+    let Ok(refused) = serde_json::from_str::<Refusal>(&line) else {
         return;
     };
-    if let Some(refused) = question.refused {
-        let error = Error::new(Code::GateRefused, clean::line(&refused.message));
-        let hint = clean::line(refused.hint.as_deref().unwrap_or_default());
-        // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
-        if events.send(Event::Refused(error.hint(hint))).await.is_ok() {
-            events.closed().await;
-        }
-        return;
+    let error = Error::new(Code::GateRefused, clean::line(&refused.message));
+    let hint = clean::line(refused.hint.as_deref().unwrap_or_default());
+    // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
+    if events.send(Event::Refused(error.hint(hint))).await.is_ok() {
+        events.closed().await;
     }
-    let (answer, answered) = oneshot::channel();
-    let created = Created {
-        container: question.created,
-        phase: question.phase,
-        answer,
-    };
-    if events.send(Event::Created(created)).await.is_err() {
-        return;
-    }
-    let answer = answered.await.unwrap_or_default();
-    let reply = format!("{}\n", serde_json::json!(answer));
-    let _ = writing.write_all(reply.as_bytes()).await;
 }
 
 /// The CLI's log, of which only what is harmless and telling is kept.

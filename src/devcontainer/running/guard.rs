@@ -22,7 +22,6 @@ use crate::devcontainer::reading::jsonc;
 use crate::devcontainer::reading::yaml;
 use crate::drone::DroneName;
 use crate::error::Result;
-use crate::inspection;
 
 /// The largest file that is read, in bytes; the shim changes no larger one either.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -321,9 +320,8 @@ impl Looker<'_> {
     }
 
     fn owns(&self, volume: &str) -> bool {
-        DroneName::from_label(&self.rules.drone).is_some_and(|drone| {
-            policy::is_name(volume) && inspection::owns(&drone, &self.rules.id, volume)
-        })
+        DroneName::from_label(&self.rules.drone)
+            .is_some_and(|drone| policy::is_name(volume) && drone.owns(&self.rules.id, volume))
     }
 
     /// Judges what the CLI has fetched, and the Dockerfiles that it made of it.

@@ -1,23 +1,20 @@
 //! The `docker` that the devcontainer CLI is given: hatchery itself, in front of the real one.
 //!
-//! The CLI goes from building to running without a pause, but between the two the volume must be
-//! filled, the tailnet's node put in place and the finished container looked at before a single
-//! instruction of it runs. So `docker run` becomes `docker create`, the hatchery that waits is
-//! asked, and it starts the container; compose's `up` likewise. Builds get the drone's labels.
-//! Everything else goes straight through.
+//! Before anything is built, what the CLI has fetched and written is held against the policy.
+//! Builds get the drone's labels, and tags that no other drone has. Everything else goes straight
+//! through, to the door that stands before Docker.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use serde::{Deserialize, Serialize};
 
 use super::contexts;
 use super::guard::{Call, Rules};
-use crate::docker::LABEL_PROJECT;
 use crate::error::Error;
 
 /// The name of the settings beside the link that the CLI calls.
@@ -36,7 +33,7 @@ pub struct Settings {
     pub docker: PathBuf,
     /// The real docker-compose, where there is one.
     pub compose: Option<PathBuf>,
-    /// The socket at which the waiting hatchery is asked.
+    /// The socket at which the waiting hatchery is told of a refusal.
     pub control: PathBuf,
     /// Where the CLI writes the files that it builds from.
     pub temporary: PathBuf,
@@ -44,58 +41,19 @@ pub struct Settings {
     pub labels: Vec<String>,
     /// The drone's name, which makes shared tags its own.
     pub drone: String,
-    /// The compose service in whose network the drone is, where it is not the drone's own.
-    pub network_of: Option<String>,
-    /// Whether the repository is trusted with this server.
-    pub trusted: bool,
     /// What is held against the policy before anything is built; nothing for a trusted repository.
     pub guard: Option<Rules>,
     /// Whether this docker builds with `BuildKit` when asked by its environment.
     pub buildkit: bool,
 }
 
-/// What the shim asks.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Question {
-    /// The container that was created; compose's is found by its label.
-    pub created: Option<String>,
-    /// How far compose is.
-    #[serde(default)]
-    pub phase: Phase,
-    /// Why nothing is built or created; then there is nothing to ask.
-    #[serde(default)]
-    pub refused: Option<Refusal>,
-}
-
-/// How far a compose project is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Phase {
-    /// Only the service whose network the drone is to have is created yet, and what that needs.
-    Network,
-    /// All is created; the drone itself does not run.
-    #[default]
-    Created,
-    /// All was started: compose 1 joins a container to its further networks only then.
-    Started,
-}
-
-/// What [`Rules`] refused.
+/// What [`Rules`] refused, so that nothing is built.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Refusal {
     /// What was found, where and why it does not pass.
     pub message: String,
     /// What a person can do.
     pub hint: Option<String>,
-}
-
-/// What the hatchery answers.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Answer {
-    /// Whether the container is to run.
-    pub go: bool,
-    /// Whether it does already.
-    #[serde(default)]
-    pub runs: bool,
 }
 
 /// The settings for this call, if hatchery was called as the CLI's docker.
@@ -127,178 +85,24 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
     };
     let judged = settings.guard.as_ref();
     if let Some(Err(error)) = judged.map(|guard| guard.check(call, &settings.temporary)) {
-        ask(&settings.control, None, Phase::default(), Some(&error));
+        tell(&settings.control, &error);
         return complain(&error.message());
     }
     if compose || subcommand == Some("compose") {
         prepare_files(settings, true, &settings.temporary, 0);
         contexts::send_whole(&settings.temporary);
-        return match Up::of(&args) {
-            Some(up) => compose_up(settings, program, &up),
-            None => replace(build_environment(
-                settings,
-                Command::new(program).args(args),
-            )),
-        };
+        return replace(build_environment(
+            settings,
+            Command::new(program).args(args),
+        ));
     }
     match subcommand {
-        Some("run") => run_container(settings, &args[1..]),
         Some("build") => replace(build_environment(
             settings,
             Command::new(program).args(build_arguments(settings, args)),
         )),
         Some("buildx") => replace(Command::new(program).args(build_arguments(settings, args))),
         _ => replace(Command::new(program).args(args)),
-    }
-}
-
-/// `docker run` in two halves.
-fn run_container(settings: &Settings, args: &[OsString]) -> ExitCode {
-    let mut create = Command::new(&settings.docker);
-    create.arg("create");
-    // An image that compose built somewhere has this label, by which its container would be taken
-    // for a part of that project.
-    if image_of(args).is_some_and(|image| has_label(settings, image, LABEL_PROJECT)) {
-        create.arg(format!("--label={LABEL_PROJECT}="));
-    }
-    create.args(created(settings, args));
-    let output = match create
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-    {
-        Ok(output) => output,
-        Err(error) => return complain(&format!("docker create: {error}")),
-    };
-    if !output.status.success() {
-        return code(output.status);
-    }
-    let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !ask(&settings.control, Some(id.clone()), Phase::Created, None).go {
-        return complain("the container is not to run");
-    }
-    // The CLI takes the end of `docker run` for the container's.
-    replace(
-        Command::new(&settings.docker)
-            .arg("wait")
-            .arg(id)
-            .stdout(Stdio::null()),
-    )
-}
-
-/// The image among the arguments that the CLI writes, which always names an entrypoint before it.
-fn image_of(args: &[OsString]) -> Option<&OsString> {
-    let at = args
-        .windows(2)
-        .position(|pair| pair[0] == "--entrypoint" && pair[1] == "/bin/sh")?;
-    args.get(at + 2)
-}
-
-fn has_label(settings: &Settings, image: &OsString, label: &str) -> bool {
-    let format = format!("{{{{index .Config.Labels {label:?}}}}}");
-    let output = Command::new(&settings.docker)
-        .args(["image", "inspect", "--format", &format, "--"])
-        .arg(image)
-        .stderr(Stdio::null())
-        .output();
-    output.is_ok_and(|output| {
-        let value = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        !matches!(value.as_str(), "" | "<no value>")
-    })
-}
-
-/// The arguments of `docker run` as those of `docker create`.
-fn created(settings: &Settings, args: &[OsString]) -> Vec<OsString> {
-    let attached = |arg: &&OsString| !arg.to_string_lossy().starts_with("--sig-proxy");
-    let confined = |arg: &OsString| {
-        if !settings.trusted && arg == UNCONFINED {
-            CONFINED.into()
-        } else {
-            arg.clone()
-        }
-    };
-    args.iter().filter(attached).map(confined).collect()
-}
-
-/// Compose's `up -d`, which is done in steps: nothing starts before all was looked at.
-struct Up<'a> {
-    args: &'a [OsString],
-    /// Where `up` stands.
-    at: usize,
-}
-
-impl<'a> Up<'a> {
-    /// If that is what these arguments are.
-    fn of(args: &'a [OsString]) -> Option<Self> {
-        let at = args
-            .windows(2)
-            .position(|pair| pair[0] == "up" && pair[1] == "-d")?;
-        Some(Self { args, at })
-    }
-
-    /// Creates and starts nothing.
-    fn create(&self) -> Vec<OsString> {
-        self.with(&["up", "--no-start"], &self.args[self.at + 2..])
-    }
-
-    /// The same for one service and what it depends on.
-    fn create_only(&self, service: &str) -> Vec<OsString> {
-        self.with(&["up", "--no-start"], &[service.into()])
-    }
-
-    /// Starts what was created, and that alone: neither built nor made anew.
-    fn start(&self, services: &[OsString]) -> Vec<OsString> {
-        let rest = services.iter().filter(|arg| *arg != "--no-recreate");
-        let rest: Vec<_> = rest.cloned().collect();
-        self.with(&["up", "-d", "--no-build", "--no-recreate"], &rest)
-    }
-
-    fn start_all(&self) -> Vec<OsString> {
-        self.start(&self.args[self.at + 2..])
-    }
-
-    fn with(&self, up: &[&str], rest: &[OsString]) -> Vec<OsString> {
-        let global = self.args[..self.at].iter().cloned();
-        let up = up.iter().map(OsString::from);
-        global.chain(up).chain(rest.iter().cloned()).collect()
-    }
-}
-
-fn compose_up(settings: &Settings, program: &Path, up: &Up<'_>) -> ExitCode {
-    let step = |args: Vec<OsString>| {
-        let mut command = Command::new(program);
-        build_environment(settings, command.args(args));
-        match command.status() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(code(status)),
-            Err(error) => Err(complain(&format!("docker compose: {error}"))),
-        }
-    };
-    let look = |phase| {
-        let answer = ask(&settings.control, None, phase, None);
-        if answer.go {
-            Ok(answer)
-        } else {
-            Err(complain("the containers are not to run"))
-        }
-    };
-    let steps = || {
-        // compose 1 gives a container another's network only while that one runs; without it, it
-        // would quietly be created in Docker's default network.
-        if let Some(service) = &settings.network_of {
-            step(up.create_only(service))?;
-            if !look(Phase::Network)?.runs {
-                step(up.start(&[service.into()]))?;
-            }
-        }
-        step(up.create())?;
-        look(Phase::Created)?;
-        step(up.start_all())?;
-        look(Phase::Started)
-    };
-    match steps() {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(code) => code,
     }
 }
 
@@ -329,11 +133,6 @@ fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
 fn own_tag(settings: &Settings) -> String {
     format!("{SHARED_TAG}-{}", settings.drone)
 }
-
-/// Images and features for debuggers ask for `seccomp=unconfined`. A drone keeps Docker's filter,
-/// under which `ptrace` works as well; this stands in its place and changes nothing.
-const UNCONFINED: &str = "seccomp=unconfined";
-const CONFINED: &str = "no-new-privileges=false";
 
 /// Changes the files that the CLI generated to build from (`Dockerfile.extended`,
 /// `Dockerfile-with-features`, `docker-compose/*.yml`): without buildx the shared tag stands in
@@ -376,10 +175,6 @@ fn prepared_text(settings: &Settings, label: bool, text: &str) -> String {
     } else {
         text.replace(SHARED_TAG, &own)
     };
-    if !settings.trusted {
-        let (asked, given) = (format!("- {UNCONFINED}\n"), format!("- {CONFINED}\n"));
-        prepared = prepared.replace(&asked, &given);
-    }
     if label {
         let lines = labels(settings);
         // At the very end, where no label of the Dockerfile's comes after them.
@@ -414,27 +209,23 @@ fn build_environment<'a>(settings: &Settings, command: &'a mut Command) -> &'a m
     command
 }
 
-/// Asks whether to go on, or says why not. Nobody there means no: the hatchery that waited has
-/// died.
-fn ask(control: &Path, created: Option<String>, phase: Phase, refused: Option<&Error>) -> Answer {
-    let refused = refused.map(|error| Refusal {
-        message: error.message(),
-        hint: error.what_next().map(str::to_owned),
-    });
-    let asked = || -> std::io::Result<Answer> {
-        let mut stream = UnixStream::connect(control)?;
-        let mut question = serde_json::to_vec(&Question {
-            created,
-            phase,
-            refused,
-        })?;
-        question.push(b'\n');
-        stream.write_all(&question)?;
-        let mut line = String::new();
-        BufReader::new(stream.take(MAX_MESSAGE)).read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
+/// Says why nothing is built, and stands still until hatchery ends the spawn. Nobody there means
+/// that the hatchery which waited has died.
+fn tell(control: &Path, refused: &Error) {
+    let refusal = Refusal {
+        message: refused.message(),
+        hint: refused.what_next().map(str::to_owned),
     };
-    asked().unwrap_or_default()
+    let told = || -> std::io::Result<()> {
+        let mut stream = UnixStream::connect(control)?;
+        let mut refusal = serde_json::to_vec(&refusal)?;
+        refusal.push(b'\n');
+        stream.write_all(&refusal)?;
+        stream.read_to_end(&mut Vec::new())?;
+        Ok(())
+    };
+    // What it would say is said by the exit status too.
+    let _ = told();
 }
 
 fn replace(command: &mut Command) -> ExitCode {
@@ -445,11 +236,6 @@ fn replace(command: &mut Command) -> ExitCode {
 fn complain(what: &str) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "hatchery: {what}");
     ExitCode::FAILURE
-}
-
-fn code(status: std::process::ExitStatus) -> ExitCode {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    ExitCode::from(code.unwrap_or(1))
 }
 
 #[cfg(test)]
@@ -464,8 +250,6 @@ mod tests {
             temporary: "/nowhere".into(),
             labels: vec!["hatchery.drone=a-b".into()],
             drone: "a-b".into(),
-            network_of: None,
-            trusted: false,
             guard: None,
             buildkit: false,
         }
@@ -544,54 +328,5 @@ mod tests {
         let hostile = format!("FROM x{line}LABEL hatchery.drone=victim\n");
         let prepared = prepared_text(&settings, true, &hostile);
         assert_eq!(prepared, format!("{hostile}{line}"));
-    }
-
-    #[test]
-    fn compose_creates_before_it_starts() {
-        let up = os(&[
-            "--project-name",
-            "up",
-            "-f",
-            "x",
-            "up",
-            "-d",
-            "--no-recreate",
-            "app",
-        ]);
-        let parsed = Up::of(&up).unwrap();
-        let before = ["--project-name", "up", "-f", "x", "up"];
-        let expect = |rest: &[&str]| os(&[&before, rest].concat());
-        assert_eq!(
-            parsed.create(),
-            expect(&["--no-start", "--no-recreate", "app"])
-        );
-        assert_eq!(parsed.create_only("db"), expect(&["--no-start", "db"]));
-        let start = ["-d", "--no-build", "--no-recreate"];
-        assert_eq!(
-            parsed.start(&["db".into()]),
-            expect(&[&start[..], &["db"]].concat())
-        );
-        assert_eq!(parsed.start_all(), expect(&[&start[..], &["app"]].concat()));
-        assert!(Up::of(&os(&["-f", "x", "build"])).is_none());
-    }
-
-    #[test]
-    fn a_drone_keeps_dockers_filter_unless_it_is_trusted() {
-        let args = os(&["--sig-proxy=false", "--security-opt", UNCONFINED, "image"]);
-        let kept = os(&["--security-opt", CONFINED, "image"]);
-        assert_eq!(created(&settings(), &args), kept);
-        let text = "security_opt:\n      - seccomp=unconfined\n";
-        assert!(!prepared_text(&settings(), false, text).contains(UNCONFINED));
-        let trusted = Settings {
-            trusted: true,
-            ..settings()
-        };
-        assert_eq!(created(&trusted, &args), args[1..]);
-        assert_eq!(prepared_text(&trusted, false, text), text);
-    }
-
-    #[test]
-    fn nobody_to_ask_means_no() {
-        assert!(!ask(Path::new("/nowhere"), None, Phase::Created, None).go);
     }
 }

@@ -85,8 +85,6 @@ pub struct ComposeProject {
     pub project: String,
     /// The service that is the drone.
     pub service: String,
-    /// The service in whose network the drone is: itself, or the end of its `network_mode`.
-    pub network: String,
 }
 
 impl Repository {
@@ -104,7 +102,6 @@ impl Repository {
                     file: file.clone(),
                     project: seat.identity.name.to_string(),
                     service: project.service.clone(),
-                    network: project.network_of.clone(),
                 });
             }
             (Some(Base::Build(build)), None) => {

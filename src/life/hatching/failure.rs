@@ -12,8 +12,19 @@ use crate::host;
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;
 
-/// What it means that the CLI ended before a container was there.
-pub(super) fn failure(outcome: Outcome, workshop: &Path) -> Error {
+/// What it means that the CLI ended before a container was there. `unlisted` is what the door did
+/// not hand on, because no spawn asks for it.
+pub(super) fn failure(outcome: Outcome, unlisted: &[String], workshop: &Path) -> Error {
+    let mut error = of_outcome(outcome, workshop);
+    if let [first, ..] = unlisted {
+        error = error.because(format!(
+            "Docker was asked for {first}, which no spawn needs"
+        ));
+    }
+    error
+}
+
+fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
     let Outcome::Failed {
         message,
         last_lines,
@@ -132,7 +143,7 @@ mod tests {
             step: None,
             last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
         };
-        failure(outcome, Path::new("/"))
+        failure(outcome, &[], Path::new("/"))
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Cloning, building and joining the tailnet go on at once. They meet when the devcontainer CLI
 //! has created the container: it is looked at, furnished, and only then started.
 
+mod container;
 mod failure;
-mod images;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -16,19 +16,18 @@ use tokio::task::JoinSet;
 
 use self::failure::failure;
 use crate::cage::Support;
-use crate::devcontainer::running::cli::{self, Created, Event, Outcome};
+use crate::devcontainer::running::cli::{self, Event, Outcome};
 use crate::devcontainer::running::guard::Rules;
 use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
-use crate::devcontainer::running::shim::Phase;
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata,
     parse_metadata,
 };
 use crate::docker::{Container, Machine, Owner, Tree, Wanted};
+use crate::door::{self, Bounds, Door, Held};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::host::Workshop;
-use crate::inspection;
 use crate::life::clone;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
@@ -114,7 +113,6 @@ struct Furniture<'a> {
     prepared: &'a Prepared,
     ssh_files: &'a [DroneFile],
     credentials: Option<&'a Credentials>,
-    machine: &'a Machine,
     /// Whether the configuration names the image's user by now.
     again: bool,
 }
@@ -224,7 +222,8 @@ impl<'a> Hatching<'a> {
             self.server.ui.warn(&lack);
         }
         if !self.wishes.trusted {
-            images::are_free(self.server, &self.identity.name, repository.images()).await?;
+            door::judge::are_free(self.server.docker, &self.identity.name, repository.images())
+                .await?;
         }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
@@ -233,6 +232,8 @@ impl<'a> Hatching<'a> {
             .docker
             .ensure_network(&self.server.config.docker.network)
             .await?;
+        let sockets = credentials.as_ref().map(|it| it.directory.clone());
+        let mut door = self.door(sockets, repository.is_compose(), machine).await?;
 
         let mut remote_user = None;
         loop {
@@ -252,10 +253,9 @@ impl<'a> Hatching<'a> {
                 prepared: &prepared,
                 ssh_files: &ssh_files,
                 credentials: credentials.as_ref(),
-                machine: &machine,
                 again: remote_user.is_some(),
             };
-            match self.up(&furniture).await? {
+            match self.up(&furniture, &mut door).await? {
                 Ok(hatched) => return Ok(hatched),
                 Err(user) => {
                     remote_user = Some(user);
@@ -427,7 +427,12 @@ impl<'a> Hatching<'a> {
     }
 
     /// Runs the devcontainer CLI once. The inner error is the remote user to try again with.
-    async fn up(&self, furniture: &Furniture<'_>) -> Result<std::result::Result<Hatched, String>> {
+    async fn up(
+        &self,
+        furniture: &Furniture<'_>,
+        door: &mut Door,
+    ) -> Result<std::result::Result<Hatched, String>> {
+        let docker_host = door.host();
         let prepared = furniture.prepared;
         let mut running = cli::up(&cli::Up {
             command: &self.server.config.devcontainer.command,
@@ -436,13 +441,7 @@ impl<'a> Hatching<'a> {
             identity: self.identity,
             workshop: self.workshop,
             token: &self.token,
-            docker_host: self.server.docker.host(),
-            network_of: prepared
-                .compose
-                .as_ref()
-                .filter(|compose| compose.network != compose.service)
-                .map(|compose| compose.network.as_str()),
-            trusted: self.wishes.trusted,
+            docker_host: &docker_host,
             guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
             ca_file: self.server.config.github.ca_file.as_deref(),
             // A command for this server, which its owner trusts, is meant to change this server.
@@ -461,19 +460,12 @@ impl<'a> Hatching<'a> {
                         self.step.replace(step);
                     }
                     Event::Line(line) => self.server.ui.line(&line),
-                    Event::Created(created) if created.phase != Phase::Created => {
-                        let all = self.inspect(&created, furniture).await?;
-                        // What depends on nothing starts sooner without compose.
-                        match (created.phase, all.as_slice()) {
-                            (Phase::Network, [alone]) => {
-                                self.server.docker.start(alone.id()).await?;
-                                created.go_on();
-                            }
-                            _ => created.go(),
-                        }
-                    }
-                    Event::Created(created) => {
-                        match self.furnish(created, furniture).await? {
+                    Event::Refused(error) => return Err(error),
+                    Event::Ended(outcome) => break outcome,
+                },
+                event = door.next() => match event {
+                    door::Event::Held(held) => {
+                        match self.furnish(held, furniture).await? {
                             Furnished::Running { container, lifecycle } => {
                                 self.await_readiness(&mut ready, &container);
                                 started = Some(container);
@@ -485,8 +477,7 @@ impl<'a> Hatching<'a> {
                             Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                         }
                     }
-                    Event::Refused(error) => return Err(error),
-                    Event::Ended(outcome) => break outcome,
+                    door::Event::Refused(error) => return Err(error),
                 },
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
                 Ok(()) = stage.changed() => {
@@ -511,7 +502,8 @@ impl<'a> Hatching<'a> {
             }
         };
         let Some(container) = started else {
-            return Err(failure(outcome, self.workshop.path()));
+            let unlisted = door.unlisted();
+            return Err(failure(outcome, &unlisted, self.workshop.path()));
         };
         self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
@@ -532,18 +524,17 @@ impl<'a> Hatching<'a> {
     }
 
     /// Looks at the created container, fills it and starts it.
-    async fn furnish(&self, created: Created, furniture: &Furniture<'_>) -> Result<Furnished> {
+    async fn furnish(&self, held: Held, furniture: &Furniture<'_>) -> Result<Furnished> {
         let prepared = furniture.prepared;
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
         self.created.set(true);
         self.server.ui.step("Furnishing the container");
-        let container = self.created_container(&created).await?;
+        let container = self.created_container(&held.container).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(&metadata, &self.identity.name, sockets, self.wishes.trusted)?;
-        self.inspect(&created, furniture).await?;
-        inspection::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
+        container::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
         if let Some(sockets) = sockets {
-            inspection::has_its_socket(&container, &self.identity.name, sockets)?;
+            container::has_its_socket(&container, &self.identity.name, sockets)?;
         }
         let user = match furnish::configured_user(&metadata) {
             Some(user) => user,
@@ -574,47 +565,42 @@ impl<'a> Hatching<'a> {
         let egg = docker.set_wanted(&id, Wanted::Undecided);
         tokio::try_join!(self.move_in(joined, &id), egg)?;
         self.server.places.unmark_egg(&self.identity.name)?;
-        if prepared.compose.is_none() {
-            self.server.docker.start(&id).await?;
-        }
-        created.go();
+        held.start().await?;
         Ok(Furnished::Running {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
         })
     }
 
-    /// Holds every container that there is of the drone against what a drone may have: these.
-    async fn inspect(
+    /// The door that stands before Docker for as long as this spawn goes on.
+    async fn door(
         &self,
-        created: &Created,
-        furniture: &Furniture<'_>,
-    ) -> Result<Vec<Container>> {
+        sockets: Option<PathBuf>,
+        compose: bool,
+        machine: Machine,
+    ) -> Result<Door> {
         let docker = self.server.docker;
-        let mut ids = match &created.container {
-            Some(id) => vec![id.clone()],
-            None => Vec::new(),
-        };
-        if furniture.prepared.compose.is_some() {
-            ids.extend(docker.project_containers(&self.identity.name).await?);
+        // Siblings of a drone that has lost its container: compose takes them up again.
+        let mut there = Vec::new();
+        if compose {
+            for id in docker.project_containers(&self.identity.name).await? {
+                if let Some(container) = docker.container(&id).await? {
+                    there.push((id, container.name().to_owned()));
+                }
+            }
         }
-        let looking = ids.iter().map(|id| docker.container(id));
-        let all = futures_util::future::try_join_all(looking).await?;
-        let all: Vec<Container> = all.into_iter().flatten().collect();
-        if self.wishes.trusted {
-            return Ok(all);
-        }
-        let bounds = inspection::Bounds {
-            name: &self.identity.name,
-            id: &teardown::devcontainer_id(self.identity),
-            sockets: furniture.credentials.map(|it| it.directory.as_path()),
-            limits: &self.server.config.limits,
+        let bounds = Bounds {
+            identity: self.identity.clone(),
+            id: teardown::devcontainer_id(self.identity),
+            sockets,
+            limits: self.server.config.limits.clone(),
             ssh_port: self.wishes.ssh_port,
-            network: &self.server.config.docker.network,
-            machine: furniture.machine,
+            network: self.server.config.docker.network.clone(),
+            compose,
+            machine,
         };
-        inspection::are_contained(docker, &all, &bounds).await?;
-        Ok(all)
+        let trusted = self.wishes.trusted;
+        Door::open(self.workshop.path(), docker.host(), bounds, &there, trusted)
     }
 
     /// Whether a volume that is taken up has something where the clone would be: it is left as it is.
@@ -632,15 +618,8 @@ impl<'a> Hatching<'a> {
     }
 
     /// The container that waits, which must be this drone's.
-    async fn created_container(&self, created: &Created) -> Result<Container> {
-        let id = match &created.container {
-            Some(id) => Some(id.clone()),
-            None => self.server.docker.container_of(&self.identity.name).await?,
-        };
-        let container = match id {
-            Some(id) => self.server.docker.container(&id).await?,
-            None => None,
-        };
+    async fn created_container(&self, id: &str) -> Result<Container> {
+        let container = self.server.docker.container(id).await?;
         let container = container.ok_or_else(|| {
             Error::new(
                 Code::DevcontainerFailed,
@@ -648,7 +627,7 @@ impl<'a> Hatching<'a> {
             )
             .hint("this is a fault of hatchery or of the CLI; nothing was started")
         })?;
-        inspection::is_the_drones(&container, self.identity)?;
+        container::is_the_drones(&container, self.identity)?;
         Ok(container)
     }
 

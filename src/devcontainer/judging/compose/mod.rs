@@ -28,7 +28,7 @@ use crate::error::Result;
 pub(crate) const MAX_SERVICES: usize = 16;
 
 /// Networks that a project may have: Docker has about thirty to give to all.
-const MAX_NETWORKS: usize = 6;
+pub(crate) const MAX_NETWORKS: usize = 6;
 
 /// A compose project that passed the gate.
 #[derive(Debug, Clone, PartialEq)]

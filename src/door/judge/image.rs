@@ -1,16 +1,18 @@
 //! Whether the images that a repository names are anyone's to use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::devcontainer::judging::images::barred;
+use crate::devcontainer::judging::policy;
 use crate::devcontainer::registry;
 use crate::docker::Docker;
+use crate::door::stop::{Judged, Stop};
 use crate::drone::{DroneName, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
-use crate::server::Server;
 
 /// How long a registry's name may take to be resolved. Docker will ask again.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
@@ -20,43 +22,68 @@ const KNOWN: &[&str] = &["ghcr.io", "mcr.microsoft.com", "quay.io"];
 
 /// Refuses images that were built here for another drone, and registries whose names lead to this
 /// server itself.
-pub async fn are_free(server: Server<'_>, name: &DroneName, images: &[String]) -> Result<()> {
+pub async fn are_free(docker: &Docker, name: &DroneName, images: &[String]) -> Result<()> {
     for image in images {
-        is_nobodys(server.docker, name, image).await?;
+        // By whatever name or id Docker finds it.
+        let labels = docker.image_labels(image).await?;
+        if let Some(other) = is_anothers(&labels, name) {
+            return Err(refused(&format!(
+                "the image {image} belongs to the drone {other:.80}"
+            )));
+        }
     }
+    match leading_here(images).await {
+        Some(what) => Err(refused(&what)),
+        None => Ok(()),
+    }
+}
+
+/// Whether an image may be pulled: its name is one that a repository may write, and its registry
+/// is elsewhere.
+pub async fn pull(name: &str) -> Judged<()> {
+    let refused = |what: &str| Stop::Refused(format!("the image {name:.200?}: {what}"));
+    if !policy::is_image(name) {
+        return Err(refused("that is no image's name"));
+    }
+    if let Some(why) = barred(name) {
+        return Err(refused(why));
+    }
+    match leading_here(&[name.to_owned()]).await {
+        Some(what) => Err(refused(&what)),
+        None => Ok(()),
+    }
+}
+
+/// The drone that an image with these labels belongs to, if it is another.
+#[allow(clippy::implicit_hasher)] // As bollard gives them.
+pub fn is_anothers<'a>(labels: &'a HashMap<String, String>, name: &DroneName) -> Option<&'a str> {
+    let drone = labels.get(LABEL_DRONE)?;
+    (drone != name.as_str()).then_some(drone)
+}
+
+/// A registry among those of these images that is on this server.
+async fn leading_here(images: &[String]) -> Option<String> {
     let hosts: BTreeSet<&str> = images.iter().filter_map(|image| registry(image)).collect();
     let unknown: Vec<&str> = hosts
         .into_iter()
         .filter(|host| !KNOWN.contains(host))
         .collect();
     if unknown.is_empty() {
-        return Ok(());
+        return None;
     }
     let own: BTreeSet<IpAddr> = if_addrs::get_if_addrs()
         .unwrap_or_default()
         .into_iter()
         .map(|interface| interface.ip())
         .collect();
-    for addresses in join_all(unknown.into_iter().map(addresses)).await {
-        let (host, addresses) = addresses;
+    for (host, addresses) in join_all(unknown.into_iter().map(addresses)).await {
         if let Some(address) = addresses.iter().find(|address| leads_here(address, &own)) {
-            return Err(refused(&format!(
+            return Some(format!(
                 "the registry {host} is at {address}, which is this server's own"
-            )));
+            ));
         }
     }
-    Ok(())
-}
-
-/// Refuses an image of another drone, by whatever name or id Docker finds it.
-async fn is_nobodys(docker: &Docker, name: &DroneName, image: &str) -> Result<()> {
-    let labels = docker.image_labels(image).await?;
-    match labels.get(LABEL_DRONE) {
-        Some(other) if other != name.as_str() => Err(refused(&format!(
-            "the image {image} belongs to the drone {other:.80}"
-        ))),
-        _ => Ok(()),
-    }
+    None
 }
 
 async fn addresses(host: &str) -> (&str, Vec<IpAddr>) {
@@ -92,6 +119,33 @@ fn refused(what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_on_this_server_or_no_name_is_not_pulled() {
+        for name in [
+            "localhost:5000/x",
+            "127.0.0.1:5000/x",
+            "hatchery.invalid/x/y:z",
+            "../x",
+            "-x",
+            "x y",
+        ] {
+            assert!(pull(name).await.is_err(), "{name}");
+        }
+        for name in ["debian", "debian:12", "ghcr.io/acme/base@sha256:0123"] {
+            assert_eq!(pull(name).await, Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_its_drones() {
+        let name = DroneName::of(&"acme/site".parse().unwrap());
+        let of = |drone: &str| HashMap::from([(LABEL_DRONE.to_owned(), drone.to_owned())]);
+        assert_eq!(is_anothers(&HashMap::new(), &name), None);
+        assert_eq!(is_anothers(&of("acme-site"), &name), None);
+        assert_eq!(is_anothers(&of("acme-other"), &name), Some("acme-other"));
+        assert_eq!(is_anothers(&of(""), &name), Some(""));
+    }
 
     #[test]
     fn this_servers_addresses_are_told_from_others() {

@@ -1,0 +1,172 @@
+//! What of Docker's answers is a drone's to see: its own, and what is nobody's.
+
+use bollard::models::NetworkInspect;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::unfold;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use serde_json::Value;
+
+use super::judge::{self, Bounds};
+use super::own::Own;
+use super::upstream::Body;
+use crate::drone::LABEL_DRONE;
+
+/// The longest event, in bytes.
+const MAX_EVENT: usize = 1024 * 1024;
+
+/// The drone's own containers, out of all.
+pub fn containers(all: &mut Value, own: &Own) {
+    keep(all, |container| {
+        let id = text(container, "Id");
+        own.name(id).is_some()
+    });
+}
+
+/// The networks that the drone may be in.
+pub fn networks(all: &mut Value, own: &Own, bounds: &Bounds) {
+    keep(all, |network| is_own_network(network, bounds));
+    for network in all.as_array_mut().into_iter().flatten() {
+        one_network(network, own);
+    }
+}
+
+/// Whether a network, as Docker shows it, is the drone's.
+pub fn is_own_network(network: &Value, bounds: &Bounds) -> bool {
+    let network = serde_json::from_value::<NetworkInspect>(network.clone());
+    network.is_ok_and(|network| judge::is_own_network(&network, bounds))
+}
+
+/// A network without the containers of other drones in it.
+pub fn one_network(network: &mut Value, own: &Own) {
+    if let Some(Value::Object(containers)) = network.get_mut("Containers") {
+        containers.retain(|id, _| own.name(id).is_some());
+    }
+}
+
+/// The drone's own volumes.
+pub fn volumes(all: &mut Value, bounds: &Bounds) {
+    if let Some(volumes) = all.get_mut("Volumes") {
+        keep(volumes, |volume| bounds.owns(text(volume, "Name")));
+    }
+}
+
+/// Images that are no other drone's.
+pub fn images(all: &mut Value, bounds: &Bounds) {
+    keep(all, |image| {
+        let drone = &image["Labels"][LABEL_DRONE];
+        drone.is_null() || drone.as_str() == Some(bounds.identity.name.as_str())
+    });
+}
+
+fn keep(list: &mut Value, is_own: impl Fn(&Value) -> bool) {
+    if let Value::Array(list) = list {
+        list.retain(is_own);
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What happens to the drone's own containers, out of all that happens, a line each. `is_own` is
+/// asked for each container's id.
+pub fn events(all: Incoming, is_own: impl Fn(&str) -> bool + Send + 'static) -> Body {
+    let stream = unfold(Some((all, BytesMut::new(), is_own)), |state| async move {
+        let (mut all, mut buffer, is_own) = state?;
+        loop {
+            if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line = buffer.split_to(end + 1).freeze();
+                if is_event_of(&line, &is_own) {
+                    return Some((Ok(Frame::data(line)), Some((all, buffer, is_own))));
+                }
+                continue;
+            }
+            if buffer.len() > MAX_EVENT {
+                return Some((Err("an event without an end".into()), None));
+            }
+            match all.frame().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        buffer.extend_from_slice(&data);
+                    }
+                }
+                Err(error) => return Some((Err(error.into()), None)),
+            }
+        }
+    });
+    StreamBody::new(stream).boxed_unsync()
+}
+
+fn is_event_of(line: &Bytes, is_own: impl Fn(&str) -> bool) -> bool {
+    let Ok(event) = serde_json::from_slice::<Value>(line) else {
+        return false;
+    };
+    let of_container = event.get("Type").and_then(Value::as_str) == Some("container");
+    of_container && is_own(event["Actor"]["ID"].as_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::judge::tests::bounds;
+    use serde_json::json;
+
+    fn own() -> Own {
+        let mut own = Own::default();
+        own.add("aaaa", "acme-site");
+        own
+    }
+
+    #[test]
+    fn lists_hold_what_is_the_drones_own() {
+        let mut all =
+            json!([{"Id": "aaaa"}, {"Id": "bbbb", "Labels": {"hatchery.drone": "acme-site"}}]);
+        containers(&mut all, &own());
+        assert_eq!(all, json!([{"Id": "aaaa"}]));
+
+        let mut all =
+            json!({"Volumes": [{"Name": "acme-site"}, {"Name": "acme-other"}], "Warnings": null});
+        volumes(&mut all, &bounds());
+        assert_eq!(all["Volumes"], json!([{"Name": "acme-site"}]));
+
+        let mut all = json!([
+            {"Id": "1", "Labels": null},
+            {"Id": "2", "Labels": {"hatchery.drone": "acme-site"}},
+            {"Id": "3", "Labels": {"hatchery.drone": "acme-other"}},
+        ]);
+        images(&mut all, &bounds());
+        let ids: Vec<_> = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|image| text(image, "Id"))
+            .collect();
+        assert_eq!(ids, ["1", "2"]);
+
+        let project = json!({"com.docker.compose.project": "acme-site"});
+        let mut all = json!([
+            {"Name": "bridge", "Driver": "bridge", "Containers": {}},
+            {"Name": "acme-site_default", "Driver": "bridge", "Labels": project,
+                "Containers": {"aaaa": {"Name": "acme-site"}, "bbbb": {"Name": "acme-other"}}},
+        ]);
+        networks(&mut all, &own(), &bounds());
+        assert_eq!(all.as_array().unwrap().len(), 1);
+        assert_eq!(all[0]["Containers"], json!({"aaaa": {"Name": "acme-site"}}));
+    }
+
+    #[test]
+    fn events_are_those_of_own_containers() {
+        let is = |line: &'static str| {
+            is_event_of(&Bytes::from_static(line.as_bytes()), |id| id == "aaaa")
+        };
+        assert!(is(
+            r#"{"Type":"container","Action":"start","Actor":{"ID":"aaaa"}}"#
+        ));
+        assert!(!is(
+            r#"{"Type":"container","Action":"start","Actor":{"ID":"bbbb","Attributes":{"ID":"aaaa"}}}"#
+        ));
+        assert!(!is(r#"{"Type":"volume","Actor":{"ID":"aaaa"}}"#));
+        assert!(!is("{}") && !is("aaaa"));
+    }
+}

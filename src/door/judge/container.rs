@@ -1,0 +1,168 @@
+//! A container that is to be created.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bollard::models::{EndpointSettings, HealthConfig, HostConfig, ImageInspect};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Bounds, healthcheck, host, labels, network};
+use crate::docker::LABEL_PROJECT;
+use crate::door::own::Own;
+use crate::door::rewrite::{Rewrite, is_none};
+use crate::door::stop::{Judged, Stop};
+
+/// What is known beside the body.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// What the container is to be called.
+    pub name: &'a str,
+    /// The image that it is to be made of.
+    pub image: &'a ImageInspect,
+    /// What the drone has by now.
+    pub own: &'a Own,
+}
+
+/// A container that may be created, if what it names is the drone's own too.
+#[derive(Debug)]
+pub struct Creation {
+    /// The body of the request.
+    pub body: Value,
+    /// Networks that it is to be in.
+    pub networks: BTreeSet<String>,
+    /// Volumes that it is to have, by name.
+    pub volumes: BTreeSet<String>,
+}
+
+/// Words as Docker takes them: one text or a list.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Words {
+    One(String),
+    List(Vec<String>),
+}
+
+/// Judges the body of a request for a container, its image taken out of it.
+pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged<Creation> {
+    let image = asked.image.id.as_deref().unwrap_or_default();
+    let of_image = asked.image.config.clone().unwrap_or_default();
+    // By its id: a name may lead to something else by the time that Docker reads it.
+    body.put("Image", &image)?;
+    body.keep::<String>(&["Hostname", "Domainname", "User", "WorkingDir", "StopSignal"])?;
+    body.keep::<bool>(&[
+        "AttachStdin",
+        "AttachStdout",
+        "AttachStderr",
+        "Tty",
+        "OpenStdin",
+        "StdinOnce",
+        "ArgsEscaped",
+        "NetworkDisabled",
+    ])?;
+    body.keep::<i64>(&["StopTimeout"])?;
+    body.keep::<Vec<String>>(&["Env", "Shell"])?;
+    body.keep::<Words>(&["Cmd", "Entrypoint"])?;
+    for key in ["ExposedPorts", "Volumes"] {
+        let named: Option<BTreeMap<String, Value>> = body.take(key)?;
+        let Some(named) = named else { continue };
+        if let Some((name, value)) = named.iter().find(|(_, value)| !is_none(value)) {
+            return Err(Stop::Refused(format!(
+                "{key} {name:.80}={:.80}",
+                value.to_string()
+            )));
+        }
+        let named: Value = named.into_keys().map(|name| (name, json!({}))).collect();
+        body.put(key, &named)?;
+    }
+    if let Some(address) = body.take::<String>("MacAddress")?
+        && !address.is_empty()
+    {
+        return Err(Stop::Refused("a hardware address of its choice".to_owned()));
+    }
+
+    let check: Option<HealthConfig> = body.take("Healthcheck")?;
+    let check = check.map(healthcheck::bounded);
+    let slowed = healthcheck::of_image(of_image.healthcheck.as_ref(), check.as_ref());
+    if let Some(check) = slowed.or(check) {
+        body.put("Healthcheck", &check)?;
+    }
+
+    let given: Option<HashMap<String, String>> = body.take("Labels")?;
+    let mut given = labels::given(given.unwrap_or_default(), bounds)?;
+    if asked.name == bounds.name() {
+        let own = bounds.identity.labels();
+        given.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    }
+    let of_image = of_image.labels.unwrap_or_default();
+    given.extend(labels::emptied(&of_image, &given, bounds)?);
+    let is_drone = asked.name == bounds.name();
+    if bounds.compose && given.get(LABEL_PROJECT).is_none_or(String::is_empty) {
+        return Err(Stop::Refused(
+            "no part in the project of the drone's compose file".to_owned(),
+        ));
+    }
+    body.put("Labels", &given)?;
+
+    let host: HostConfig = body.take("HostConfig").and_then(known_keys)?;
+    let host = host::host(host, is_drone, asked.own, bounds)?;
+    let volumes = host::volumes(&host);
+    let mut networks = BTreeSet::new();
+    let mode = host.network_mode.as_deref().unwrap_or_default();
+    if mode != "none" && !mode.starts_with("container:") {
+        networks.insert(mode.to_owned());
+    }
+    body.put("HostConfig", &host)?;
+
+    if let Some(networking) = body.take::<Map<String, Value>>("NetworkingConfig")? {
+        let mut networking = Rewrite::of(networking);
+        let asked_for: Option<HashMap<String, Option<EndpointSettings>>> =
+            networking.take("EndpointsConfig")?;
+        let mut endpoints = HashMap::new();
+        for (name, endpoint) in asked_for.unwrap_or_default() {
+            let endpoint = network::endpoint(endpoint.unwrap_or_default(), asked.own)?;
+            networks.insert(name.clone());
+            endpoints.insert(name, endpoint);
+        }
+        networking.put("EndpointsConfig", &endpoints)?;
+        body.put("NetworkingConfig", &networking.finish()?)?;
+    }
+    Ok(Creation {
+        body: body.finish()?,
+        networks,
+        volumes,
+    })
+}
+
+/// For a trusted repository: the body as it is, but for labels that its image claims.
+pub fn labelled(body: &[u8], image: &ImageInspect, bounds: &Bounds) -> Judged<Value> {
+    let mut body: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|error| Stop::Malformed(format!("the body: {error}")))?;
+    let given = body.remove("Labels").unwrap_or_default();
+    let given: Option<HashMap<String, String>> = serde_json::from_value(given)
+        .map_err(|error| Stop::Malformed(format!("Labels: {error}")))?;
+    let mut given = given.unwrap_or_default();
+    let of_image = image.config.clone().and_then(|config| config.labels);
+    given.extend(labels::emptied(
+        &of_image.unwrap_or_default(),
+        &given,
+        bounds,
+    )?);
+    body.insert("Labels".to_owned(), json!(given));
+    Ok(Value::Object(body))
+}
+
+/// The host's part, all of whose keys are judged or can do nothing beyond the container. Others,
+/// those of later versions of Docker among them, must be without a value: privileges, namespaces of
+/// others, control groups, the real-time scheduler, storage options.
+fn known_keys(asked: Option<Map<String, Value>>) -> Judged<HostConfig> {
+    let mut asked = Rewrite::of(asked.unwrap_or_default());
+    for key in host::JUDGED.iter().chain(host::HARMLESS) {
+        asked.keep::<Value>(&[key])?;
+    }
+    asked.drop(host::DROPPED);
+    serde_json::from_value(asked.finish()?)
+        .map_err(|error| Stop::Malformed(format!("HostConfig: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

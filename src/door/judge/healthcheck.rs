@@ -1,0 +1,78 @@
+//! How often Docker may run a container's own check: each run is a process that Docker starts.
+
+use bollard::models::HealthConfig;
+
+/// The shortest time between two checks, in nanoseconds.
+const BETWEEN: i64 = 5_000_000_000;
+
+/// The check, no more often than once in five seconds. 0 is Docker's default, which is longer.
+pub fn bounded(check: HealthConfig) -> HealthConfig {
+    let least =
+        |given: Option<i64>| given.map(|given| if given == 0 { 0 } else { given.max(BETWEEN) });
+    HealthConfig {
+        interval: least(check.interval),
+        start_interval: least(check.start_interval),
+        ..check
+    }
+}
+
+/// What a container must be given so that its image's check is no more frequent; nothing where it
+/// is not, or where the container has one of its own.
+pub fn of_image(image: Option<&HealthConfig>, own: Option<&HealthConfig>) -> Option<HealthConfig> {
+    let image = image?;
+    // An interval that the container does not name is the image's.
+    let mut check = own.cloned().unwrap_or_default();
+    for (is, of_image) in [
+        (&mut check.interval, image.interval),
+        (&mut check.start_interval, image.start_interval),
+    ] {
+        if is.is_none_or(|is| is == 0)
+            && of_image.is_some_and(|given| (1..BETWEEN).contains(&given))
+        {
+            *is = Some(BETWEEN);
+        }
+    }
+    (Some(&check) != own && check != HealthConfig::default()).then_some(check)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every(interval: i64) -> HealthConfig {
+        HealthConfig {
+            interval: Some(interval),
+            ..HealthConfig::default()
+        }
+    }
+
+    #[test]
+    fn no_check_runs_more_often_than_every_five_seconds() {
+        for (given, becomes) in [
+            (0, 0),
+            (1, BETWEEN),
+            (BETWEEN, BETWEEN),
+            (3 * BETWEEN, 3 * BETWEEN),
+        ] {
+            assert_eq!(bounded(every(given)).interval, Some(becomes), "{given}");
+        }
+        let start = HealthConfig {
+            start_interval: Some(1),
+            ..every(0)
+        };
+        assert_eq!(bounded(start).start_interval, Some(BETWEEN));
+    }
+
+    #[test]
+    fn an_images_check_is_slowed_down_and_no_other_is_touched() {
+        assert_eq!(of_image(None, None), None);
+        assert_eq!(of_image(Some(&every(0)), None), None);
+        assert_eq!(of_image(Some(&every(3 * BETWEEN)), None), None);
+        assert_eq!(of_image(Some(&every(1)), None), Some(every(BETWEEN)));
+        assert_eq!(of_image(Some(&every(1)), Some(&every(2 * BETWEEN))), None);
+        assert_eq!(
+            of_image(Some(&every(1)), Some(&every(0))),
+            Some(every(BETWEEN))
+        );
+    }
+}

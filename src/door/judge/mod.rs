@@ -1,0 +1,109 @@
+//! What a drone's containers, networks, volumes and commands may be.
+
+mod container;
+mod exec;
+mod healthcheck;
+mod host;
+mod image;
+mod labels;
+mod network;
+mod volume;
+
+use std::path::PathBuf;
+
+pub use self::container::{Asked, Creation, creation, labelled};
+pub use self::exec::exec;
+pub use self::host::is_the_sockets;
+pub use self::image::{are_free, is_anothers, pull};
+pub use self::network::{connection, is_own as is_own_network, network};
+pub use self::volume::{is_plain, volume};
+
+use crate::config::Limits;
+use crate::docker::Machine;
+use crate::drone::Identity;
+
+/// What a drone's containers are held against.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Whose they are.
+    pub identity: Identity,
+    /// The part of a volume's name that makes it the drone's own, beside its name.
+    pub id: String,
+    /// The one directory of the host that a drone has.
+    pub sockets: Option<PathBuf>,
+    /// What each may use.
+    pub limits: Limits,
+    /// The loopback port that leads to the drone's sshd.
+    pub ssh_port: Option<u16>,
+    /// The drones' network.
+    pub network: String,
+    /// Whether it is a compose project, with networks of its own.
+    pub compose: bool,
+    /// What Docker can enforce here.
+    pub machine: Machine,
+}
+
+impl Bounds {
+    fn name(&self) -> &str {
+        self.identity.name.as_str()
+    }
+
+    /// Whether a volume of this name can be no other drone's.
+    pub fn owns(&self, volume: &str) -> bool {
+        self.identity.name.owns(&self.id, volume)
+    }
+
+    /// Whether a container may be called so: like the drone, or in the way of compose 1 and 2.
+    pub fn names(&self, container: &str) -> bool {
+        container == self.name()
+            || self.compose
+                && container
+                    .strip_prefix(self.name())
+                    .is_some_and(|rest| rest.starts_with(['_', '-', '.']))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::drone::Scope;
+
+    pub(in crate::door) const ID: &str = "0123456789abcdefghijklmnopqrstuv0123456789abcdefghij";
+
+    pub(in crate::door) fn bounds() -> Bounds {
+        let scope = Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap();
+        Bounds {
+            identity: Identity::new(scope),
+            id: ID.to_owned(),
+            sockets: Some("/run/hatchery/acme-site".into()),
+            limits: Limits {
+                memory: bytesize::ByteSize::gib(1),
+                cpus: 0.5,
+                pids: 99,
+                ..Limits::default()
+            },
+            ssh_port: Some(4022),
+            network: "hatchery".to_owned(),
+            compose: true,
+            machine: Machine {
+                cgroup: "2".into(),
+                runtime: "crun".into(),
+                swap_limit: true,
+                ..Machine::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_container_is_called_like_its_drone() {
+        let mut bounds = bounds();
+        for own in ["acme-site", "acme-site_db_1", "acme-site-db-1"] {
+            assert!(bounds.names(own), "{own}");
+        }
+        for other in ["", "acme", "acme-sites", "acme-other"] {
+            assert!(!bounds.names(other), "{other}");
+        }
+        bounds.compose = false;
+        assert!(bounds.names("acme-site") && !bounds.names("acme-site_db_1"));
+    }
+}

@@ -1,0 +1,133 @@
+//! The door: Docker's Engine API as a spawn sees it.
+//!
+//! Between what hatchery reads in a repository and what Docker does stand the devcontainer CLI,
+//! docker's command, compose and buildx, each of which writes new text out of strings that are a
+//! stranger's. So what counts is what Docker is asked to do. While a spawn runs, hatchery listens
+//! on a socket of the spawn's own; every request on it is one of a list ([`call`]), its body is
+//! judged and written from what passed ([`judge`], [`rewrite`]), and what Docker answers is cut to
+//! what is the drone's own ([`answers`]).
+//!
+//! The drone's container is held when it is to be started: by then it is whole, nothing in it has
+//! run, and hatchery furnishes it.
+//!
+//! Builds pass. What they are made of is held against the policy before the builder is asked.
+
+mod answers;
+mod call;
+#[cfg(test)]
+mod fuzz;
+pub mod judge;
+mod own;
+mod rewrite;
+mod serve;
+mod stop;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use self::judge::Bounds;
+use self::serve::Shared;
+use crate::error::{Code, Error, Result, host_io};
+
+/// What a spawn must know of what goes on at the door.
+#[derive(Debug)]
+pub enum Event {
+    /// The drone's container is created, and to be started.
+    Held(Held),
+    /// A container, network or volume was asked for that a drone may not have. Whoever asked gets
+    /// no answer.
+    Refused(Error),
+}
+
+/// A container whose start waits. Dropping it means that the container is not to run, and that it
+/// is the drone's no more.
+#[derive(Debug)]
+pub struct Held {
+    /// Its id.
+    pub container: String,
+    go: oneshot::Sender<()>,
+    started: oneshot::Receiver<std::result::Result<(), String>>,
+}
+
+impl Held {
+    /// Lets it start, and waits until Docker says that it has.
+    pub async fn start(self) -> Result<()> {
+        let _ = self.go.send(());
+        let started = self.started.await;
+        let started = started.unwrap_or_else(|_| Err("who asked for it is gone".to_owned()));
+        started.map_err(|why| {
+            Error::new(Code::DockerFailed, "Docker could not start the container").because(why)
+        })
+    }
+}
+
+/// A door that is open. Dropping it closes it, with all connections.
+#[derive(Debug)]
+pub struct Door {
+    socket: PathBuf,
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<Event>,
+    serving: JoinHandle<()>,
+}
+
+impl Door {
+    /// Opens a door to the daemon at `docker`, as in `DOCKER_HOST`, with its socket in `place`. The
+    /// containers in `there` are the drone's already, by id and name. For a trusted repository
+    /// nothing is judged.
+    pub fn open(
+        place: &Path,
+        docker: &str,
+        bounds: Bounds,
+        there: &[(String, String)],
+        trusted: bool,
+    ) -> Result<Self> {
+        // Its name is short: a socket's path may have 107 bytes (unix(7)).
+        let bound = tempfile::Builder::new()
+            .prefix("d")
+            .rand_bytes(4)
+            .make_in(place, |path| UnixListener::bind(path))
+            .and_then(|bound| bound.keep().map_err(|error| error.error));
+        let (listener, socket) = bound.map_err(|error| host_io("listen in", place, error))?;
+        let (sender, events) = mpsc::channel(16);
+        let shared = Arc::new(Shared::new(docker, bounds, there, trusted, sender));
+        let serving = tokio::spawn(serve::serve(listener, Arc::clone(&shared)));
+        Ok(Self {
+            socket,
+            shared,
+            events,
+            serving,
+        })
+    }
+
+    /// Where it is, as in `DOCKER_HOST`.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// What happens next.
+    pub async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // It is open for as long as it is there.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was asked for that no spawn asks for, and was not done.
+    pub fn unlisted(&self) -> Vec<String> {
+        self.shared.unlisted()
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.serving.abort();
+        self.shared.close();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}

@@ -1,0 +1,98 @@
+//! What belongs to the drone: the containers and commands that this door has seen created.
+//!
+//! No label decides it. Labels come with images, which are strangers'.
+
+use std::collections::{HashMap, HashSet};
+
+/// The most commands that are remembered; a spawn runs some dozens.
+const MAX_EXECS: usize = 10_000;
+
+/// Containers and commands of one drone.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Names by id.
+    containers: HashMap<String, String>,
+    execs: HashSet<String>,
+    networks: usize,
+}
+
+impl Own {
+    /// A container that was created.
+    pub fn add(&mut self, id: &str, name: &str) {
+        self.containers.insert(id.to_owned(), name.to_owned());
+    }
+
+    /// A container that is gone.
+    pub fn remove(&mut self, id: &str) {
+        self.containers.remove(id);
+    }
+
+    /// How many containers there are.
+    pub fn containers(&self) -> usize {
+        self.containers.len()
+    }
+
+    /// The whole id of a container, by its id, the beginning of its id, or its name.
+    pub fn container(&self, reference: &str) -> Option<&str> {
+        let reference = reference.trim_start_matches('/');
+        if let Some((id, _)) = self.containers.get_key_value(reference) {
+            return Some(id);
+        }
+        let mut named = self.containers.iter();
+        if let Some((id, _)) = named.find(|(_, name)| name.as_str() == reference) {
+            return Some(id);
+        }
+        let mut ids = self.containers.keys();
+        let mut begun = ids.by_ref().filter(|id| id.starts_with(reference));
+        let first = begun.next().filter(|_| !reference.is_empty())?;
+        begun.next().is_none().then_some(first.as_str())
+    }
+
+    /// The name of a container.
+    pub fn name(&self, id: &str) -> Option<&str> {
+        self.containers.get(id).map(String::as_str)
+    }
+
+    /// A command that was made in one of the containers; whether it is not one too many.
+    pub fn add_exec(&mut self, id: &str) -> bool {
+        self.execs.len() < MAX_EXECS && self.execs.insert(id.to_owned())
+    }
+
+    /// Whether this command is in one of the containers.
+    pub fn has_exec(&self, id: &str) -> bool {
+        self.execs.contains(id)
+    }
+
+    /// One more network; how many there are with it.
+    pub fn add_network(&mut self) -> usize {
+        self.networks += 1;
+        self.networks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_found_by_what_docker_finds_it_by() {
+        let mut own = Own::default();
+        own.add("0123aa", "acme-site");
+        own.add("0123bb", "acme-site-db-1");
+        for (reference, id) in [
+            ("0123aa", Some("0123aa")),
+            ("0123b", Some("0123bb")),
+            ("acme-site", Some("0123aa")),
+            ("/acme-site-db-1", Some("0123bb")),
+            ("0123", None),
+            ("", None),
+            ("acme-sit", None),
+            ("acme-other", None),
+        ] {
+            assert_eq!(own.container(reference), id, "{reference}");
+        }
+        own.remove("0123aa");
+        assert_eq!(own.container("acme-site"), None);
+        assert_eq!(own.container("0123"), Some("0123bb"));
+    }
+}

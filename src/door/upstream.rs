@@ -1,0 +1,138 @@
+//! The way to Docker itself.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::call::Call;
+use super::stop::{Judged, Stop};
+
+/// A body on its way through the door.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The largest answer that is read as a whole, in bytes: the list of a large server's images.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// What is handed on of a request's head, beside what is written for it. Passwords of registries
+/// (`X-Registry-Auth`, `X-Registry-Config`) are not among it.
+const HANDED_ON: [&str; 4] = [
+    "x-docker-expose-session-uuid",
+    "x-docker-expose-session-name",
+    "x-docker-expose-session-sharedkey",
+    "x-docker-expose-session-grpc-method",
+];
+
+/// Docker's own socket.
+#[derive(Debug)]
+pub struct Upstream {
+    socket: PathBuf,
+}
+
+impl Upstream {
+    /// The daemon at this address, as in `DOCKER_HOST`.
+    pub fn new(host: &str) -> Self {
+        Self {
+            socket: host.strip_prefix("unix://").unwrap_or(host).into(),
+        }
+    }
+
+    /// Asks for what was judged. `head` is that of the client's request.
+    pub async fn ask(
+        &self,
+        method: &Method,
+        call: &Call,
+        head: &HeaderMap,
+        body: Body,
+    ) -> Judged<Response<Incoming>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(call.target())
+            .header(HOST, "docker");
+        for name in HANDED_ON {
+            for value in head.get_all(HeaderName::from_static(name)) {
+                request = request.header(name, value);
+            }
+        }
+        if let Some(kind) = head.get(CONTENT_TYPE) {
+            request = request.header(CONTENT_TYPE, kind);
+        }
+        if let Some(protocol) = head.get(UPGRADE) {
+            request = request
+                .header(CONNECTION, "Upgrade")
+                .header(UPGRADE, protocol);
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| Stop::Malformed(error.to_string()))?;
+        self.send(request).await
+    }
+
+    /// Sends a request on a connection of its own.
+    pub async fn send(&self, request: Request<Body>) -> Judged<Response<Incoming>> {
+        let away = |error: &dyn std::fmt::Display| Stop::Away(error.to_string());
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| away(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream))
+                .await
+                .map_err(|error| away(&error))?;
+        // Ends with the answer's body, or with the connection that it has become.
+        tokio::spawn(connection.with_upgrades());
+        sender
+            .send_request(request)
+            .await
+            .map_err(|error| away(&error))
+    }
+
+    /// What Docker shows of something; nothing where it knows none.
+    pub async fn show<T: DeserializeOwned>(&self, call: &Call) -> Judged<Option<T>> {
+        let answer = self
+            .ask(&Method::GET, call, &HeaderMap::new(), empty())
+            .await?;
+        match answer.status() {
+            // Docker finds some names to be none.
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Ok(None),
+            status if status.is_success() => read(answer).await.map(Some),
+            status => Err(Stop::Away(format!("status {status}"))),
+        }
+    }
+}
+
+/// The whole of an answer.
+pub async fn whole(answer: Response<Incoming>) -> Judged<Bytes> {
+    let body = Limited::new(answer.into_body(), MAX_ANSWER);
+    let body = body.collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|error| Stop::Away(error.to_string()))
+}
+
+async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> Judged<T> {
+    let bytes = whole(answer).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Stop::Away(error.to_string()))
+}
+
+/// No body.
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that is there as a whole.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A body as it arrives.
+pub fn passing(body: Incoming) -> Body {
+    body.map_err(Into::into).boxed_unsync()
+}

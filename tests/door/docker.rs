@@ -1,0 +1,154 @@
+//! A Docker that writes down what it is asked.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, UPGRADE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+#[derive(Default)]
+struct Asked {
+    lines: Vec<String>,
+    bodies: Vec<Vec<u8>>,
+    headers: Vec<String>,
+    starts_fail: bool,
+}
+
+pub struct Fake {
+    pub host: String,
+    asked: Arc<Mutex<Asked>>,
+}
+
+impl Fake {
+    pub fn start(socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let shared = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let asked = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| answer(Arc::clone(&asked), request));
+                    let _ = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .with_upgrades()
+                        .await;
+                });
+            }
+        });
+        Self {
+            host: format!("unix://{}", socket.display()),
+            asked,
+        }
+    }
+
+    /// The first lines of all requests until now.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().lines.clone()
+    }
+
+    /// The names of all headers until now.
+    pub fn headers(&self) -> Vec<String> {
+        self.asked.lock().unwrap().headers.clone()
+    }
+
+    /// The body of the request with this first line.
+    pub fn body(&self, line: &str) -> Value {
+        let asked = self.asked.lock().unwrap();
+        let at = asked.lines.iter().position(|asked| asked == line);
+        let at = at.unwrap_or_else(|| panic!("{line} is not in {:?}", asked.lines));
+        serde_json::from_slice(&asked.bodies[at]).unwrap()
+    }
+
+    pub fn fail_starts(&self) {
+        self.asked.lock().unwrap().starts_fail = true;
+    }
+}
+
+async fn answer(
+    asked: Arc<Mutex<Asked>>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let line = format!("{} {}", request.method(), request.uri());
+    let upgrade = hyper::upgrade::on(&mut request);
+    let upgrades = request.headers().contains_key(UPGRADE);
+    let names: Vec<String> = request.headers().keys().map(ToString::to_string).collect();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let starts_fail = {
+        let mut asked = asked.lock().unwrap();
+        asked.lines.push(line.clone());
+        asked.bodies.push(body.to_vec());
+        asked.headers.extend(names);
+        asked.starts_fail
+    };
+    if upgrades {
+        tokio::spawn(async move {
+            let mut stream = TokioIo::new(upgrade.await.unwrap());
+            // Says everything again, until the other side is silent.
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).await.unwrap();
+            stream.write_all(&said).await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .headers_mut()
+            .insert(CONNECTION, "Upgrade".parse().unwrap());
+        response
+            .headers_mut()
+            .insert(UPGRADE, "tcp".parse().unwrap());
+        return Ok(response);
+    }
+    let (status, body) = told(line.split('?').next().unwrap(), starts_fail);
+    let mut response = Response::new(Full::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    Ok(response)
+}
+
+/// What Docker says to this method and path.
+fn told(line: &str, starts_fail: bool) -> (u16, Value) {
+    let line = line.replace("/v1.41", "");
+    match line.as_str() {
+        "GET /images/base/json" => (200, json!({"Id": "sha256:0123", "Config": {}})),
+        "GET /images/others/json" => {
+            let labels = json!({"hatchery.drone": "acme-other"});
+            (
+                200,
+                json!({"Id": "sha256:4567", "Config": {"Labels": labels}}),
+            )
+        }
+        "GET /networks/hatchery" => (
+            200,
+            json!({"Id": "n1", "Name": "hatchery", "Driver": "bridge"}),
+        ),
+        "GET /networks/bridge" => (
+            200,
+            json!({"Id": "n2", "Name": "bridge", "Driver": "bridge"}),
+        ),
+        "GET /volumes/acme-site_host" => {
+            let host = json!({"device": "/", "o": "bind"});
+            let volume = json!({"Name": "acme-site_host", "Driver": "local", "Mountpoint": "/x",
+                "Labels": {}, "Scope": "local", "Options": host});
+            (200, volume)
+        }
+        "GET /containers/json" => (200, json!([{"Id": "bbbb"}, {"Id": "cccc"}])),
+        "POST /containers/create" => (201, json!({"Id": "aaaa", "Warnings": []})),
+        line if line.ends_with("/start") && starts_fail => {
+            (500, json!({"message": "no such runtime"}))
+        }
+        line if line.ends_with("/start") => (204, Value::Null),
+        line if line.starts_with("GET /_ping") => (200, json!("OK")),
+        _ => (404, json!({"message": "not here"})),
+    }
+}
