@@ -32,14 +32,21 @@ impl Own {
         self.containers.len()
     }
 
-    /// The whole id of a container, by its id, the beginning of its id, or its name.
-    pub fn container(&self, reference: &str) -> Option<&str> {
+    /// The whole id of a container, by its id or its name.
+    pub fn exactly(&self, reference: &str) -> Option<&str> {
         let reference = reference.trim_start_matches('/');
         if let Some((id, _)) = self.containers.get_key_value(reference) {
             return Some(id);
         }
         let mut named = self.containers.iter();
-        if let Some((id, _)) = named.find(|(_, name)| name.as_str() == reference) {
+        let (id, _) = named.find(|(_, name)| name.as_str() == reference)?;
+        Some(id)
+    }
+
+    /// The same, or by the beginning of its id. Docker must be asked by the whole id then: to
+    /// Docker, these letters may be another container's name.
+    pub fn container(&self, reference: &str) -> Option<&str> {
+        if let Some(id) = self.exactly(reference) {
             return Some(id);
         }
         let mut ids = self.containers.keys();
@@ -90,6 +97,12 @@ mod tests {
             ("acme-other", None),
         ] {
             assert_eq!(own.container(reference), id, "{reference}");
+        }
+        for begun in ["0123b", "acme", ""] {
+            assert_eq!(own.exactly(begun), None, "{begun}");
+        }
+        for whole in ["0123bb", "/acme-site-db-1"] {
+            assert_eq!(own.exactly(whole), Some("0123bb"));
         }
         own.remove("0123aa");
         assert_eq!(own.container("acme-site"), None);

@@ -276,7 +276,8 @@ impl Passage {
                 let (request, body) = taken(request).await?;
                 let mut asked = Rewrite::read(&body)?;
                 let name: String = asked.take("Image")?.unwrap_or_default();
-                let image = self.image(&call, &name).await?;
+                let image = self.shown_image(&call, &name).await?;
+                let image = image.ok_or_else(|| no_image(&name))?;
                 let body = judge::labelled(&body, &image, &self.shared.bounds)?;
                 let request = request.map(|()| full(body.to_string()));
                 let name = call.query.get("name").unwrap_or_default().to_owned();
@@ -408,7 +409,7 @@ impl Passage {
         }
         if self.shared.state().own.containers() >= MAX_SERVICES {
             return Err(Stop::Refused(format!(
-                "more than {MAX_SERVICES} containers beside it; start fewer services"
+                "one container too many: a drone's project has at most {MAX_SERVICES}"
             )));
         }
         let (request, body) = taken(request).await?;
@@ -506,13 +507,8 @@ impl Passage {
 
     /// An image that is there and no other drone's.
     async fn image(&self, call: &Call, name: &str) -> Judged<ImageInspect> {
-        let missing = || Stop::NotFound(format!("image: {name:.200}"));
-        if !policy::is_image(name) {
-            return Err(missing());
-        }
-        let ask = call.instead(Ask::Image(name.to_owned()));
-        let image: Option<ImageInspect> = self.shared.docker.show(&ask).await?;
-        let image = image.ok_or_else(missing)?;
+        let image = self.shown_image(call, name).await?;
+        let image = image.ok_or_else(|| no_image(name))?;
         let labels = image
             .config
             .as_ref()
@@ -520,9 +516,17 @@ impl Passage {
         let other =
             labels.and_then(|labels| judge::is_anothers(labels, &self.shared.bounds.identity.name));
         match other {
-            Some(_) => Err(missing()),
+            Some(_) => Err(no_image(name)),
             None => Ok(image),
         }
+    }
+
+    async fn shown_image(&self, call: &Call, name: &str) -> Judged<Option<ImageInspect>> {
+        if !policy::is_image(name) {
+            return Ok(None);
+        }
+        let ask = call.instead(Ask::Image(name.to_owned()));
+        self.shared.docker.show(&ask).await
     }
 
     /// The id of a network that the drone may be in.
@@ -632,6 +636,10 @@ fn pulled(call: &Call) -> Judged<String> {
         Some(tag) => format!("{image}:{tag}"),
         None => image.to_owned(),
     })
+}
+
+fn no_image(name: &str) -> Stop {
+    Stop::NotFound(format!("image: {name:.200}"))
 }
 
 /// The `Id` of what Docker says it has created.

@@ -34,6 +34,9 @@ pub struct Creation {
     pub volumes: BTreeSet<String>,
 }
 
+/// How long a container may take to stop, in seconds.
+const MAX_STOP: i64 = 60;
+
 /// Words as Docker takes them: one text or a list.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -59,7 +62,10 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
         "ArgsEscaped",
         "NetworkDisabled",
     ])?;
-    body.keep::<i64>(&["StopTimeout"])?;
+    // Docker itself waits so long before it ends.
+    if let Some(seconds) = body.take::<i64>("StopTimeout")? {
+        body.put("StopTimeout", &seconds.clamp(0, MAX_STOP))?;
+    }
     body.keep::<Vec<String>>(&["Env", "Shell"])?;
     body.keep::<Words>(&["Cmd", "Entrypoint"])?;
     for key in ["ExposedPorts", "Volumes"] {

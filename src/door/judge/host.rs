@@ -90,7 +90,7 @@ pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Ju
     if let Some(what) = checks.into_iter().flatten().next() {
         return Err(Stop::Refused(what));
     }
-    Ok(limited(rebuilt(asked), bounds))
+    Ok(limited(rebuilt(asked, own), bounds))
 }
 
 /// Names of the volumes that a judged container is to have.
@@ -106,7 +106,14 @@ pub fn volumes(host: &HostConfig) -> BTreeSet<String> {
 }
 
 /// Without what is asked for and not given, and without what only a judged value may hold.
-fn rebuilt(mut host: HostConfig) -> HostConfig {
+fn rebuilt(mut host: HostConfig, own: &Own) -> HostConfig {
+    let shared = host.network_mode.as_deref().unwrap_or_default();
+    if let Some(id) = shared
+        .strip_prefix("container:")
+        .and_then(|it| own.container(it))
+    {
+        host.network_mode = Some(format!("container:{id}"));
+    }
     if let Some(options) = &mut host.security_opt {
         options.retain(|option| policy::security_opt(option) == Judgement::Pass);
     }

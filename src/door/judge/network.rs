@@ -124,7 +124,7 @@ pub fn endpoint(asked: EndpointSettings, own: &Own) -> Judged<EndpointSettings> 
 pub fn foreign_link(links: &[String], own: &Own) -> Option<String> {
     let odd = links.iter().find(|link| {
         let to = link.split(':').next().unwrap_or_default();
-        own.container(to).is_none()
+        own.exactly(to).is_none()
     });
     odd.map(|link| format!("a link to another container ({link:.80})"))
 }

@@ -147,6 +147,15 @@ fn what_would_weaken_the_drone_is_left_out_or_replaced() {
     ] {
         assert_eq!(becomes(key, value.clone()), most, "{key} {value}");
     }
+    assert_eq!(
+        becomes("NetworkMode", json!("container:bb")),
+        "container:bbbb"
+    );
+    for (seconds, kept) in [(-1, 0), (10, 10), (1_000_000, 60)] {
+        let mut asked = asked();
+        asked["StopTimeout"] = json!(seconds);
+        assert_eq!(judged(&asked).unwrap().body["StopTimeout"], kept);
+    }
     let labels = json!({"hatchery.drone": "acme-other"});
     let volume = json!([{"Type": "volume", "Source": "acme-site_n", "Target": "/n", "VolumeOptions": {"NoCopy": true, "Labels": labels}}]);
     let plain = json!([{"Type": "volume", "Source": "acme-site_n", "Target": "/n", "VolumeOptions": {"NoCopy": true}}]);
@@ -238,6 +247,7 @@ fn what_reaches_beyond_the_drone_does_not() {
         ),
         ("PublishAllPorts", json!(true), "PublishAllPorts"),
         ("Links", json!(["/acme-other:/acme-site/x"]), "acme-other"),
+        ("Links", json!(["bb:x"]), "bb:x"),
         (
             "Ulimits",
             json!([{"Name": "rtprio", "Soft": 99, "Hard": 99}]),
