@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use hyper::{Method, Uri};
 use url::form_urlencoded;
 
+use super::judge::OF_BUILD;
 use super::stop::{Judged, Stop};
 use crate::devcontainer::judging::policy;
 
@@ -120,7 +121,7 @@ pub enum OfNetwork {
     Disconnect,
 }
 
-/// Parameters of a request, each at most once.
+/// Parameters of a request, each at most once but for the names of an image that is built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
@@ -130,6 +131,12 @@ impl Query {
         let mut pairs = self.0.iter();
         let (_, value) = pairs.find(|(key, _)| key == name)?;
         (!value.is_empty()).then_some(value)
+    }
+
+    /// All values of a parameter.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let pairs = self.0.iter().filter(move |(key, _)| key == name);
+        pairs.map(|(_, value)| value.as_str())
     }
 
     /// The parameters that are known. An unknown one must be empty: nobody needs it.
@@ -142,7 +149,7 @@ impl Query {
                 }
                 return Err(Stop::NotListed(format!("{name:.40?} in a query")));
             }
-            if pairs.iter().any(|(key, _)| *key == name) {
+            if name != "t" && pairs.iter().any(|(key, _)| *key == name) {
                 return Err(Stop::Malformed(format!("{name} is there twice")));
             }
             pairs.push((name.into_owned(), value.into_owned()));
@@ -167,16 +174,7 @@ impl Call {
         let unlisted = || Stop::NotListed(format!("{method} /{path:.80}"));
         let decoded = decoded_path(path).ok_or_else(unlisted)?;
         let (ask, known) = route(method, &decoded).ok_or_else(unlisted)?;
-        // Judged by what is held against the builder's arguments before it runs.
-        let query = if let Ask::Build(_) = ask {
-            Query(
-                form_urlencoded::parse(query.as_bytes())
-                    .into_owned()
-                    .collect(),
-            )
-        } else {
-            Query::read(query, known)?
-        };
+        let query = Query::read(query, known)?;
         Ok(Self {
             version,
             ask,
@@ -358,8 +356,8 @@ fn route(method: &Method, path: &str) -> Option<(Ask, &'static [&'static str])> 
             (Ask::Image(image(name)?), &["manifests", "platform"])
         }
         ["images", name @ .., "tag"] if post => (Ask::Tag(image(name)?), &["repo", "tag"]),
-        ["build"] if post => (Ask::Build("build"), &[]),
-        ["build", "cancel"] if post => (Ask::Build("build/cancel"), &[]),
+        ["build"] if post => (Ask::Build("build"), OF_BUILD),
+        ["build", "cancel"] if post => (Ask::Build("build/cancel"), &["id"]),
         ["session"] if post => (Ask::Build("session"), &[]),
         ["grpc"] if post => (Ask::Build("grpc"), &[]),
         _ => return None,

@@ -25,7 +25,7 @@ use super::rewrite::Rewrite;
 use super::stop::{Judged, Stop};
 use super::upstream::{Body, Upstream, empty, full, passing, whole};
 use super::{Event, Held, answers};
-use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
 use crate::error::{Code, Error};
 
@@ -187,7 +187,11 @@ impl Passage {
         }
         let call = call?;
         match call.ask.clone() {
-            Ask::Server(_) | Ask::Build(_) => self.pass(&call, request).await,
+            Ask::Server(_) => self.pass(&call, request).await,
+            Ask::Build(_) => {
+                judge::build(&call.query, &self.shared.bounds)?;
+                self.pass(&call, request).await
+            }
             Ask::Events => {
                 let answer = self.ask(&call, request, empty()).await?;
                 let shared = Arc::clone(&self.shared);
@@ -489,10 +493,7 @@ impl Passage {
     ) -> Judged<Response<Body>> {
         self.image(call, name).await?;
         let to = call.query.get("repo").unwrap_or_default();
-        let plain = to
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if !plain || !to.starts_with("vsc-") {
+        if !images::is_own_tag(&self.shared.bounds.identity.name, to) {
             return Err(Stop::Refused(format!("its image called {to:.200?}")));
         }
         self.hand_on(call, request, empty()).await

@@ -19,7 +19,7 @@ use crate::error::Result;
 const OWN_REGISTRY: &str = "hatchery.invalid";
 
 /// How the devcontainer CLI begins the names of what it builds.
-const OF_THE_CLI: &[&str] = &["vsc-", "dev_container_feature_content_temp"];
+const OF_THE_CLI: [&str; 2] = ["vsc-", "dev_container_feature_content_temp"];
 
 /// The longest tag (OCI distribution specification, "pulling manifests").
 const MAX_TAG: usize = 128;
@@ -44,6 +44,16 @@ pub fn own_tag(drone: &DroneName, token: &str, service: &str) -> String {
         service.to_owned()
     };
     format!("{OWN_REGISTRY}/{drone}/{token}:{tag}")
+}
+
+/// Whether a name is one that a drone's own builds have: compose's, or the devcontainer CLI's. In
+/// both is a text that no repository knows, but where the shim has put the drone's name.
+pub fn is_own_tag(drone: &DroneName, name: &str) -> bool {
+    if let Some(built) = name.strip_prefix(OWN_REGISTRY) {
+        return built.starts_with(&format!("/{drone}/"));
+    }
+    let [of_the_cli, shared] = OF_THE_CLI;
+    !name.contains('/') && (name.starts_with(of_the_cli) || name == format!("{shared}-{drone}"))
 }
 
 /// The registry's host in a name, as Docker finds it, and the rest.

@@ -1,5 +1,6 @@
 //! What a drone's containers, networks, volumes and commands may be.
 
+mod build;
 mod container;
 mod exec;
 mod healthcheck;
@@ -11,6 +12,7 @@ mod volume;
 
 use std::path::PathBuf;
 
+pub use self::build::{PARAMETERS as OF_BUILD, build};
 pub use self::container::{Asked, Creation, creation, labelled};
 pub use self::exec::exec;
 pub use self::host::is_the_sockets;
