@@ -18,10 +18,12 @@ mod call;
 mod fuzz;
 pub mod judge;
 mod own;
+mod passage;
 mod rewrite;
 mod serve;
 mod stop;
 mod upstream;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,550 @@
+//! One request on its way through the door.
+
+use std::sync::Arc;
+
+use bollard::models::{ImageInspect, NetworkInspect, Volume};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::call::{Ask, Call, OfContainer, OfExec, OfNetwork};
+use super::judge::{self, Asked, Bounds};
+use super::rewrite::Rewrite;
+use super::serve::Shared;
+use super::stop::{Judged, Stop};
+use super::upstream::{Body, empty, full, passing, whole};
+use super::wire::{becomes_another, collected, plain, replaced, resized, taken, told};
+use super::{Event, Held, answers};
+use crate::devcontainer::judging::{images, policy};
+use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
+use crate::error::{Code, Error};
+
+/// How many of the requests that are not listed are remembered.
+const MAX_UNLISTED: usize = 20;
+
+/// What is answered to a request.
+pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let passage = Passage {
+        shared: Arc::clone(shared),
+        about: None,
+    };
+    passage.answer(request).await
+}
+
+/// One request on its way.
+struct Passage {
+    shared: Arc<Shared>,
+    /// The container that is to be created.
+    about: Option<String>,
+}
+
+impl Passage {
+    async fn answer(mut self, request: Request<Incoming>) -> Response<Body> {
+        match self.through(request).await {
+            Ok(answer) => answer,
+            Err(stop) => self.stopped(stop).await,
+        }
+    }
+
+    async fn stopped(&self, stop: Stop) -> Response<Body> {
+        if let Stop::Refused(what) = &stop {
+            let error = refused(&self.shared.bounds, self.about.as_deref(), what);
+            if self.shared.events.send(Event::Refused(error)).await.is_ok() {
+                // The spawn ends. What would be said here could only hide why.
+                std::future::pending::<()>().await;
+            }
+        }
+        if let Stop::NotListed(what) = &stop {
+            let mut state = self.shared.state();
+            if state.unlisted.len() < MAX_UNLISTED && !state.unlisted.contains(what) {
+                state.unlisted.push(what.clone());
+            }
+        }
+        told(stop.status(), &json!({ "message": stop.message() }))
+    }
+
+    async fn through(&mut self, request: Request<Incoming>) -> Judged<Response<Body>> {
+        let call = Call::read(request.method(), request.uri());
+        if self.shared.trusted {
+            return match call {
+                Ok(call) => self.trusted(call, request).await,
+                Err(_) => self.untouched(request).await,
+            };
+        }
+        let call = call?;
+        match call.ask.clone() {
+            Ask::Server(_) => self.pass(&call, request).await,
+            Ask::Build(_) => {
+                judge::build(&call.query, &self.shared.bounds)?;
+                self.pass(&call, request).await
+            }
+            Ask::Events => {
+                let answer = self.ask(&call, request, empty()).await?;
+                let shared = Arc::clone(&self.shared);
+                let own = move |id: &str| shared.state().own.name(id).is_some();
+                Ok(replaced(answer, |body| answers::events(body, own)))
+            }
+            Ask::Containers => {
+                self.cut(&call, request, |all, shared| {
+                    answers::containers(all, &shared.state().own);
+                })
+                .await
+            }
+            Ask::Networks => {
+                self.cut(&call, request, |all, shared| {
+                    answers::networks(all, &shared.state().own, &shared.bounds);
+                })
+                .await
+            }
+            Ask::Volumes => {
+                self.cut(&call, request, |all, shared| {
+                    answers::volumes(all, &shared.bounds);
+                })
+                .await
+            }
+            Ask::Images => {
+                self.cut(&call, request, |all, shared| {
+                    answers::images(all, &shared.bounds);
+                })
+                .await
+            }
+            Ask::Create => self.create(call, request).await,
+            Ask::Container(reference, of) => {
+                let id = self.container(&reference)?;
+                self.of_container(&call, id, of, request).await
+            }
+            Ask::Exec(id, of) => {
+                if !self.shared.state().own.has_exec(&id) {
+                    return Err(Stop::NotFound(format!("exec instance: {id:.80}")));
+                }
+                if of != OfExec::Start {
+                    return self.pass(&call, request).await;
+                }
+                let (request, body) = taken(request).await?;
+                let body = judge::exec(&body)?;
+                self.hand_on(&call, request, full(body.to_string())).await
+            }
+            Ask::CreateNetwork => {
+                let (request, body) = taken(request).await?;
+                let body = judge::network(&body, &self.shared.bounds)?;
+                let many = self.shared.state().own.add_network();
+                if many > MAX_NETWORKS {
+                    let what = format!("more than {MAX_NETWORKS} networks");
+                    return Err(Stop::Refused(what));
+                }
+                self.hand_on(&call, request, full(body.to_string())).await
+            }
+            Ask::Network(reference, of) => self.of_network(&call, &reference, of, request).await,
+            Ask::CreateVolume => {
+                let (request, body) = taken(request).await?;
+                let body = judge::volume(&body, &self.shared.bounds)?;
+                self.hand_on(&call, request, full(body.to_string())).await
+            }
+            Ask::Volume(name) => {
+                if !self.shared.bounds.owns(&name) {
+                    return Err(Stop::NotFound(format!("volume: {name:.80}")));
+                }
+                self.pass(&call, request).await
+            }
+            Ask::Image(name) => {
+                self.image(&call, &name).await?;
+                self.pass(&call, request).await
+            }
+            Ask::Pull => {
+                let image = pulled(&call)?;
+                judge::pull(&image).await?;
+                self.hand_on(&call, request, empty()).await
+            }
+            Ask::Tag(name) => self.tag(&call, &name, request).await,
+        }
+    }
+
+    /// For a trusted repository nothing is judged; its container is held all the same.
+    async fn trusted(&mut self, call: Call, request: Request<Incoming>) -> Judged<Response<Body>> {
+        match &call.ask {
+            Ask::Create => {
+                let (request, body) = taken(request).await?;
+                let mut asked = Rewrite::read(&body)?;
+                let name: String = asked.take("Image")?.unwrap_or_default();
+                let image = self.shown_image(&call, &name).await?;
+                let image = image.ok_or_else(|| no_image(&name))?;
+                let body = judge::labelled(&body, &image, &self.shared.bounds)?;
+                let request = request.map(|()| full(body.to_string()));
+                let name = call.query.get("name").unwrap_or_default().to_owned();
+                self.created(self.shared.docker.send(resized(request)).await?, &name)
+                    .await
+            }
+            Ask::Container(reference, OfContainer::Start) => {
+                let own = self
+                    .shared
+                    .state()
+                    .own
+                    .container(reference)
+                    .map(str::to_owned);
+                match own {
+                    Some(id) => self.start(&call, id, request).await,
+                    None => self.untouched(request).await,
+                }
+            }
+            _ => self.untouched(request).await,
+        }
+    }
+
+    /// Hands a request on as it is.
+    async fn untouched(&self, request: Request<Incoming>) -> Judged<Response<Body>> {
+        let mut request = request;
+        let upgrade = becomes_another(&mut request);
+        let (mut head, body) = request.into_parts();
+        head.headers.remove(CONNECTION);
+        head.headers.remove(TRANSFER_ENCODING);
+        if let Some(protocol) = head.headers.get(UPGRADE).cloned() {
+            head.headers
+                .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            head.headers.insert(UPGRADE, protocol);
+        }
+        let request = Request::from_parts(head, passing(body));
+        let answer = self.shared.docker.send(request).await?;
+        Ok(self.joined(answer, upgrade))
+    }
+
+    async fn of_container(
+        &mut self,
+        call: &Call,
+        id: String,
+        of: OfContainer,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        // By its whole id, which is what was judged.
+        let mut call = call.clone();
+        call.ask = Ask::Container(id.clone(), of);
+        match of {
+            OfContainer::Start => self.start(&call, id, request).await,
+            OfContainer::Exec => {
+                let (request, body) = taken(request).await?;
+                let body = judge::exec(&body)?;
+                let answer = self.ask(&call, request, full(body.to_string())).await?;
+                let (answer, body) = collected(answer).await?;
+                if let Some(exec) = created_id(&body)
+                    && !self.shared.state().own.add_exec(&exec)
+                {
+                    return Err(Stop::NotListed("so many commands in containers".to_owned()));
+                }
+                Ok(answer)
+            }
+            OfContainer::Remove => {
+                let answer = self.ask(&call, request, empty()).await?;
+                if answer.status().is_success() {
+                    self.shared.state().own.remove(&id);
+                }
+                Ok(plain(answer))
+            }
+            _ => self.pass(&call, request).await,
+        }
+    }
+
+    /// Starts a container; the drone's own once it was furnished.
+    async fn start(
+        &self,
+        call: &Call,
+        id: String,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        let waits = {
+            let state = self.shared.state();
+            let name = self.shared.bounds.identity.name.as_str();
+            state.own.name(&id) == Some(name) && state.furnished.as_deref() != Some(&id)
+        };
+        if !waits {
+            return self.hand_on(call, request, empty()).await;
+        }
+        let (go, may_go) = oneshot::channel();
+        let (tell, started) = oneshot::channel();
+        let held = Held {
+            container: id.clone(),
+            go,
+            started,
+        };
+        let gone = || Stop::NotFound(format!("container: {id}"));
+        let sent = self.shared.events.send(Event::Held(held)).await;
+        sent.map_err(|_| gone())?;
+        if may_go.await.is_err() {
+            self.shared.state().own.remove(&id);
+            return Err(gone());
+        }
+        self.shared.state().furnished = Some(id.clone());
+        let answer = self.ask(call, request, empty()).await?;
+        if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
+            let _ = tell.send(Ok(()));
+            return Ok(plain(answer));
+        }
+        let (answer, body) = collected(answer).await?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let why = body["message"].as_str().unwrap_or("it did not say why");
+        let _ = tell.send(Err(why.to_owned()));
+        Ok(answer)
+    }
+
+    async fn create(&mut self, call: Call, request: Request<Incoming>) -> Judged<Response<Body>> {
+        let bounds = &self.shared.bounds;
+        let name = call.query.get("name").unwrap_or_default().to_owned();
+        if !bounds.names(&name) {
+            return Err(Stop::Refused(format!("the name {name:.80?}")));
+        }
+        self.about = Some(name.clone());
+        let platform = call.query.get("platform");
+        if let Some(platform) = platform.filter(|platform| !policy::is_platform(platform)) {
+            return Err(Stop::Refused(format!("the platform {platform:.80?}")));
+        }
+        if self.shared.state().own.containers() >= MAX_SERVICES {
+            return Err(Stop::Refused(format!(
+                "one container too many: a drone's project has at most {MAX_SERVICES}"
+            )));
+        }
+        let (request, body) = taken(request).await?;
+        let mut body = Rewrite::read(&body)?;
+        let image: String = body.take("Image")?.unwrap_or_default();
+        let image = self.image(&call, &image).await?;
+        let creation = {
+            let state = self.shared.state();
+            let asked = Asked {
+                name: &name,
+                image: &image,
+                own: &state.own,
+            };
+            judge::creation(body, &asked, bounds)?
+        };
+        for network in &creation.networks {
+            if self.network(&call, network).await?.is_none() {
+                return Err(Stop::Refused(format!(
+                    "a place in the network {network:.80?}"
+                )));
+            }
+        }
+        for volume in &creation.volumes {
+            let ask = call.instead(Ask::Volume(volume.clone()));
+            let shown: Option<Volume> = self.shared.docker.show(&ask).await?;
+            if shown.is_some_and(|volume| !judge::is_plain(&volume)) {
+                let what = format!("the volume {volume:.80?}, which is a part of the host");
+                return Err(Stop::Refused(what));
+            }
+        }
+        let answer = self
+            .ask(&call, request, full(creation.body.to_string()))
+            .await?;
+        self.created(answer, &name).await
+    }
+
+    /// Takes note of a container that Docker says it has created.
+    async fn created(&self, answer: Response<Incoming>, name: &str) -> Judged<Response<Body>> {
+        let is_created = answer.status() == StatusCode::CREATED;
+        let (answer, body) = collected(answer).await?;
+        if let Some(id) = created_id(&body).filter(|_| is_created) {
+            self.shared.state().own.add(&id, name);
+        }
+        Ok(answer)
+    }
+
+    async fn of_network(
+        &self,
+        call: &Call,
+        reference: &str,
+        of: OfNetwork,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        let Some(id) = self.network(call, reference).await? else {
+            return Err(Stop::NotFound(format!("network: {reference:.80}")));
+        };
+        let mut call = call.clone();
+        call.ask = Ask::Network(id, of);
+        if of == OfNetwork::Inspect {
+            let cut = |shown: &mut Value, shared: &Shared| {
+                answers::one_network(shown, &shared.state().own);
+            };
+            return self.cut(&call, request, cut).await;
+        }
+        let (request, body) = taken(request).await?;
+        let body = judge::connection(&body, &self.shared.state().own)?;
+        self.hand_on(&call, request, full(body.to_string())).await
+    }
+
+    /// Another name for an image, of the form that the devcontainer CLI gives what it builds; there
+    /// is a text in it that no repository knows.
+    async fn tag(
+        &self,
+        call: &Call,
+        name: &str,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        self.image(call, name).await?;
+        let to = call.query.get("repo").unwrap_or_default();
+        if !images::is_own_tag(&self.shared.bounds.identity.name, to) {
+            return Err(Stop::Refused(format!("its image called {to:.200?}")));
+        }
+        self.hand_on(call, request, empty()).await
+    }
+
+    /// The whole id of one of the drone's containers.
+    fn container(&self, reference: &str) -> Judged<String> {
+        let state = self.shared.state();
+        let id = state.own.container(reference).map(str::to_owned);
+        id.ok_or_else(|| Stop::NotFound(format!("container: {reference:.80}")))
+    }
+
+    /// An image that is there and no other drone's.
+    async fn image(&self, call: &Call, name: &str) -> Judged<ImageInspect> {
+        let image = self.shown_image(call, name).await?;
+        let image = image.ok_or_else(|| no_image(name))?;
+        let labels = image
+            .config
+            .as_ref()
+            .and_then(|config| config.labels.as_ref());
+        let other =
+            labels.and_then(|labels| judge::is_anothers(labels, &self.shared.bounds.identity.name));
+        match other {
+            Some(_) => Err(no_image(name)),
+            None => Ok(image),
+        }
+    }
+
+    async fn shown_image(&self, call: &Call, name: &str) -> Judged<Option<ImageInspect>> {
+        if !policy::is_image(name) {
+            return Ok(None);
+        }
+        let ask = call.instead(Ask::Image(name.to_owned()));
+        self.shared.docker.show(&ask).await
+    }
+
+    /// The id of a network that the drone may be in.
+    async fn network(&self, call: &Call, reference: &str) -> Judged<Option<String>> {
+        if !policy::is_name(reference) {
+            return Ok(None);
+        }
+        let ask = call.instead(Ask::Network(reference.to_owned(), OfNetwork::Inspect));
+        let shown: Option<NetworkInspect> = self.shared.docker.show(&ask).await?;
+        let own = shown.filter(|network| judge::is_own_network(network, &self.shared.bounds));
+        Ok(own.and_then(|network| network.id))
+    }
+
+    /// Hands on a request whose body is nobody's concern, with the connection if it becomes one.
+    async fn pass(&self, call: &Call, request: Request<Incoming>) -> Judged<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let request = Request::from_parts(head, ());
+        self.hand_on(call, request, passing(body)).await
+    }
+
+    async fn hand_on<T>(
+        &self,
+        call: &Call,
+        mut request: Request<T>,
+        body: Body,
+    ) -> Judged<Response<Body>> {
+        let upgrade = becomes_another(&mut request);
+        let answer = self.ask(call, request, body).await?;
+        Ok(self.joined(answer, upgrade))
+    }
+
+    async fn ask<T>(
+        &self,
+        call: &Call,
+        request: Request<T>,
+        body: Body,
+    ) -> Judged<Response<Incoming>> {
+        let docker = &self.shared.docker;
+        docker
+            .ask(request.method(), call, request.headers(), body)
+            .await
+    }
+
+    /// Docker's answer; where it makes a stream of bytes of the connection, both ends are joined.
+    fn joined(
+        &self,
+        mut answer: Response<Incoming>,
+        upgrade: Option<hyper::upgrade::OnUpgrade>,
+    ) -> Response<Body> {
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return plain(answer);
+        }
+        let docker = hyper::upgrade::on(&mut answer);
+        if let Some(client) = upgrade {
+            self.shared.go_on(async move {
+                let (Ok(client), Ok(docker)) = tokio::join!(client, docker) else {
+                    return;
+                };
+                let (mut client, mut docker) = (TokioIo::new(client), TokioIo::new(docker));
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut docker).await;
+            });
+        }
+        let mut switched = Response::new(empty());
+        *switched.status_mut() = answer.status();
+        for name in [CONNECTION, UPGRADE, CONTENT_TYPE] {
+            if let Some(value) = answer.headers().get(&name) {
+                switched.headers_mut().insert(name, value.clone());
+            }
+        }
+        switched
+    }
+
+    /// Asks for something whose answer is cut to what is the drone's own.
+    async fn cut(
+        &self,
+        call: &Call,
+        request: Request<Incoming>,
+        cut: impl Fn(&mut Value, &Shared),
+    ) -> Judged<Response<Body>> {
+        let answer = self.ask(call, request, empty()).await?;
+        if !answer.status().is_success() {
+            return Ok(plain(answer));
+        }
+        let bytes = whole(answer).await?;
+        let mut shown: Value =
+            serde_json::from_slice(&bytes).map_err(|error| Stop::Away(error.to_string()))?;
+        cut(&mut shown, &self.shared);
+        Ok(told(StatusCode::OK, &shown))
+    }
+}
+
+/// The name of the image that is to be pulled.
+fn pulled(call: &Call) -> Judged<String> {
+    let image = call.query.get("fromImage").unwrap_or_default();
+    let platform = call.query.get("platform");
+    if let Some(platform) = platform.filter(|platform| !policy::is_platform(platform)) {
+        return Err(Stop::Refused(format!("the platform {platform:.80?}")));
+    }
+    Ok(match call.query.get("tag") {
+        Some(digest) if digest.contains(':') => format!("{image}@{digest}"),
+        Some(tag) => format!("{image}:{tag}"),
+        None => image.to_owned(),
+    })
+}
+
+fn no_image(name: &str) -> Stop {
+    Stop::NotFound(format!("image: {name:.200}"))
+}
+
+/// The `Id` of what Docker says it has created.
+fn created_id(body: &Bytes) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body["Id"].as_str().map(str::to_owned)
+}
+
+fn refused(bounds: &Bounds, container: Option<&str>, what: &str) -> Error {
+    let name = &bounds.identity.name;
+    let which = match container {
+        None => "what".to_owned(),
+        Some(own) if own == name.as_str() => "the container that".to_owned(),
+        Some(sibling) => format!("the container {sibling:.80} that"),
+    };
+    Error::new(
+        Code::GateRefused,
+        format!("{which} came of {name}'s configuration would have {what}"),
+    )
+    .hint(
+        "take it out of devcontainer.json, its compose files, its features or its image; or, if \
+         you trust the repository with this server, `--trust` for this once or devcontainer.trust \
+         for good",
+    )
+}
