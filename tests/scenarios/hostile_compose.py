@@ -1,5 +1,5 @@
-"""What a hostile compose project would be given, it is not: nothing of it starts before all of it was
-looked at, and it writes no name that another drone's image is made from."""
+"""What a hostile compose project would be given, it is not: nothing of it is created that was not judged,
+and it writes no name that another drone's image is made from."""
 
 import json
 from typing import Any
@@ -99,7 +99,7 @@ exec {server.succeed(f"command -v {program}").strip()} "${{args[@]}}"
     server.succeed(f"base64 -d > {WRAP}/{program} <<< {encoded(wrapper)}; chmod 755 {WRAP}/{program}")
 project("red/apart", {"app": APP, "db": SIBLING})
 project("red/joined", {"app": {**APP, "network_mode": "service:db"}, "db": SIBLING})
-MARK = {"command": "touch /host/root/hostile"}
+MARK = {"command": "touch /host/root/composed"}
 
 for what, repository, service, more, said in (
     ("privileges", "red/apart", "db", {"privileged": True}, "privileged"),
@@ -118,7 +118,7 @@ for what, repository, service, more, said in (
             "--format '{{.Actor.Attributes.name}}'"
         )
         assert "red-" not in started, started
-        server.succeed("test ! -e /root/hostile")
+        server.succeed("test ! -e /root/composed")
         assert server.succeed("docker ps --all --quiet; docker volume ls --quiet --filter name=red-") == ""
 
 server.succeed(f"rm -r {WRAP}")
