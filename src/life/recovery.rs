@@ -19,7 +19,7 @@ use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::registration::Registration;
 use crate::life::siblings;
-use crate::life::waking;
+use crate::life::waking::{self, For};
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
 use crate::tailnet;
@@ -174,7 +174,7 @@ impl Tending<'_> {
             Life::Burrowed | Life::Egg | Life::Bare => Ok(()),
             Life::Stopped => {
                 let _lock = self.lock().await?;
-                waking::wake(self.server, self.drone, container).await?;
+                waking::wake(self.server, self.drone, container, For::Recovery).await?;
                 done.push("started");
                 Ok(())
             }

@@ -20,7 +20,8 @@ const HOUR: u64 = 3600;
 pub struct Registration {
     /// `nodekey:…`, as it was registered from outside.
     node: String,
-    /// When it was registered anew without anybody having asked for it, in seconds since 1970.
+    /// When it was registered again, or that was tried, without anybody having asked for it, in
+    /// seconds since 1970.
     #[serde(default)]
     renewed: Vec<u64>,
 }
@@ -40,19 +41,30 @@ impl Registration {
         }
     }
 
-    /// Remembers the node that was just registered; `renewed` where nobody had asked for it.
-    pub fn remember(places: &Places, drone: &DroneName, node: &str, renewed: bool) -> Result<()> {
+    /// Remembers the node that was just registered.
+    pub fn remember(places: &Places, drone: &DroneName, node: &str) -> Result<()> {
         let known = Self::of(places, drone).unwrap_or_default();
-        let now = now();
-        let mut times: Vec<_> = known.within_the_hour(now).collect();
-        times.extend(renewed.then_some(now));
         let registration = Self {
             node: node.to_owned(),
-            renewed: times,
+            renewed: known.within_the_hour(now()).collect(),
         };
-        places.shared_directory(&places.scopes())?;
-        let text = serde_json::json!(registration).to_string();
-        write_whole(&places.node_file(drone), 0o640, text.as_bytes())
+        registration.write(places, drone)
+    }
+
+    /// Counts a registration that nobody has asked for and that is about to be tried; whether the
+    /// drone may have it. It is counted first, so that one that fails, or that hatchery does not
+    /// survive, is not tried over and over.
+    pub fn spend(places: &Places, drone: &DroneName) -> Result<bool> {
+        let known = Self::of(places, drone)?;
+        let now = now();
+        let mut renewed: Vec<_> = known.within_the_hour(now).collect();
+        if renewed.len() >= MOST {
+            return Ok(false);
+        }
+        renewed.push(now);
+        let node = known.node;
+        Self { node, renewed }.write(places, drone)?;
+        Ok(true)
     }
 
     /// Whether this is the node's key.
@@ -60,9 +72,10 @@ impl Registration {
         !self.node.is_empty() && self.node == node_key
     }
 
-    /// Whether it has been registered anew as often as it may be.
-    pub fn is_exhausted(&self) -> bool {
-        self.within_the_hour(now()).count() >= MOST
+    fn write(&self, places: &Places, drone: &DroneName) -> Result<()> {
+        places.shared_directory(&places.scopes())?;
+        let text = serde_json::json!(self).to_string();
+        write_whole(&places.node_file(drone), 0o640, text.as_bytes())
     }
 
     /// A clock that was set back must not hold a drone off for longer than it would without.
@@ -87,25 +100,30 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let places = Places::under(place.path());
         let drone = DroneName::of(&"acme/site".parse().unwrap());
-        let of = || Registration::of(&places, &drone).unwrap();
-        assert!(!of().is_of("") && !of().is_exhausted());
+        let remember = |key| Registration::remember(&places, &drone, key).unwrap();
+        let spend = || Registration::spend(&places, &drone).unwrap();
         // What a person asks for is not counted.
-        for _ in 0..4 {
-            Registration::remember(&places, &drone, "nodekey:1", false).unwrap();
+        for _ in 0..=MOST {
+            remember("nodekey:1");
         }
-        for _ in 0..MOST {
-            assert!(!of().is_exhausted());
-            Registration::remember(&places, &drone, "nodekey:2", true).unwrap();
+        // What has failed is counted like what has not.
+        assert!(spend());
+        remember("nodekey:2");
+        for _ in 1..MOST {
+            assert!(spend());
         }
-        assert!(of().is_exhausted() && of().is_of("nodekey:2") && !of().is_of("nodekey:1"));
-        // Nor does it begin to count anew.
-        Registration::remember(&places, &drone, "nodekey:3", false).unwrap();
-        assert!(of().is_exhausted());
+        assert!(!spend() && !spend());
+        let of = || Registration::of(&places, &drone).unwrap();
+        assert!(of().is_of("nodekey:2") && !of().is_of("nodekey:1"));
+        // Nor does a person's begin another count.
+        remember("nodekey:3");
+        assert!(!spend());
         let mut later = of();
         later.renewed[0] -= HOUR;
-        assert!(!later.is_exhausted());
+        later.write(&places, &drone).unwrap();
+        assert!(spend() && !spend());
         places.forget(&drone).unwrap();
-        assert!(!of().is_exhausted());
+        assert!(spend() && !of().is_of(""));
     }
 
     #[test]
@@ -113,11 +131,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let places = Places::under(place.path());
         let drone = DroneName::of(&"acme/site".parse().unwrap());
-        Registration::remember(&places, &drone, "nodekey:1", true).unwrap();
+        Registration::remember(&places, &drone, "nodekey:1").unwrap();
         std::fs::write(places.node_file(&drone), "{").unwrap();
-        let error = Registration::of(&places, &drone).unwrap_err();
-        assert_eq!(error.code(), Code::HostFailed);
-        Registration::remember(&places, &drone, "nodekey:1", false).unwrap();
-        assert!(Registration::of(&places, &drone).is_ok());
+        for error in [
+            Registration::of(&places, &drone).unwrap_err(),
+            Registration::spend(&places, &drone).unwrap_err(),
+        ] {
+            assert_eq!(error.code(), Code::HostFailed);
+        }
+        Registration::remember(&places, &drone, "nodekey:1").unwrap();
+        assert!(Registration::spend(&places, &drone).unwrap());
     }
 }

@@ -14,8 +14,17 @@ use crate::tailnet;
 /// How long its processes have to end, in seconds.
 pub const STOP_WITHIN: i32 = 10;
 
+/// Who wants a drone to be in the tailnet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// A person, who may have it registered as often as they like.
+    Person,
+    /// [`recovery`](crate::life::recovery), which has a budget for each drone.
+    Recovery,
+}
+
 /// Starts a drone that is burrowed or stopped and waits until it is reachable.
-pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> {
+pub async fn wake(server: Server<'_>, drone: &Drone, container: &str, by: For) -> Result<()> {
     let docker = server.docker;
     let name = &drone.identity.name;
     server.ui.step(&format!("Waking {name}"));
@@ -31,6 +40,9 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str) -> Result<
     match ready(server, drone, container).await {
         // It was away for longer than Headscale remembers it.
         Err(error) if registered && error.code() == Code::TailnetRefused => {
+            if by == For::Recovery {
+                spend(server, drone)?;
+            }
             server.docker.stop(container, STOP_WITHIN).await?;
             join(server, drone, container).await?;
             siblings::start(server.docker, drone, container).await?;
@@ -60,30 +72,37 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
         return Ok(());
     };
     let (docker, name) = (server.docker, &drone.identity.name);
-    if Registration::of(server.places, name)?.is_exhausted() {
-        return Err(Error::new(
-            Code::TailnetRefused,
-            format!(
-                "{name} has lost its place in the tailnet again, and was registered again \
-                 {MOST} times within an hour"
-            ),
-        )
-        .hint(format!(
-            "if nothing in it logs it out, its /var/log/tailscaled.log may say why; \
-             `hatchery burrow {0}`, then `hatchery unburrow {0}`, register it at once",
-            drone.identity.repo
-        )));
-    }
+    spend(server, drone)?;
     let workshop = server.places.workshop(name)?;
     let state = workshop.directory("node")?;
     let joined = tailnet::join::join(tailnet, name, &state).await?;
-    Registration::remember(server.places, name, &joined.node_key, true)?;
+    Registration::remember(server.places, name, &joined.node_key)?;
     let new = format!("{}/.new", furnish::TAILSCALE_STATE);
     let tree = Tree::default().copy(&new, &state, Owner::ROOT);
     docker.put(container, tree).await?;
     let inside = docker.inside(container);
     tailnet::node::start_over(&inside, furnish::TAILSCALE_STATE, &new).await?;
     readiness::node(docker, container, name).await
+}
+
+/// Takes one registration from the drone's budget.
+fn spend(server: Server<'_>, drone: &Drone) -> Result<()> {
+    let name = &drone.identity.name;
+    if Registration::spend(server.places, name)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::TailnetRefused,
+        format!(
+            "{name} has lost its place in the tailnet again; hatchery has registered it, or tried \
+             to, {MOST} times within an hour"
+        ),
+    )
+    .hint(format!(
+        "if nothing in it logs it out, its /var/log/tailscaled.log may say why; \
+         `hatchery burrow {0}`, then `hatchery unburrow {0}`, register it at once",
+        drone.identity.repo
+    )))
 }
 
 /// What the configuration says of ssh, or hatchery itself, may have changed while the drone slept.
@@ -119,7 +138,7 @@ async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> 
     let workshop = server.places.workshop(name)?;
     let state = workshop.directory("node")?;
     let joined = tailnet::join::join(tailnet, name, &state).await?;
-    Registration::remember(server.places, name, &joined.node_key, false)?;
+    Registration::remember(server.places, name, &joined.node_key)?;
     let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
     docker.put(container, tree).await
 }

@@ -7,7 +7,7 @@ use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::furnish;
-use crate::life::waking::{ready, wake};
+use crate::life::waking::{For, ready, wake};
 use crate::repo::RepoId;
 
 /// Wake a drone that was put to sleep
@@ -33,7 +33,7 @@ impl Unburrow {
                     match drone.life {
                         // It may run and not be reachable, which is not awake.
                         Life::Running => ready(server, &drone, container).await,
-                        _ => wake(server, &drone, container).await,
+                        _ => wake(server, &drone, container, For::Person).await,
                     }
                 };
                 tokio::select! {

@@ -239,6 +239,20 @@ with subtest("the drone whose node was forgotten comes up all the same"):
     assert laptop.succeed(f"{SSH} vscode@acme-slow.{DOMAIN} hostname") == "acme-slow\n"
     server.succeed("hatchery slay acme/slow")
 
+with subtest("a registration that fails counts like one that does not"):
+    server.succeed("hatchery spawn acme/web")
+    nobody = configuration("nobody", 's/^user = .*/user = "nobody"/')
+    server.succeed("docker exec acme-web tailscale logout")
+    for _ in range(3):
+        status, said = server.execute(f"{nobody} recover 2>&1", timeout=60)
+        assert status == 1 and "has no user nobody" in said, said
+    keys = len(headscale("preauthkeys list"))
+    for own in ("hatchery", nobody):
+        status, said = server.execute(f"{own} recover 2>&1", timeout=60)
+        assert status == 1 and "3 times within an hour" in said, said
+    assert "acme-web" not in nodes() and len(headscale("preauthkeys list")) == keys
+    server.succeed("hatchery slay acme/web")
+
 with subtest("a key that is wrong, expired or used up"):
     number, expired = auth_key("devcontainer", "--reusable --ephemeral")
     tailnet.succeed(f"headscale preauthkeys expire -i {number}")

@@ -368,7 +368,7 @@ impl<'a> Hatching<'a> {
             drop(node);
             joined = self.joined().await?.unwrap_or(joined);
         }
-        Registration::remember(self.server.places, name, &joined.node_key, false)?;
+        Registration::remember(self.server.places, name, &joined.node_key)?;
         let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
         self.server.docker.put(container, tree).await
     }
