@@ -95,7 +95,10 @@ pub async fn node(docker: &Docker, container: &str, name: &DroneName) -> Result<
             Code::TailnetRefused,
             format!("{name} is called {} in the tailnet", status.own.label()),
         )
-        .hint("another node holds the name: `headscale nodes list` shows it"));
+        .hint(
+            "with tailnet.api_key_file `hatchery recover` gives it its name back; \
+             `headscale nodes list` shows which node has that name now",
+        ));
     }
     // Without a greeting the first ssh of a peer takes 5 s; that it reaches nobody is no failure.
     let _ = tailnet::node::greet(&inside, &status).await;

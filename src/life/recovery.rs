@@ -4,7 +4,7 @@
 //! First everything is looked at, which costs next to nothing; a drone's lock is taken only where
 //! there is something to do, so that any other verb may be at work beside it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
@@ -22,9 +22,8 @@ use crate::life::siblings;
 use crate::life::waking::{self, For};
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
-use crate::tailnet;
 use crate::tailnet::headscale::{Headscale, Node};
-use crate::ui::clean;
+use crate::tailnet::{self, Place};
 
 /// How many drones are worked on at once.
 const AT_ONCE: usize = 8;
@@ -102,15 +101,10 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
         _ => None,
     };
     let units: Option<HashSet<String>> = units.map(|units| units.into_iter().collect());
-    let registered = registered(server, &drones).await;
-    let unknown = registered.as_ref().err().map(Error::message);
-    let registered = registered.unwrap_or_default();
-    let known = |drone: &Drone| {
-        registered
-            .as_ref()
-            .map(|all| all.contains(drone.identity.name.as_str()))
-    };
-    let (units, known) = (&units, &known);
+    let places = known_places(server, &drones).await;
+    let unknown = places.as_ref().err().map(Error::message);
+    let places = places.unwrap_or_default();
+    let (units, places) = (&units, &places);
     let helper = match server.sockets {
         Sockets::None => None,
         _ => Some(Helper::installed()?),
@@ -122,7 +116,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
             server,
             drone,
             units: units.as_ref(),
-            registered: known(drone),
+            place: places.get(&drone.identity.name).copied(),
             helper,
         };
         match tending.run(&mut report.done).await {
@@ -142,16 +136,26 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// The names that the control server has, in one question, where there is a key for its API.
-async fn registered(server: Server<'_>, drones: &[Drone]) -> Result<Option<HashSet<String>>> {
-    let any = drones.iter().any(|drone| drone.life == Life::Running);
-    let Some(tailnet) = server.config.tailnet.as_ref().filter(|_| any) else {
-        return Ok(None);
+/// Where the running drones' nodes are, in one question to the control server, where there is a key
+/// for its API.
+async fn known_places(server: Server<'_>, drones: &[Drone]) -> Result<HashMap<DroneName, Place>> {
+    let running: Vec<_> = drones
+        .iter()
+        .filter(|drone| drone.life == Life::Running)
+        .map(|drone| &drone.identity.name)
+        .collect();
+    let tailnet = server.config.tailnet.as_ref();
+    let Some(tailnet) = tailnet.filter(|_| !running.is_empty()) else {
+        return Ok(HashMap::new());
     };
-    match Headscale::new(tailnet)? {
-        Some(api) => api.names().await.map(Some),
-        None => Ok(None),
-    }
+    let Some(api) = Headscale::new(tailnet)? else {
+        return Ok(HashMap::new());
+    };
+    let nodes = api.nodes().await?;
+    let owners = Registration::owners(server.places)?;
+    let place = |name| Place::of(&nodes, name, &owners, |node| node.owner() == tailnet.user);
+    let places = running.into_iter().map(|name| (name.clone(), place(name)));
+    Ok(places.collect())
 }
 
 /// One drone, looked at and, where that is needed, brought back.
@@ -160,8 +164,8 @@ struct Tending<'a> {
     drone: &'a Drone,
     /// The socket units that are up, where systemd serves them.
     units: Option<&'a HashSet<String>>,
-    /// Whether the control server knows its node, where it could be asked.
-    registered: Option<bool>,
+    /// Where its node is, if the control server could be asked.
+    place: Option<Place>,
     helper: Option<&'a Helper>,
 }
 
@@ -263,44 +267,36 @@ impl Tending<'_> {
         }
     }
 
-    /// Its place in the tailnet: a node that was away for too long never returns by itself.
+    /// Its place in the tailnet: a node that was away for too long never returns by itself, and one
+    /// that has another name cannot be found.
     async fn node(&self, container: &str) -> Result<Option<&'static str>> {
         let (server, name) = (self.server, &self.drone.identity.name);
         let Some(tailnet) = server.config.tailnet.as_ref() else {
             return Ok(None);
         };
-        if self.registered == Some(true) {
-            return Ok(None);
-        }
-        let inside = server.docker.inside(container);
-        let believes = match tailnet::node::status(&inside).await {
-            Ok(status) if status.needs_login() => false,
-            Ok(status) if status.is_running() && self.registered.is_none() => return Ok(None),
-            // It does not notice that the control server has forgotten it.
-            Ok(status) if status.is_running() => true,
-            // No registration mends that; soon after a start it is on its way.
-            _ if self.is_fresh(container).await? => return Ok(None),
-            Ok(_) => {
-                return Err(Error::new(
-                    Code::DroneUnhealthy,
-                    format!("{name} does not reach the tailnet's control server"),
-                )
-                .hint("its /var/log/tailscaled.log may say why"));
-            }
-            Err(error) => return Err(error),
+        let believes = match self.place {
+            Some(Place::Own) => return Ok(None),
+            Some(Place::Renamed) => false,
+            Some(Place::Absent) | None => match self.believes(container).await? {
+                Some(believes) => believes,
+                None => return Ok(None),
+            },
         };
         let _lock = self.lock().await?;
         if let Some(api) = Headscale::new(tailnet)? {
             // Once more, now that nobody else is at work on it.
             let nodes = api.nodes().await?;
+            let owners = Registration::owners(server.places)?;
             let ours = |node: &Node| believes || node.owner() == tailnet.user;
-            if nodes.iter().any(|node| node.is_called(name) && ours(node)) {
-                return Ok(None);
-            }
-            // Whether it has a node the drone says itself; which is its own was known before.
-            let own = Registration::of(server.places, name)?;
-            if let Some(node) = nodes.iter().find(|node| own.is_of(&node.node_key)) {
-                return Err(self.renamed(node));
+            match Place::of(&nodes, name, &owners, ours) {
+                Place::Own => return Ok(None),
+                // It has its place, and another is not its due.
+                Place::Renamed => {
+                    api.give_back(name, &owners).await?;
+                    return Ok(Some("has its name in the tailnet back"));
+                }
+                // What keeps it from its name is told before anything is counted.
+                Place::Absent => api.free(name, &owners).await?,
             }
         } else if !self.is_fresh(container).await? {
             return Err(Error::new(
@@ -316,19 +312,27 @@ impl Tending<'_> {
         Ok(Some("registered in the tailnet anew"))
     }
 
-    /// It has its place in the tailnet, under a name that it gave itself: another is not its due.
-    fn renamed(&self, node: &Node) -> Error {
-        let Identity { repo, name, .. } = &self.drone.identity;
-        Error::new(
-            Code::TailnetRefused,
-            format!(
-                "{name}'s node is called {} in the tailnet",
-                clean::line(&node.given_name)
-            ),
-        )
-        .hint(format!(
-            "`hatchery burrow {repo}`, then `hatchery unburrow {repo}`, give it its name back"
-        ))
+    /// Whether the drone believes that it is in the tailnet, where the control server does not say
+    /// that it is; `None` where nothing is to be done.
+    async fn believes(&self, container: &str) -> Result<Option<bool>> {
+        let inside = self.server.docker.inside(container);
+        match tailnet::node::status(&inside).await {
+            Ok(status) if status.needs_login() => Ok(Some(false)),
+            Ok(status) if status.is_running() && self.place.is_none() => Ok(None),
+            // It does not notice that the control server has forgotten it.
+            Ok(status) if status.is_running() => Ok(Some(true)),
+            // No registration mends that; soon after a start it is on its way.
+            _ if self.is_fresh(container).await? => Ok(None),
+            Ok(_) => {
+                let name = &self.drone.identity.name;
+                Err(Error::new(
+                    Code::DroneUnhealthy,
+                    format!("{name} does not reach the tailnet's control server"),
+                )
+                .hint("its /var/log/tailscaled.log may say why"))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn is_fresh(&self, container: &str) -> Result<bool> {

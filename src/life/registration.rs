@@ -1,6 +1,6 @@
 //! What this server remembers of a drone's node in the tailnet: which it is, whatever the drone says,
 //! and how often [`recovery`](crate::life::recovery) has registered it again. It lies where no drone
-//! reaches, and outlives a reboot; without it nothing is lost but the count.
+//! reaches, and outlives a reboot. Without it the node is known by its name, and the count is lost.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Places, write_whole};
+use crate::tailnet::Owners;
 
 /// How often a drone that loses its place in the tailnet gets another within an hour.
 pub const MOST: usize = 3;
@@ -41,6 +42,26 @@ impl Registration {
         }
     }
 
+    /// Which node keys this server has registered for which drones. A file that cannot be read says
+    /// nothing: one drone's must not keep another from its place.
+    pub fn owners(places: &Places) -> Result<Owners> {
+        let directory = places.scopes();
+        let entries = match std::fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Owners::default());
+            }
+            Err(error) => return Err(host_io("read", &directory, error)),
+        };
+        let known = entries.flatten().filter_map(|entry| {
+            let file = entry.file_name();
+            let drone = DroneName::from_label(file.to_str()?.strip_suffix(".node")?)?;
+            let node = Self::of(places, &drone).ok()?.node;
+            (!node.is_empty()).then_some((node, drone))
+        });
+        Ok(known.collect())
+    }
+
     /// Remembers the node that was just registered.
     pub fn remember(places: &Places, drone: &DroneName, node: &str) -> Result<()> {
         let known = Self::of(places, drone).unwrap_or_default();
@@ -67,11 +88,6 @@ impl Registration {
         Ok(true)
     }
 
-    /// Whether this is the node's key.
-    pub fn is_of(&self, node_key: &str) -> bool {
-        !self.node.is_empty() && self.node == node_key
-    }
-
     fn write(&self, places: &Places, drone: &DroneName) -> Result<()> {
         places.shared_directory(&places.scopes())?;
         let text = serde_json::json!(self).to_string();
@@ -94,6 +110,11 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tailnet::headscale::Node;
+
+    fn key(known: &str) -> Node {
+        serde_json::from_value(serde_json::json!({"id": 1, "nodeKey": known})).unwrap()
+    }
 
     #[test]
     fn a_drone_gets_three_places_an_hour_and_no_more() {
@@ -113,25 +134,30 @@ mod tests {
             assert!(spend());
         }
         assert!(!spend() && !spend());
-        let of = || Registration::of(&places, &drone).unwrap();
-        assert!(of().is_of("nodekey:2") && !of().is_of("nodekey:1"));
+        let owners = || Registration::owners(&places).unwrap();
+        assert_eq!(owners().of(&key("nodekey:2")), Some(&drone));
+        assert_eq!(owners().of(&key("nodekey:1")), None);
         // Nor does a person's begin another count.
         remember("nodekey:3");
         assert!(!spend());
-        let mut later = of();
+        let mut later = Registration::of(&places, &drone).unwrap();
         later.renewed[0] -= HOUR;
         later.write(&places, &drone).unwrap();
         assert!(spend() && !spend());
         places.forget(&drone).unwrap();
-        assert!(spend() && !of().is_of(""));
+        assert!(spend());
+        assert_eq!(owners().of(&key("")), None);
     }
 
     #[test]
     fn what_is_damaged_is_not_taken_for_nothing() {
         let place = tempfile::tempdir().unwrap();
         let places = Places::under(place.path());
-        let drone = DroneName::of(&"acme/site".parse().unwrap());
+        let named = |repo: &str| DroneName::of(&repo.parse().unwrap());
+        let (drone, other) = (named("acme/site"), named("acme/web"));
+        assert!(Registration::owners(&places).is_ok());
         Registration::remember(&places, &drone, "nodekey:1").unwrap();
+        Registration::remember(&places, &other, "nodekey:2").unwrap();
         std::fs::write(places.node_file(&drone), "{").unwrap();
         for error in [
             Registration::of(&places, &drone).unwrap_err(),
@@ -139,6 +165,8 @@ mod tests {
         ] {
             assert_eq!(error.code(), Code::HostFailed);
         }
+        let owners = Registration::owners(&places).unwrap();
+        assert_eq!(owners.of(&key("nodekey:2")), Some(&other));
         Registration::remember(&places, &drone, "nodekey:1").unwrap();
         assert!(Registration::spend(&places, &drone).unwrap());
     }

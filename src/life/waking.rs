@@ -10,6 +10,7 @@ use crate::life::siblings;
 use crate::server::Server;
 use crate::sockets;
 use crate::tailnet;
+use crate::tailnet::Headscale;
 
 /// How long its processes have to end, in seconds.
 pub const STOP_WITHIN: i32 = 10;
@@ -31,6 +32,8 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str, by: For) -
     let registered = drone.life == Life::Stopped;
     let joining = async {
         if registered {
+            // What keeps it from its name is told by what it is called in the end.
+            let _ = name_back(server, drone).await;
             return Ok(());
         }
         join(server, drone, container).await
@@ -75,7 +78,8 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
     spend(server, drone)?;
     let workshop = server.places.workshop(name)?;
     let state = workshop.directory("node")?;
-    let joined = tailnet::join::join(tailnet, name, &state).await?;
+    let owners = Registration::owners(server.places)?;
+    let joined = tailnet::join::join(tailnet, name, &owners, &state).await?;
     Registration::remember(server.places, name, &joined.node_key)?;
     let new = format!("{}/.new", furnish::TAILSCALE_STATE);
     let tree = Tree::default().copy(&new, &state, Owner::ROOT);
@@ -103,6 +107,18 @@ fn spend(server: Server<'_>, drone: &Drone) -> Result<()> {
          `hatchery burrow {0}`, then `hatchery unburrow {0}`, register it at once",
         drone.identity.repo
     )))
+}
+
+/// Gives a drone that does not run its name in the tailnet back, where its node is still there.
+async fn name_back(server: Server<'_>, drone: &Drone) -> Result<()> {
+    let (places, name) = (server.places, &drone.identity.name);
+    let Some(tailnet) = &server.config.tailnet else {
+        return Ok(());
+    };
+    match Headscale::new(tailnet)? {
+        Some(api) => api.give_back(name, &Registration::owners(places)?).await,
+        None => Ok(()),
+    }
 }
 
 /// What the configuration says of ssh, or hatchery itself, may have changed while the drone slept.
@@ -137,7 +153,8 @@ async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> 
     server.ui.step(&format!("Joining the tailnet as {name}"));
     let workshop = server.places.workshop(name)?;
     let state = workshop.directory("node")?;
-    let joined = tailnet::join::join(tailnet, name, &state).await?;
+    let owners = Registration::owners(server.places)?;
+    let joined = tailnet::join::join(tailnet, name, &owners, &state).await?;
     Registration::remember(server.places, name, &joined.node_key)?;
     let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
     docker.put(container, tree).await

@@ -1,6 +1,5 @@
 //! Headscale's REST API (0.29, `/api/v1`), with the key from `tailnet.api_key_file`.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -179,29 +178,6 @@ impl Headscale {
         Ok(answer.nodes)
     }
 
-    /// The names of our user's nodes.
-    pub async fn names(&self) -> Result<HashSet<String>> {
-        let own = self.nodes().await?.into_iter();
-        let own = own.filter(|node| node.owner() == self.user);
-        Ok(own.map(|node| node.given_name.to_lowercase()).collect())
-    }
-
-    /// The node that holds this name, where there is one.
-    pub async fn holder(&self, name: &DroneName) -> Result<Option<Node>> {
-        let nodes = self.nodes().await?;
-        Ok(nodes.into_iter().find(|node| node.is_called(name)))
-    }
-
-    /// Removes the node of this name if it is of our user; whether there was one. Another user's
-    /// is an error: the name cannot be had.
-    pub async fn remove(&self, name: &DroneName) -> Result<bool> {
-        match self.holder(name).await? {
-            None => Ok(false),
-            Some(node) if node.owner() == self.user => self.delete(node.id).await,
-            Some(node) => Err(name_held(name, &node)),
-        }
-    }
-
     /// Deletes the node; whether it was there.
     pub async fn delete(&self, id: u64) -> Result<bool> {
         let path = format!("node/{id}");
@@ -209,6 +185,13 @@ impl Headscale {
             (StatusCode::NOT_FOUND, _) => Ok(false),
             (status, body) => self.accepted(status, &body).map(|()| true),
         }
+    }
+
+    /// Renames the node. Where another node has the name, or the node is gone, that is refused.
+    pub(super) async fn rename(&self, id: u64, name: &str) -> Result<()> {
+        let path = format!("node/{id}/rename/{name}");
+        let (status, body) = self.send(Method::POST, &path, &[], None).await?;
+        self.accepted(status, &body)
     }
 
     /// Expires the node's key, so that it must register anew.
@@ -281,7 +264,12 @@ impl Headscale {
         }
     }
 
-    fn refused(&self, what: &str) -> Error {
+    /// The user that owns the drones' nodes.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    pub(super) fn refused(&self, what: &str) -> Error {
         Error::new(
             Code::TailnetRefused,
             format!("the control server {} {what}", self.base),

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::headscale::{Headscale, away, name_held};
+use super::headscale::{Headscale, away};
+use super::names::Owners;
 use super::outside::Outside;
 use super::status::Peer;
 use crate::config::Tailnet;
@@ -16,7 +17,7 @@ use crate::secret::Secret;
 
 /// How long a join may take, in all.
 const LIMIT: Duration = Duration::from_secs(90);
-/// How long to wait for the control server to rename a node once its name is free.
+/// How long a node may take to hear that the control server has renamed it.
 const RENAME: Duration = Duration::from_secs(10);
 /// How long forgetting may take.
 const FORGET: Duration = Duration::from_secs(45);
@@ -62,12 +63,18 @@ impl Joined {
 /// it is absent and should be empty. What is in it then belongs into the drone's
 /// `/var/lib/tailscale`: its tailscaled wakes up as that node.
 ///
-/// No drone of this name may run: a node of our user that holds the name is taken for a dead one
-/// and removed, where there is a key for the API. Dropping the future stops everything that it
-/// started.
-pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+/// No drone of this name may be in the tailnet. Where there is a key for the API, the name is made
+/// free first ([`Headscale::free`]): `owners` says which nodes are those of other drones. Dropping
+/// the future stops everything that it started.
+pub async fn join(
+    tailnet: &Tailnet,
+    name: &DroneName,
+    owners: &Owners,
+    state: &Path,
+) -> Result<Joined> {
     let mut made = None;
-    let joined = tokio::time::timeout(LIMIT, register(tailnet, name, state, &mut made))
+    let registering = register(tailnet, name, owners, state, &mut made);
+    let joined = tokio::time::timeout(LIMIT, registering)
         .await
         .unwrap_or_else(|_| {
             Err(away(
@@ -85,7 +92,12 @@ pub async fn join(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<J
 /// Sees to it that the control server knows a node that was registered a while ago, for as long
 /// as it takes to start its drone: the node wakes up on its state, and is registered anew where it
 /// was forgotten meanwhile.
-pub async fn refresh(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Result<Joined> {
+pub async fn refresh(
+    tailnet: &Tailnet,
+    name: &DroneName,
+    owners: &Owners,
+    state: &Path,
+) -> Result<Joined> {
     let waking = async {
         let mut outside = Outside::wake(state, tailnet).await?;
         let status = outside
@@ -105,7 +117,7 @@ pub async fn refresh(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Resul
             tokio::fs::remove_dir_all(state)
                 .await
                 .map_err(|error| host_io("remove", state, error))?;
-            join(tailnet, name, state).await
+            join(tailnet, name, owners, state).await
         }
     }
 }
@@ -114,6 +126,7 @@ pub async fn refresh(tailnet: &Tailnet, name: &DroneName, state: &Path) -> Resul
 async fn register(
     tailnet: &Tailnet,
     name: &DroneName,
+    owners: &Owners,
     state: &Path,
     made: &mut Option<u64>,
 ) -> Result<Joined> {
@@ -121,17 +134,17 @@ async fn register(
     let mut outside = Outside::start(state, tailnet).await?;
     let api = Headscale::new(tailnet)?;
     let mut own = if let Some(api) = &api {
-        let (single, removed) = tokio::join!(api.single_use_key(), api.remove(name));
+        let (single, freed) = tokio::join!(api.single_use_key(), api.free(name, owners));
         let single = single?;
         *made = Some(single.id);
-        removed?;
+        freed?;
         outside.up(tailnet, name, &single.key).await?
     } else {
         let key = reusable_key(tailnet)?;
         tokio::try_join!(outside.up(tailnet, name, &key), answers(tailnet))?.0
     };
     if !own.is_called(name) {
-        match claim(&mut outside, api.as_ref(), name, &own).await {
+        match claim(&mut outside, api.as_ref(), name, owners, &own).await {
             Ok(renamed) => own = renamed,
             Err(error) => {
                 // The error that is told is why the name was not got.
@@ -166,12 +179,13 @@ async fn answers(tailnet: &Tailnet) -> Result<()> {
         .map_err(|error| away(&tailnet.login_server, error.without_url()))
 }
 
-/// Another node has the name, and this one has it with a suffix: frees the name and waits until
-/// the control server has given it to this node.
+/// Another node has the name, and this one has it with a suffix: gives the name to this node, and
+/// waits until it knows.
 async fn claim(
     outside: &mut Outside,
     api: Option<&Headscale>,
     name: &DroneName,
+    owners: &Owners,
     own: &Peer,
 ) -> Result<Peer> {
     let Some(api) = api else {
@@ -188,18 +202,15 @@ async fn claim(
              was killed is removed when Headscale's ephemeral timeout is over"
         )));
     };
-    api.remove(name).await?;
+    api.give(name, &own.key, owners).await?;
     let renamed = outside.wait_for(|status| status.own.is_called(name));
     match tokio::time::timeout(RENAME, renamed).await {
         Ok(status) => Ok(status?.own),
-        Err(_) => match api.holder(name).await? {
-            Some(node) if node.node_key != own.key => Err(name_held(name, &node)),
-            _ => Err(Error::new(
-                Code::TailnetRefused,
-                format!("the control server did not give the name {name} to the drone's node"),
-            )
-            .hint("try again")),
-        },
+        Err(_) => Err(Error::new(
+            Code::TailnetRefused,
+            format!("the control server did not give the name {name} to the drone's node"),
+        )
+        .hint("try again")),
     }
 }
 
@@ -225,13 +236,19 @@ async fn check_state(state: &Path) -> Result<()> {
     .hint("if a policy of this server encrypts Tailscale's state (EncryptState), exempt hatchery"))
 }
 
-/// Undoes a join whose drone does not run: the node leaves the tailnet. Through the API where
-/// there is a key for it, else as the node itself, from its state directory. Without either it is
-/// left to the control server's ephemeral timeout, and that is an error that says so.
-pub async fn forget(tailnet: &Tailnet, name: &DroneName, state: Option<&Path>) -> Result<()> {
+/// Undoes a join: the drone's node leaves the tailnet. Through the API where there is a key for it
+/// ([`Headscale::remove`]), else as the node itself, from its state directory, if its drone does not
+/// run. Without either it is left to the control server's ephemeral timeout, and that is an error
+/// that says so.
+pub async fn forget(
+    tailnet: &Tailnet,
+    name: &DroneName,
+    owners: &Owners,
+    state: Option<&Path>,
+) -> Result<()> {
     let forgotten = async {
         if let Some(api) = Headscale::new(tailnet)? {
-            return api.remove(name).await.map(drop);
+            return api.remove(name, owners).await.map(drop);
         }
         let Some(state) = state else {
             return Err(Error::new(
@@ -286,7 +303,9 @@ mod tests {
         let error = answers(&away).await.unwrap_err();
         assert_eq!(error.code(), Code::TailnetAway);
         away.api_key_file = away.auth_key_file.take();
-        let error = forget(&away, &name, None).await.unwrap_err();
+        let error = forget(&away, &name, &Owners::default(), None)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Code::TailnetAway);
         assert!(!format!("{error:?}").contains("SECRET"));
     }

@@ -2,8 +2,9 @@
 //!
 //! A drone's node is registered from outside, before the drone runs ([`join()`]): no auth key ever
 //! enters a drone. [`node`] is what is then done in the running drone; [`headscale`] asks the
-//! control server's API, where there is a key for it; [`policy`] is what the control server must
-//! enforce. [`status`] and `outside` are how one reads and runs a tailscaled.
+//! control server's API, where there is a key for it; [`names`] says which node is whose and gives
+//! names back; [`policy`] is what the control server must enforce. [`status`] and `outside` are how
+//! one reads and runs a tailscaled.
 
 use std::future::Future;
 
@@ -11,6 +12,7 @@ use crate::error::Result;
 
 pub mod headscale;
 pub mod join;
+pub mod names;
 pub mod node;
 mod outside;
 pub mod policy;
@@ -18,6 +20,7 @@ pub mod status;
 
 pub use headscale::Headscale;
 pub use join::{Joined, forget, join, refresh};
+pub use names::{Owners, Place};
 pub use status::Status;
 
 /// A way to run programs in a drone, as root.

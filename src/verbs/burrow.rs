@@ -9,6 +9,7 @@ use super::{Context, is_bare};
 use crate::docker::{Container, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::waking::STOP_WITHIN;
 use crate::tailnet;
@@ -63,7 +64,10 @@ impl Burrow {
                 Some(tailnet) if drone.life == Life::Running => {
                     if tailnet.api_key_file.is_some() {
                         // Headscale can be told while it stops; it can only leave while it runs.
-                        let forgetting = tailnet::join::forget(tailnet, name, None);
+                        let forgetting = async {
+                            let owners = Registration::owners(&context.places)?;
+                            tailnet::join::forget(tailnet, name, &owners, None).await
+                        };
                         let (stopped, left) =
                             tokio::join!(stopping, tokio::time::timeout(LEAVE_WITHIN, forgetting));
                         stopped?;

@@ -8,6 +8,7 @@ use super::Context;
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::life::registration::Registration;
 use crate::life::teardown;
 use crate::tailnet;
 
@@ -46,8 +47,10 @@ impl Slay {
         let failures = match &context.config.tailnet {
             // Headscale can be told beside the rest; a drone can only leave while it runs.
             Some(tailnet) if tailnet.api_key_file.is_some() => {
-                let (forgotten, mut failures) =
-                    tokio::join!(tailnet::join::forget(tailnet, name, None), removing);
+                // Read before what is remembered of this one is removed.
+                let owners = Registration::owners(&context.places)?;
+                let forgetting = tailnet::join::forget(tailnet, name, &owners, None);
+                let (forgotten, mut failures) = tokio::join!(forgetting, removing);
                 failures.extend(forgotten.err());
                 failures
             }

@@ -68,6 +68,16 @@ def forget(name: str) -> None:
     tailnet.succeed(f"headscale nodes delete --force -i {nodes()[name]['id']}")
 
 
+def rename(name: str, other: str) -> None:
+    tailnet.succeed(f"headscale nodes rename {other} -i {nodes()[name]['id']}")
+
+
+def called(name: str, other: str) -> None:
+    """The drone gives itself another name."""
+    server.succeed(f"docker exec {name} tailscale set --hostname={other}")
+    tailnet.wait_until_succeeds(f"{NODES} | grep -qx {other}", timeout=20)
+
+
 def address_of(name: str) -> str:
     return next(str(address) for address in nodes()[name]["ip_addresses"] if ":" not in address)
 
@@ -203,17 +213,6 @@ END"""
     server.fail("hatchery unburrow acme/site")
     server.succeed("hatchery burrow acme/site && hatchery unburrow acme/site")
 
-with subtest("a drone that only calls itself otherwise has its place"):
-    server.succeed("docker exec acme-site tailscale set --hostname=elsewhere")
-    tailnet.wait_until_succeeds("headscale nodes list | grep elsewhere", timeout=20)
-    status, said = server.execute("hatchery recover 2>&1", timeout=60)
-    assert status == 1 and "acme-site's node is called elsewhere" in said, said
-    assert "acme-site" not in nodes()
-    server.fail("hatchery unburrow acme/site")
-    server.succeed("docker exec acme-site tailscale set --hostname=acme-site")
-    tailnet.wait_until_fails("headscale nodes list | grep elsewhere", timeout=20)
-    server.succeed("hatchery unburrow acme/site")
-
 with subtest("the policy lets the laptop reach a drone on any port, and the drone nobody"):
     server.succeed("docker exec -d acme-site python3 -m http.server 4711")
     laptop.wait_until_succeeds(f"curl -sf --max-time 5 http://acme-site.{DOMAIN}:4711/", timeout=30)
@@ -239,11 +238,41 @@ with subtest("the drone whose node was forgotten comes up all the same"):
     assert laptop.succeed(f"{SSH} vscode@acme-slow.{DOMAIN} hostname") == "acme-slow\n"
     server.succeed("hatchery slay acme/slow")
 
-with subtest("a registration that fails counts like one that does not"):
+with subtest("a drone that calls itself otherwise has its place, and gets its name back as often as it likes"):
+    keys = len(headscale("preauthkeys list"))
+    for other in ("elsewhere", "somewhere"):
+        own = nodes()["acme-site"]["node_key"]
+        called("acme-site", other)
+        # It has had its three registrations, and needs none.
+        assert server.succeed("hatchery recover") == "acme-site: has its name in the tailnet back\n"
+        assert nodes()["acme-site"]["node_key"] == own and other not in nodes()
+        assert laptop.wait_until_succeeds(f"{SSH} vscode@acme-site.{DOMAIN} hostname", timeout=20) == "acme-site\n"
+        assert server.succeed("hatchery recover") == ""
+        # From the name that it has been given back it comes to another by way of that name alone.
+        server.succeed("docker exec acme-site tailscale set --hostname=acme-site")
+        tailnet.wait_until_fails(f"headscale nodes list --output json | jq -e '.[] | select(.name == \"{other}\")'")
+    server.succeed("hatchery unburrow acme/site")
+    assert len(headscale("preauthkeys list")) == keys
+
+with subtest("a drone that calls itself by another drone's name keeps that one from nothing"):
+    own = nodes()["acme-site"]["node_key"]
+    called("acme-site", "acme-web")
     server.succeed("hatchery spawn acme/web")
+    assert sorted(nodes()) == ["acme-site", "acme-web", "laptop"]
+    assert nodes()["acme-site"]["node_key"] == own
+    for name in ("acme-site", "acme-web"):
+        assert laptop.wait_until_succeeds(f"{SSH} vscode@{name}.{DOMAIN} hostname", timeout=20) == f"{name}\n"
+    # Nor when that one has lost its node.
+    forget("acme-web")
+    rename("acme-site", "acme-web")
+    assert "acme-web: registered in the tailnet anew\n" in server.succeed("hatchery recover")
+    assert sorted(nodes()) == ["acme-site", "acme-web", "laptop"]
+    assert nodes()["acme-site"]["node_key"] == own
+
+with subtest("a registration that fails counts like one that does not"):
     nobody = configuration("nobody", 's/^user = .*/user = "nobody"/')
     server.succeed("docker exec acme-web tailscale logout")
-    for _ in range(3):
+    for _ in range(2):
         status, said = server.execute(f"{nobody} recover 2>&1", timeout=60)
         assert status == 1 and "has no user nobody" in said, said
     keys = len(headscale("preauthkeys list"))
@@ -251,7 +280,19 @@ with subtest("a registration that fails counts like one that does not"):
         status, said = server.execute(f"{own} recover 2>&1", timeout=60)
         assert status == 1 and "3 times within an hour" in said, said
     assert "acme-web" not in nodes() and len(headscale("preauthkeys list")) == keys
+    server.succeed("hatchery burrow acme/web && hatchery unburrow acme/web")
+
+with subtest("of a drone nothing stays in the tailnet, whatever it calls itself"):
+    called("acme-web", "hidden")
+    server.succeed("hatchery burrow acme/web")
+    assert sorted(nodes()) == ["acme-site", "laptop"]
+    server.succeed("hatchery unburrow acme/web")
+    called("acme-web", "hidden")
+    # What has its name now is not its.
+    rename("acme-site", "acme-web")
     server.succeed("hatchery slay acme/web")
+    assert sorted(nodes()) == ["acme-web", "laptop"]
+    assert server.succeed("hatchery recover") == "acme-site: has its name in the tailnet back\n"
 
 with subtest("a key that is wrong, expired or used up"):
     number, expired = auth_key("devcontainer", "--reusable --ephemeral")

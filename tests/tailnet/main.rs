@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hatchery::config::Tailnet;
 use hatchery::drone::DroneName;
 use hatchery::error::Code;
-use hatchery::tailnet::{self, Headscale, policy};
+use hatchery::tailnet::{self, Headscale, Joined, Owners, Place, policy};
 use serde_json::json;
 
 use world::{World, name};
@@ -46,6 +46,18 @@ fn wake_up(state: &Path) -> (Child, serde_json::Value) {
     panic!("the node does not come up on its state");
 }
 
+/// Another drone than [`name`]'s.
+fn other() -> DroneName {
+    DroneName::of(&"acme/web".parse().unwrap())
+}
+
+/// What this server remembers of the nodes that it has registered.
+fn owners(registered: &[(&Joined, DroneName)]) -> Owners {
+    let keys = registered.iter();
+    keys.map(|(joined, drone)| (joined.node_key.clone(), drone.clone()))
+        .collect()
+}
+
 #[tokio::test]
 async fn a_drone_wakes_up_as_the_node_that_was_registered_and_leaves_no_key() {
     let Some(world) = World::new().await else {
@@ -53,7 +65,9 @@ async fn a_drone_wakes_up_as_the_node_that_was_registered_and_leaves_no_key() {
     };
     for (which, tailnet) in [("reusable", world.reusable()), ("api", world.api())] {
         let state = world.state(which);
-        let joined = tailnet::join(&tailnet, &name(), &state).await.unwrap();
+        let joined = tailnet::join(&tailnet, &name(), &Owners::default(), &state)
+            .await
+            .unwrap();
         assert_eq!(joined.dns_name, "acme-site.tail.example.test", "{which}");
         assert_eq!(joined.addresses.len(), 2);
         for file in std::fs::read_dir(&state).unwrap().flatten() {
@@ -67,7 +81,7 @@ async fn a_drone_wakes_up_as_the_node_that_was_registered_and_leaves_no_key() {
         let _ = daemon.wait();
         assert_eq!(status["Self"]["DNSName"], "acme-site.tail.example.test.");
         assert_eq!(status["Self"]["TailscaleIPs"], json!(addresses));
-        tailnet::forget(&tailnet, &name(), Some(&state))
+        tailnet::forget(&tailnet, &name(), &Owners::default(), Some(&state))
             .await
             .unwrap();
         assert_eq!(world.nodes(), [""; 0], "{which}");
@@ -80,13 +94,18 @@ async fn a_dead_node_that_holds_the_name_is_removed_or_explained() {
         return;
     };
     let reusable = world.reusable();
-    tailnet::join(&reusable, &name(), &world.state("dead"))
+    tailnet::join(&reusable, &name(), &Owners::default(), &world.state("dead"))
         .await
         .unwrap();
 
-    let error = tailnet::join(&reusable, &name(), &world.state("second"))
-        .await
-        .unwrap_err();
+    let error = tailnet::join(
+        &reusable,
+        &name(),
+        &Owners::default(),
+        &world.state("second"),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.code(), Code::TailnetRefused);
     assert!(
         error
@@ -100,11 +119,158 @@ async fn a_dead_node_that_holds_the_name_is_removed_or_explained() {
         "the one with the suffix has left"
     );
 
-    let joined = tailnet::join(&world.api(), &name(), &world.state("third"))
-        .await
-        .unwrap();
+    let joined = tailnet::join(
+        &world.api(),
+        &name(),
+        &Owners::default(),
+        &world.state("third"),
+    )
+    .await
+    .unwrap();
     assert_eq!(joined.dns_name, "acme-site.tail.example.test");
     assert_eq!(world.nodes(), ["acme-site"]);
+}
+
+#[tokio::test]
+async fn a_drone_that_calls_itself_by_the_name_of_another_does_not_keep_it_out() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.api();
+    let (thief, hostname) = (world.state("thief"), "--hostname=acme-site");
+    let joined = tailnet::join(&tailnet, &other(), &Owners::default(), &thief)
+        .await
+        .unwrap();
+    let (mut daemon, _) = wake_up(&thief);
+    let named = Command::new("tailscale")
+        .arg(format!(
+            "--socket={}",
+            thief.with_extension("sock").display()
+        ))
+        .args(["set", hostname])
+        .status()
+        .unwrap();
+    assert!(named.success());
+    world.until_nodes_are(&["acme-site"]).await;
+
+    let owners = owners(&[(&joined, other())]);
+    let own = tailnet::join(&tailnet, &name(), &owners, &world.state("own")).await;
+    let nodes = world.keys();
+    let _ = daemon.kill();
+    let _ = daemon.wait();
+    assert_eq!(
+        own.as_ref().unwrap().dns_name,
+        "acme-site.tail.example.test"
+    );
+    // It is the thief's all the same, which has lost nothing but what was not its own.
+    let both = [
+        ("acme-site", own.unwrap().node_key),
+        ("acme-web", joined.node_key),
+    ];
+    assert_eq!(nodes, both.map(|(name, key)| (name.to_owned(), key)));
+}
+
+#[tokio::test]
+async fn drones_that_have_taken_each_others_names_get_their_own_back() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.api();
+    let api = Headscale::new(&tailnet).unwrap().unwrap();
+    let none = Owners::default();
+    let site = tailnet::join(&tailnet, &name(), &none, &world.state("site"))
+        .await
+        .unwrap();
+    let web = tailnet::join(&tailnet, &other(), &none, &world.state("web"))
+        .await
+        .unwrap();
+    for (joined, name) in [(&site, "x"), (&web, "acme-site"), (&site, "acme-web")] {
+        world.rename(&joined.node_key, name);
+    }
+    let owners = owners(&[(&site, name()), (&web, other())]);
+    for drone in [name(), other()] {
+        let nodes = api.nodes().await.unwrap();
+        let place = Place::of(&nodes, &drone, &owners, |_| true);
+        assert_eq!(place, Place::Renamed, "{drone}");
+        api.give_back(&drone, &owners).await.unwrap();
+    }
+    let own = [("acme-site", site.node_key), ("acme-web", web.node_key)];
+    assert_eq!(world.keys(), own.map(|(name, key)| (name.to_owned(), key)));
+}
+
+#[tokio::test]
+async fn a_name_that_is_given_back_is_taken_from_a_node_that_is_nobodys_and_from_no_persons() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.api();
+    let api = Headscale::new(&tailnet).unwrap().unwrap();
+    let join = async |tailnet: &Tailnet, drone: &DroneName, state: &str| {
+        tailnet::join(tailnet, drone, &Owners::default(), &world.state(state))
+            .await
+            .unwrap()
+    };
+    let site = join(&tailnet, &name(), "site").await;
+    let owners = owners(&[(&site, name())]);
+    let stranger = join(&tailnet, &other(), "stranger").await;
+    for (joined, name) in [(&site, "x"), (&stranger, "acme-site")] {
+        world.rename(&joined.node_key, name);
+    }
+    api.give_back(&name(), &owners).await.unwrap();
+    assert_eq!(
+        world.keys(),
+        [("acme-site".to_owned(), site.node_key.clone())]
+    );
+
+    let laptop = DroneName::of(&"levin/laptop".parse().unwrap());
+    let person = join(&world.persons(), &laptop, "laptop").await;
+    for (joined, name) in [(&site, "x"), (&person, "acme-site")] {
+        world.rename(&joined.node_key, name);
+    }
+    let theirs = [("acme-site", &person.node_key), ("x", &site.node_key)];
+    let theirs = theirs.map(|(name, key)| (name.to_owned(), key.clone()));
+    let error = api.give_back(&name(), &owners).await.unwrap_err();
+    assert_eq!(error.code(), Code::TailnetRefused);
+    assert!(error.message().contains("levin"), "{error}");
+    assert_eq!(world.keys(), theirs);
+    // The drone's own leaves, whatever it is called; what has its name is not its.
+    tailnet::forget(&tailnet, &name(), &owners, None)
+        .await
+        .unwrap();
+    assert_eq!(world.keys(), theirs[..1]);
+}
+
+#[tokio::test]
+async fn a_drone_leaves_under_whatever_name_and_takes_no_other_with_it() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let tailnet = world.api();
+    let none = Owners::default();
+    let site = tailnet::join(&tailnet, &name(), &none, &world.state("site"))
+        .await
+        .unwrap();
+    let web = tailnet::join(&tailnet, &other(), &none, &world.state("web"))
+        .await
+        .unwrap();
+    for (joined, name) in [(&site, "hidden"), (&web, "acme-site")] {
+        world.rename(&joined.node_key, name);
+    }
+    let owners = owners(&[(&site, name()), (&web, other())]);
+    tailnet::forget(&tailnet, &name(), &owners, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        world.keys(),
+        [("acme-site".to_owned(), web.node_key.clone())]
+    );
+
+    // What a drone had before leaves when it joins again.
+    world.rename(&web.node_key, "hidden");
+    let again = tailnet::join(&tailnet, &other(), &owners, &world.state("again"))
+        .await
+        .unwrap();
+    assert_eq!(world.keys(), [("acme-web".to_owned(), again.node_key)]);
 }
 
 #[tokio::test]
@@ -112,14 +278,18 @@ async fn another_users_node_keeps_its_name() {
     let Some(world) = World::new().await else {
         return;
     };
-    let made = world.headscale(&["preauthkeys", "create", "--user", "1", "--expiration", "1h"]);
-    let theirs = world.tailnet(made.lines().last(), None);
-    tailnet::join(&theirs, &name(), &world.state("theirs"))
+    let theirs = world.persons();
+    tailnet::join(&theirs, &name(), &Owners::default(), &world.state("theirs"))
         .await
         .unwrap();
-    let error = tailnet::join(&world.api(), &name(), &world.state("ours"))
-        .await
-        .unwrap_err();
+    let error = tailnet::join(
+        &world.api(),
+        &name(),
+        &Owners::default(),
+        &world.state("ours"),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.code(), Code::TailnetRefused);
     assert!(error.message().contains("levin"), "{error}");
     assert_eq!(world.nodes(), ["acme-site"]);
@@ -133,19 +303,25 @@ async fn a_node_that_has_not_run_for_long_is_woken_or_registered_anew() {
     };
     for (which, tailnet) in [("reusable", world.reusable()), ("api", world.api())] {
         let state = world.state(which);
-        let joined = tailnet::join(&tailnet, &name(), &state).await.unwrap();
+        let joined = tailnet::join(&tailnet, &name(), &Owners::default(), &state)
+            .await
+            .unwrap();
         assert!(!joined.is_old());
-        let woken = tailnet::refresh(&tailnet, &name(), &state).await.unwrap();
+        let woken = tailnet::refresh(&tailnet, &name(), &Owners::default(), &state)
+            .await
+            .unwrap();
         assert_eq!(woken.node_key, joined.node_key, "{which}: it is known");
         world.headscale(&["nodes", "delete", "--force", "-i", &world.node_id()]);
-        let again = tailnet::refresh(&tailnet, &name(), &state).await.unwrap();
+        let again = tailnet::refresh(&tailnet, &name(), &Owners::default(), &state)
+            .await
+            .unwrap();
         assert_ne!(again.node_key, joined.node_key, "{which}: it was forgotten");
         assert_eq!(again.dns_name, "acme-site.tail.example.test");
         let (mut daemon, status) = wake_up(&state);
         let _ = daemon.kill();
         let _ = daemon.wait();
         assert_eq!(status["Self"]["PublicKey"], again.node_key);
-        tailnet::forget(&tailnet, &name(), Some(&state))
+        tailnet::forget(&tailnet, &name(), &Owners::default(), Some(&state))
             .await
             .unwrap();
         assert_eq!(world.nodes(), [""; 0], "{which}");
@@ -159,7 +335,7 @@ async fn a_bad_key_is_told_apart_and_never_shown() {
     };
     let refused = async |tailnet: &Tailnet, told: &str| {
         let start = Instant::now();
-        let error = tailnet::join(tailnet, &name(), &world.state("x"))
+        let error = tailnet::join(tailnet, &name(), &Owners::default(), &world.state("x"))
             .await
             .unwrap_err();
         assert_eq!(error.code(), Code::TailnetRefused, "{error:?}");
@@ -174,7 +350,7 @@ async fn a_bad_key_is_told_apart_and_never_shown() {
     nobody.user = "nobody".into();
     refused(&nobody, "no user nobody").await;
     let used = world.with_key(&["--ephemeral", "--expiration", "1h"]);
-    tailnet::join(&used, &name(), &world.state("first"))
+    tailnet::join(&used, &name(), &Owners::default(), &world.state("first"))
         .await
         .unwrap();
     refused(&used, "has been used").await;
@@ -198,7 +374,7 @@ async fn a_control_server_that_is_away_is_told_at_once() {
     let mut away = world.reusable();
     away.login_server = "http://127.0.0.1:9".parse().unwrap();
     let start = Instant::now();
-    let error = tailnet::join(&away, &name(), &world.state("x"))
+    let error = tailnet::join(&away, &name(), &Owners::default(), &world.state("x"))
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::TailnetAway);
@@ -212,15 +388,18 @@ async fn a_node_is_deleted_or_expired_by_its_number() {
     };
     let tailnet = world.api();
     let api = Headscale::new(&tailnet).unwrap().unwrap();
-    tailnet::join(&tailnet, &name(), &world.state("x"))
+    tailnet::join(&tailnet, &name(), &Owners::default(), &world.state("x"))
         .await
         .unwrap();
-    let node = api.holder(&name()).await.unwrap().unwrap();
-    assert_eq!(node.owner(), "devcontainer");
+    let node = api.nodes().await.unwrap().remove(0);
+    assert_eq!(
+        (node.is_called(&name()), node.owner()),
+        (true, "devcontainer")
+    );
     api.expire(node.id).await.unwrap();
     assert!(api.delete(node.id).await.unwrap());
     assert!(!api.delete(node.id).await.unwrap(), "it was gone already");
-    assert!(!api.remove(&name()).await.unwrap());
+    assert!(!api.remove(&name(), &Owners::default()).await.unwrap());
     assert!(api.nodes().await.unwrap().is_empty());
 }
 
@@ -233,8 +412,8 @@ async fn a_join_that_is_given_up_leaves_no_process() {
     let state = world.state("given-up");
     // Before the socket, while it joins, at the end.
     for wait in [5, 60, 400] {
-        let name = name();
-        let join = tailnet::join(&tailnet, &name, &state);
+        let (name, owners) = (name(), Owners::default());
+        let join = tailnet::join(&tailnet, &name, &owners, &state);
         let _ = tokio::time::timeout(Duration::from_millis(wait), join).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         let running: Vec<_> = std::fs::read_dir("/proc")
@@ -268,13 +447,12 @@ async fn headscale_takes_the_policy_and_its_tests_hold() {
     let document = policy::document(&tailnet, &people).unwrap();
     assert!(check(&document).status.success(), "without any node");
 
-    tailnet::join(&tailnet, &name(), &world.state("drone"))
+    tailnet::join(&tailnet, &name(), &Owners::default(), &world.state("drone"))
         .await
         .unwrap();
-    let made = world.headscale(&["preauthkeys", "create", "--user", "1", "--expiration", "1h"]);
-    let theirs = world.tailnet(made.lines().last(), None);
+    let theirs = world.persons();
     let laptop = DroneName::of(&"levin/laptop".parse().unwrap());
-    tailnet::join(&theirs, &laptop, &world.state("laptop"))
+    tailnet::join(&theirs, &laptop, &Owners::default(), &world.state("laptop"))
         .await
         .unwrap();
     let mut tested = policy::document_with_tests(&tailnet, &people).unwrap();

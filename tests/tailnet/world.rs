@@ -156,12 +156,33 @@ log: {{ level: warn }}
         self.place.path().join(which)
     }
 
+    /// For a machine of a person's.
+    pub fn persons(&self) -> Tailnet {
+        let made = self.headscale(&["preauthkeys", "create", "--user", "1", "--expiration", "1h"]);
+        self.tailnet(made.lines().last(), None)
+    }
+
     /// The number of the one node that there is.
     pub fn node_id(&self) -> String {
-        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
-        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        let listed = self.listed();
+        assert_eq!(listed.len(), 1, "{listed:?}");
         listed[0]["id"].to_string()
+    }
+
+    /// Gives the node with this key another name.
+    pub fn rename(&self, node_key: &str, name: &str) {
+        let listed = self.listed();
+        let node = listed.iter().find(|node| key_of(node) == node_key).unwrap();
+        self.headscale(&["nodes", "rename", name, "-i", &node["id"].to_string()]);
+    }
+
+    /// Waits until these are the names of the nodes.
+    pub async fn until_nodes_are(&self, names: &[&str]) {
+        let start = Instant::now();
+        while self.nodes() != names {
+            assert!(start.elapsed() < Duration::from_secs(30), "not {names:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// How many single-use keys are there that could still be used.
@@ -183,15 +204,29 @@ log: {{ level: warn }}
 
     /// The names of the nodes, without the API client that is under test.
     pub fn nodes(&self) -> Vec<String> {
-        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
-        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-        let mut names: Vec<_> = listed
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|node| node["given_name"].as_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        names
+        self.keys().into_iter().map(|(name, _)| name).collect()
     }
+
+    /// The names of the nodes with their keys, by name.
+    pub fn keys(&self) -> Vec<(String, String)> {
+        let listed = self.listed();
+        let named = listed.iter().map(|node| {
+            let name = node["given_name"].as_str().unwrap();
+            (name.to_owned(), key_of(node))
+        });
+        let mut keys: Vec<_> = named.collect();
+        keys.sort();
+        keys
+    }
+
+    fn listed(&self) -> Vec<serde_json::Value> {
+        let listed = self.headscale(&["nodes", "list", "-o", "json"]);
+        serde_json::from_str::<Option<_>>(&listed)
+            .unwrap()
+            .unwrap_or_default()
+    }
+}
+
+fn key_of(node: &serde_json::Value) -> String {
+    node["node_key"].as_str().unwrap().to_owned()
 }

@@ -280,8 +280,9 @@ impl<'a> Hatching<'a> {
         // A registration that is under way comes to its end: one that is cut off may still arrive
         // at the control server after the name was taken back. How it ended does not matter.
         let _ = tokio::time::timeout(SETTLE, self.joined()).await;
+        let owners = Registration::owners(self.server.places)?;
         let state = self.node_state();
-        tailnet::join::forget(tailnet, &self.identity.name, Some(&state)).await
+        tailnet::join::forget(tailnet, &self.identity.name, &owners, Some(&state)).await
     }
 
     fn node_state(&self) -> PathBuf {
@@ -338,8 +339,9 @@ impl<'a> Hatching<'a> {
         if let Some(tailnet) = self.server.config.tailnet.clone() {
             self.joining.set(true);
             let (name, state) = (self.identity.name.clone(), self.node_state());
+            let owners = Registration::owners(self.server.places);
             let mut node = self.node.lock().await;
-            node.spawn(async move { tailnet::join(&tailnet, &name, &state).await });
+            node.spawn(async move { tailnet::join(&tailnet, &name, &owners?, &state).await });
         }
     }
 
@@ -362,9 +364,10 @@ impl<'a> Hatching<'a> {
         let (name, state) = (&self.identity.name, self.node_state());
         if joined.is_old() {
             let (name, state) = (name.clone(), state.clone());
+            let owners = Registration::owners(self.server.places)?;
             // Comes to its end as a join does, whatever becomes of the spawn.
             let mut node = self.node.lock().await;
-            node.spawn(async move { tailnet::refresh(&tailnet, &name, &state).await });
+            node.spawn(async move { tailnet::refresh(&tailnet, &name, &owners, &state).await });
             drop(node);
             joined = self.joined().await?.unwrap_or(joined);
         }
