@@ -1,6 +1,7 @@
 //! The cage from within: the real hatchery, called by its link, runs real programs that try.
 
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -158,6 +159,63 @@ fn nothing_outside_is_written() {
         place.is_kept_from(script);
     }
     assert_eq!(place.works("cat mine"), "mine");
+}
+
+/// Connects to a socket, as Docker's own clients do.
+const CONNECT: &str =
+    "python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])'";
+
+#[test]
+fn no_socket_of_a_service_is_in_sight() {
+    if !cages() {
+        return;
+    }
+    let Ok(service) = tempfile::tempdir_in("/run") else {
+        println!("skipped: only root can put a socket into /run");
+        return;
+    };
+    if !Command::new("unshare")
+        .args(["-m", "true"])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("skipped: no mount namespace can be had here");
+        return;
+    }
+    let place = Place::new();
+    let (in_run, elsewhere) = (service.path().join("s"), place.outside.join("s"));
+    let _listening = [&in_run, &elsewhere].map(|path| UnixListener::bind(path).unwrap());
+    let connect = |to: &Path| format!("{CONNECT} {}", to.display());
+    // Landlock alone leaves both.
+    for path in [&in_run, &elsewhere] {
+        let outside = Command::new("sh").arg("-c").arg(connect(path)).status();
+        assert!(outside.unwrap().success());
+    }
+    place.works(&connect(&elsewhere));
+    assert!(!place.run(&connect(&in_run)).status.success());
+    place.works("test -d /run && ! ls /run/* 2> /dev/null | grep docker");
+
+    let hatchery = Path::new(env!("CARGO_BIN_EXE_hatchery"));
+    let install = |rules: Rules| {
+        let rules = rules.program(hatchery).program(Path::new("/bin/sh"));
+        rules
+            .write(&place.inside)
+            .install(&place.rules, hatchery)
+            .unwrap()
+    };
+    install(Rules::of_system().hide(&elsewhere).read(service.path()));
+    assert!(!place.run(&connect(&elsewhere)).status.success());
+    place.works(&connect(&in_run));
+    // It can be brought back by nobody.
+    for script in [
+        "umount /run",
+        "umount -l /run",
+        "mount -t proc proc /proc",
+        "unshare -m true",
+    ] {
+        assert!(!place.run(script).status.success(), "{script}");
+    }
+    std::fs::remove_file(&elsewhere).unwrap();
 }
 
 #[test]

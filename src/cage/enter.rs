@@ -13,7 +13,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
 
-use super::{FAILED, LINK, RULES_FILE, Rules};
+use super::{FAILED, LINK, RULES_FILE, Rules, sight};
 
 /// All that is denied unless a rule allows it, as far as the kernel knows it. Later versions also
 /// govern connecting to sockets by their paths, Docker's among them.
@@ -42,6 +42,8 @@ fn become_caged(rules: &Path, args: Vec<OsString>) -> Result<Infallible, String>
     let mut args = args.into_iter();
     let program = args.next().ok_or("no program was named")?;
     let rules = read(rules).map_err(|error| saying(&rules.display(), &error))?;
+    // Where there is no namespace to be had, Landlock still holds; `hatchery doctor` says so.
+    let _ = sight::narrow(&rules);
     restrict(&rules)?;
     let error = Command::new(&program).args(args).exec();
     Err(saying(&program.display(), &error))

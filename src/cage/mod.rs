@@ -5,12 +5,17 @@
 //! system's programs and libraries, the repository's checkout and little else, and write below two
 //! directories of their own.
 //!
+//! Landlock says nothing of connecting to a socket, and root may connect to all of them: Docker's,
+//! systemd's, D-Bus. So the directory of the services' sockets is out of sight as well, where the
+//! kernel gives a mount namespace (`sight`).
+//!
 //! hatchery enters the cage by calling itself under another name: [`Rules::install`] makes a link
 //! to hatchery with the rules beside it, [`called`] recognizes a call by that link, and [`enter`]
 //! restricts the process for good and becomes the program. Its process id and group stay.
 
 mod enter;
 mod rules;
+mod sight;
 mod support;
 
 pub use enter::{called, enter};

@@ -35,6 +35,8 @@ const SYSTEM: &[&str] = &[
     // Replaced as a whole, by renaming, while a build goes on.
     "/run/systemd/resolve",
     "/run/resolvconf",
+    // Who looks up names for all programs on NixOS.
+    "/run/nscd",
     "/etc/hosts",
     "/etc/host.conf",
     "/etc/gai.conf",
@@ -107,6 +109,8 @@ pub struct Rules {
     pub write: Vec<PathBuf>,
     /// Devices to be read and written.
     pub devices: Vec<PathBuf>,
+    /// Sockets to be out of sight, beside those in `/run`.
+    pub hidden: Vec<PathBuf>,
 }
 
 impl Rules {
@@ -136,6 +140,7 @@ impl Rules {
             read,
             write: Vec::new(),
             devices: paths(DEVICES),
+            hidden: Vec::new(),
         }
     }
 
@@ -172,6 +177,20 @@ impl Rules {
     pub fn write(mut self, path: &Path) -> Self {
         self.write.push(path.to_path_buf());
         self
+    }
+
+    /// Puts a socket out of sight.
+    #[must_use]
+    pub fn hide(mut self, socket: &Path) -> Self {
+        self.hidden.push(socket.to_path_buf());
+        self
+    }
+
+    /// All that may be read.
+    pub fn readable(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.run, &self.read, &self.write, &self.devices]
+            .into_iter()
+            .flatten()
     }
 
     /// Writes the rules into this directory, where the cage must not be able to write, and gives

@@ -26,22 +26,33 @@ pub(super) async fn finding(config: &Config) -> Finding {
     let caged = format!("the devcontainer CLI runs in it, Landlock version {version}");
     match trial(config, &program).await {
         Err(error) => Finding::of(NAME, Err(error)),
-        Ok(()) => Finding {
+        Ok(true) => Finding {
             // It does what it can: nothing that must be done.
             hint: support.remedy().map(str::to_owned),
             ..Finding::ok(NAME, support.lack().unwrap_or(caged))
         },
+        Ok(false) => Finding {
+            hint: Some(IN_SIGHT_HINT.to_owned()),
+            ..Finding::ok(NAME, format!("{caged}, with Docker's own socket in sight"))
+        },
     }
 }
 
-/// Runs the CLI caged as a spawn does, but for its version alone.
-async fn trial(config: &Config, program: &Path) -> Result<()> {
+const IN_SIGHT_HINT: &str = "it has no mount namespace of its own here: allow them to users \
+    (`sysctl user.max_user_namespaces`, and `kernel.apparmor_restrict_unprivileged_userns` on Ubuntu)";
+
+/// Runs the CLI caged as a spawn does, but for its version alone. Gives whether Docker's own socket
+/// is out of sight there.
+async fn trial(config: &Config, program: &Path) -> Result<bool> {
     let place =
         tempfile::tempdir().map_err(|error| host_io("create", &std::env::temp_dir(), error))?;
     let ca_file = config.github.ca_file.as_deref();
     let rules = cli::rules(program, ca_file, &config.devcontainer.readable)?;
-    let cage = rules.install(place.path(), &cli::own_path()?)?;
-    let mut command = Command::new(cage);
+    let socket = cli::socket_of(&config.docker.host);
+    let cage = rules
+        .hide(socket)
+        .install(place.path(), &cli::own_path()?)?;
+    let mut command = Command::new(&cage);
     process::emptied(&mut command);
     command
         .arg(program)
@@ -69,11 +80,23 @@ async fn trial(config: &Config, program: &Path) -> Result<()> {
         })?
         .map_err(|error| failed("it cannot be run").because(error))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(!sees(&cage, socket).await);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let telling = |line: &&str| line.contains(FAILED) || line.contains("ermission denied");
     let why = said.lines().find(telling).or(said.lines().next());
     let why = crate::ui::clean::line(why.unwrap_or("it fails without a word"));
     Err(failed(&why))
+}
+
+/// Whether a socket is in sight in this cage.
+async fn sees(cage: &Path, socket: &Path) -> bool {
+    let Some(test) = process::find("test") else {
+        return true;
+    };
+    let mut command = Command::new(cage);
+    process::emptied(&mut command);
+    command.arg(test).arg("-S").arg(socket).kill_on_drop(true);
+    let status = tokio::time::timeout(VERSION_WITHIN, command.status()).await;
+    status.is_ok_and(|status| status.is_ok_and(|status| status.success()))
 }

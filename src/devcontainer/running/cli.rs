@@ -49,6 +49,8 @@ pub struct Up<'a> {
     pub token: &'a str,
     /// Where it finds Docker, as in `DOCKER_HOST`.
     pub docker_host: &'a str,
+    /// Docker's own address, which it does not get to see.
+    pub hidden_host: &'a str,
     /// What is held against the policy before anything is built; nothing for a trusted repository.
     pub guard: Option<guard::Rules>,
     /// Certificates to trust beside the usual ones.
@@ -143,7 +145,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         let rules = rules(&program, up.ca_file, up.readable)?
             .read(up.workshop.path())
             .write(&home)
-            .write(&temporary);
+            .write(&temporary)
+            .hide(socket_of(up.hidden_host));
         let cage = rules.install(&bin, &own_path()?)?;
         let mut command = process::supervised_at(&cage);
         command.arg(&program);
@@ -192,6 +195,11 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         stage,
         task,
     })
+}
+
+/// The path in an address of Docker's.
+pub fn socket_of(docker_host: &str) -> &Path {
+    Path::new(docker_host.strip_prefix("unix://").unwrap_or(docker_host))
 }
 
 /// What the CLI and all that it starts must read and run, wherever that was installed.

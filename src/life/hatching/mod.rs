@@ -445,6 +445,7 @@ impl<'a> Hatching<'a> {
             workshop: self.workshop,
             token: &self.token,
             docker_host: &docker_host,
+            hidden_host: self.server.docker.host(),
             guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
             ca_file: self.server.config.github.ca_file.as_deref(),
             // A command for this server, which its owner trusts, is meant to change this server.
