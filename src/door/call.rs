@@ -290,6 +290,24 @@ fn decoded_path(path: &str) -> Option<String> {
 }
 
 const LIST: &[&str] = &["filters"];
+// `trunc_cmd` and `only_ids` are compose 1's, which Docker does not know any more.
+const OF_CONTAINERS: &[&str] = &[
+    "all",
+    "limit",
+    "size",
+    "filters",
+    "since",
+    "before",
+    "trunc_cmd",
+];
+const OF_IMAGES: &[&str] = &[
+    "all",
+    "filters",
+    "digests",
+    "shared-size",
+    "manifests",
+    "only_ids",
+];
 const OF_ATTACH: &[&str] = &["detachKeys", "logs", "stream", "stdin", "stdout", "stderr"];
 const OF_LOGS: &[&str] = &[
     "follow",
@@ -313,7 +331,7 @@ fn route(method: &Method, path: &str) -> Option<(Ask, &'static [&'static str])> 
         ["version"] if get => (Ask::Server("version"), &[]),
         ["info"] if get => (Ask::Server("info"), &[]),
         ["events"] if get => (Ask::Events, &["since", "until", "filters"]),
-        ["containers", "json"] if get => (Ask::Containers, &["all", "limit", "size", "filters"]),
+        ["containers", "json"] if get => (Ask::Containers, OF_CONTAINERS),
         ["containers", "create"] if post => (Ask::Create, &["name", "platform"]),
         ["containers", id] if method == Method::DELETE => {
             let of = OfContainer::Remove;
@@ -347,10 +365,7 @@ fn route(method: &Method, path: &str) -> Option<(Ask, &'static [&'static str])> 
         ["volumes"] if get => (Ask::Volumes, LIST),
         ["volumes", "create"] if post => (Ask::CreateVolume, &[]),
         ["volumes", name] if get => (Ask::Volume(reference(name)?), &[]),
-        ["images", "json"] if get => {
-            let known = &["all", "filters", "digests", "shared-size", "manifests"];
-            (Ask::Images, known)
-        }
+        ["images", "json"] if get => (Ask::Images, OF_IMAGES),
         ["images", "create"] if post => (Ask::Pull, &["fromImage", "tag", "platform"]),
         ["images", name @ .., "json"] if get => {
             (Ask::Image(image(name)?), &["manifests", "platform"])
@@ -416,6 +431,8 @@ mod tests {
             "GET /v1.41/info",
             "GET /v1.45/events?filters=%7B%22event%22%3A%7B%22start%22%3Atrue%7D%7D",
             "GET /v1.45/containers/json?all=1&filters=%7B%7D",
+            "GET /v1.41/containers/json?limit=-1&all=1&size=0&trunc_cmd=0&filters=%7B%7D",
+            "GET /v1.41/images/json?only_ids=0&all=0",
             "POST /v1.45/containers/create?name=acme-site",
             "POST /v1.45/containers/0123456789ab/attach?stderr=1&stdout=1&stream=1",
             "POST /v1.45/containers/0123456789ab/wait?condition=next-exit",
