@@ -219,9 +219,20 @@ impl Places {
         }
     }
 
+    /// Waits for the right to count the drones and add one; it is held until the new one's volume
+    /// exists, so that spawns that start together do not exceed `limits.drones`.
+    pub fn admission(&self) -> Result<File> {
+        self.wait_for(".admission")
+    }
+
     /// Waits for the right to look whether the last drone is gone; it is held for moments.
     pub fn turn(&self) -> Result<File> {
-        let path = self.locks()?.join(".last");
+        self.wait_for(".last")
+    }
+
+    /// Waits for this lock of the whole server's. A dot cannot begin a drone's name.
+    fn wait_for(&self, name: &str) -> Result<File> {
+        let path = self.locks()?.join(name);
         let file = open_lock(&path)?;
         file.lock().map_err(|error| host_io("lock", &path, error))?;
         Ok(file)
@@ -368,4 +379,20 @@ fn writable(path: &Path) -> bool {
         rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
     )
     .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spawn_at_a_time_is_admitted() {
+        let place = tempfile::tempdir().unwrap();
+        let places = Places::under(place.path());
+        let held = places.admission().unwrap();
+        let other = open_lock(&places.locks().unwrap().join(".admission")).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        other.try_lock().unwrap();
+    }
 }

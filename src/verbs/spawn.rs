@@ -1,5 +1,6 @@
 //! `hatchery spawn`
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 
@@ -73,12 +74,20 @@ impl Spawn {
         let workshop = context.places.workshop(&identity.name)?;
         let server = context.server(&docker, &sockets);
         let hatching = Hatching::new(server, &identity, &wishes, &workshop)?;
+        let admitted = Cell::new(false);
+        let spawning = async {
+            admit(context, &docker, &identity, takes_up).await?;
+            admitted.set(true);
+            hatching.run().await
+        };
         let hatched = tokio::select! {
-            hatched = hatching.run() => hatched,
+            hatched = spawning => hatched,
             error = interrupted() => Err(error),
         };
         match hatched {
             Ok(hatched) => report(context, &docker, &identity, hatched).await,
+            // Nothing was made, and what has the name is not this drone's.
+            Err(error) if !admitted.get() && is_refusal(&error) => Err(error),
             Err(error) => {
                 let taking = take_back(context, &docker, &identity, &hatching, takes_up, error);
                 Err(taking.await)
@@ -241,20 +250,7 @@ async fn make_room(
             }
         }
     }
-    let others = drones
-        .iter()
-        .filter(|drone| &drone.identity.name != name)
-        .count();
-    if others >= context.config.limits.drones {
-        return Err(Error::new(
-            Code::LimitReached,
-            format!(
-                "there are {others} drones; limits.drones is {}",
-                context.config.limits.drones
-            ),
-        )
-        .hint("slay one (`hatchery list`), or raise limits.drones in the configuration"));
-    }
+    is_within_limit(context, &drones, identity)?;
     if docker.container(name.as_str()).await?.is_some() {
         return Err(Error::new(
             Code::NameTaken,
@@ -274,6 +270,50 @@ async fn make_room(
         )));
     }
     Ok(taken_up)
+}
+
+/// Refuses where there are as many other drones as there may be; eggs count.
+fn is_within_limit(context: &Context<'_>, drones: &[Drone], identity: &Identity) -> Result<()> {
+    let others = drones
+        .iter()
+        .filter(|drone| drone.identity.name != identity.name)
+        .count();
+    let limit = context.config.limits.drones;
+    if others < limit {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::LimitReached,
+        format!("there are {others} drones; limits.drones is {limit}"),
+    )
+    .hint("slay one (`hatchery list`), or raise limits.drones in the configuration"))
+}
+
+/// Counts the drones once more and creates this one's volume, one spawn at a time: from then on
+/// others count it, and who serves the sockets of all drones knows of it.
+async fn admit(
+    context: &Context<'_>,
+    docker: &Docker,
+    identity: &Identity,
+    takes_up: bool,
+) -> Result<()> {
+    let _admission = context.places.admission()?;
+    let (drones, _) = docker.drones().await?;
+    is_within_limit(context, &drones, identity)?;
+    if takes_up {
+        return docker.create_volume(identity).await;
+    }
+    context.places.mark_egg(&identity.name);
+    let created = docker.create_volume(identity).await;
+    if created.as_ref().is_err_and(is_refusal) {
+        context.places.unmark_egg(&identity.name)?;
+    }
+    created
+}
+
+/// Whether [`admit`] has refused and made nothing.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.code(), Code::LimitReached | Code::NameTaken)
 }
 
 /// Whether what an earlier spawn, or somebody who removed its container, has left is gone on with

@@ -162,6 +162,30 @@ with subtest("all slain at once: nothing is left"):
     assert server.succeed("hatchery list --json").split() == ["[]"]
     nothing_new()
 
+with subtest("ten at once where three more may be: three come up, the others are told, an egg counts"):
+    EGG = "many/r11"
+    server.succeed(
+        "sed -i 's/drones = 51/drones = 4/' /root/fifty.toml",
+        f"docker volume create {labels(EGG)} {name_of(EGG)}; touch /var/cache/hatchery/{name_of(EGG)}.egg",
+    )
+    assert drones() == {EGG: "egg"}
+    STARTED = [f"many/r{number:02}" for number in range(1, 11)]
+    ended = at_once(*(f"hatchery --config /root/fifty.toml spawn {repository}" for repository in STARTED))
+    assert sorted(status for status, _ in ended) == [0] * 3 + [5] * 7, ended
+    for status, said in ended:
+        if status == 5:
+            contains(said, "Insufficient vespene gas.\n", "there are 4 drones; limits.drones is 4 [limit-reached]")
+    came_up = {repository for repository, (status, _) in zip(STARTED, ended, strict=True) if status == 0}
+    assert drones() == {EGG: "egg"} | dict.fromkeys(came_up, "running")
+    all_well(at_once(*(f"hatchery slay {repository}" for repository in (*came_up, EGG))))
+    nothing_new()
+
+with subtest("a volume that is no drone's keeps its name and what is in it"):
+    server.succeed("docker volume create many-r01")
+    contains(hatchery("spawn many/r01", status=4), "a volume named many-r01 is there already", "[name-taken]")
+    server.succeed("docker volume rm many-r01")
+    nothing_new()
+
 with subtest("the last one slain beside a spawn: their network is there for the new one, and goes with it"):
     hatchery("spawn many/r01")
     all_well(at_once("hatchery slay many/r01", "hatchery spawn many/r02"))

@@ -154,7 +154,7 @@ impl<'a> Hatching<'a> {
         })
     }
 
-    /// Does it. Whatever fails, what was made is for [`teardown::remove`] and
+    /// Does it, once the drone's volume exists. Whatever fails, what was made is for [`teardown::remove`] and
     /// [`Hatching::leave_tailnet`] to take back.
     pub async fn run(&self) -> Result<Hatched> {
         tokio::select! {
@@ -189,11 +189,6 @@ impl<'a> Hatching<'a> {
     }
 
     async fn hatch(&self) -> Result<Hatched> {
-        if !self.wishes.takes_up {
-            self.server.places.mark_egg(&self.identity.name);
-        }
-        // First: who serves the sockets of all drones learns of this one from its volume.
-        self.server.docker.create_volume(self.identity).await?;
         let credentials = self.credentials().await?;
         let ((), (ssh_files, warnings), (), machine) = tokio::try_join!(
             self.clone(credentials.as_ref()),
