@@ -110,10 +110,20 @@ impl Container {
             .is_some_and(|status| matches!(status, EXITED | DEAD))
     }
 
-    /// Whether the kernel killed it for want of memory.
+    /// Its first process on this server, while it runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let pid = self.state()?.pid.filter(|_| self.runs())?;
+        u32::try_from(pid).ok().filter(|&pid| pid > 0)
+    }
+
+    /// Whether its last run was short of memory when it ended. Docker says the same of a container that
+    /// has been started since; that counts where Docker has restarted it by itself, as nobody
+    /// was told.
     pub fn out_of_memory(&self) -> bool {
+        let restarted = self.0.restart_count.unwrap_or(0) > 0;
         self.state()
             .is_some_and(|state| state.oom_killed == Some(true))
+            && (restarted || !self.runs())
     }
 
     /// When it was last started (RFC 3339).
@@ -343,4 +353,31 @@ fn cpu_percent(
     }
     let of_this = used(&now).saturating_sub(used(&before));
     of_this as f64 / of_all as f64 * f64::from(now.online_cpus.unwrap_or(1)) * 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_word_on_memory_counts_once_per_run() {
+        for (killed, runs, restarts, tells) in [
+            (true, false, 0, true),
+            (true, false, 3, true),
+            // Docker has started it again by itself.
+            (true, true, 1, true),
+            // A person has, or hatchery: then it is of the run before.
+            (true, true, 0, false),
+            (false, false, 0, false),
+            (false, true, 2, false),
+        ] {
+            let container = Container::from_json(serde_json::json!({
+                "RestartCount": restarts,
+                "State": {"OOMKilled": killed, "Running": runs, "Pid": if runs { 7 } else { 0 }},
+            }));
+            let case = format!("{killed}, {runs}, {restarts}");
+            assert_eq!(container.out_of_memory(), tells, "{case}");
+            assert_eq!(container.pid(), runs.then_some(7), "{case}");
+        }
+    }
 }

@@ -58,6 +58,12 @@ pub struct Drone {
     pub created: Option<i64>,
     /// Docker's own word on how it does ("Up 3 hours").
     pub docker_status: String,
+    /// The container's first process on this server, while it runs.
+    pub pid: Option<u32>,
+    /// When the container was last started (RFC 3339).
+    pub started_at: Option<String>,
+    /// Whether Docker says that the container's last run ended for want of memory.
+    pub out_of_memory: bool,
 }
 
 impl Docker {
@@ -154,6 +160,9 @@ impl Docker {
             ssh_port: published,
             created: container.created,
             docker_status,
+            pid: inspected.pid(),
+            started_at: inspected.started_at().map(str::to_owned),
+            out_of_memory: inspected.out_of_memory(),
         })))
     }
 }
@@ -181,6 +190,9 @@ fn bare(identity: Identity) -> Drone {
         ssh_port: None,
         created: None,
         docker_status: String::new(),
+        pid: None,
+        started_at: None,
+        out_of_memory: false,
     }
 }
 

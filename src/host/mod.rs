@@ -1,4 +1,8 @@
-//! Where hatchery keeps things on the host, and the locks that keep two of it apart.
+//! Where hatchery keeps things on the host, the locks that keep two of it apart, and what the host's
+//! kernel tells of containers.
+
+pub mod cgroup;
+pub mod kernel_log;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};

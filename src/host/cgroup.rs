@@ -1,0 +1,310 @@
+//! What the kernel counts of a container's memory, in the container's control group.
+//!
+//! Control groups of version 1 and 2 are read from this host's side: nothing runs in the container.
+
+use std::path::{Path, PathBuf};
+
+/// The memory of a container since it was last started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// How many of its processes the kernel has killed because its limit was reached.
+    pub killed: u64,
+    /// In use without the inactive page cache, in bytes, as `docker stats` counts.
+    pub in_use: u64,
+    /// The limit in bytes, where there is one.
+    pub limit: Option<u64>,
+}
+
+/// Version 1 writes "no limit" as the largest number of whole pages.
+const UNLIMITED: u64 = 1 << 62;
+
+/// The memory of the container with this id and this first process. `None` where this host's kernel
+/// does not run it, or does not count its memory.
+pub fn memory(container: &str, pid: u32) -> Option<Memory> {
+    let groups = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
+    let mounts = read(Path::new("/proc/self/mountinfo"))?;
+    let group = Group::of(container, &groups)?;
+    group.directories(&mounts).find_map(|at| group.read(&at))
+}
+
+/// A control group that accounts for memory.
+#[derive(Debug, PartialEq, Eq)]
+struct Group {
+    version: Version,
+    /// Its path in the hierarchy.
+    path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Group {
+    /// The container's group from the `/proc/PID/cgroup` of a process in it (cgroups(7)). The
+    /// process may be in a group below it, and by now be another container's or none's.
+    fn of(container: &str, groups: &str) -> Option<Self> {
+        let found = |version, memory: fn(&str, &str) -> bool| {
+            groups.lines().find_map(|line| {
+                let (hierarchy, rest) = line.split_once(':')?;
+                let (controllers, path) = rest.split_once(':')?;
+                memory(hierarchy, controllers).then_some(())?;
+                let path = up_to_container(container, path)?;
+                Some(Self { version, path })
+            })
+        };
+        // With both versions mounted, memory is version 1's if that has the controller.
+        found(Version::One, |_, controllers| {
+            controllers.split(',').any(|name| name == "memory")
+        })
+        .or_else(|| {
+            found(Version::Two, |hierarchy, controllers| {
+                hierarchy == "0" && controllers.is_empty()
+            })
+        })
+    }
+
+    /// Where it is in the file system, given `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+    fn directories<'a>(&'a self, mounts: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
+        mounts.lines().filter_map(|line| {
+            let (mount, filesystem) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let (root, point) = (mount.next()?, mount.next()?);
+            let mut filesystem = filesystem.split(' ');
+            let (kind, options) = (filesystem.next()?, filesystem.nth(1)?);
+            let fits = match self.version {
+                Version::One => {
+                    kind == "cgroup" && options.split(',').any(|option| option == "memory")
+                }
+                Version::Two => kind == "cgroup2",
+            };
+            fits.then_some(())?;
+            let below = self.path.strip_prefix(root).ok()?;
+            Some(Path::new(point).join(below))
+        })
+    }
+
+    fn read(&self, at: &Path) -> Option<Memory> {
+        let file = |name: &str| read(&at.join(name));
+        let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
+        let [usage, most, events, cache] = match self.version {
+            Version::One => [
+                "memory.usage_in_bytes",
+                "memory.limit_in_bytes",
+                "memory.oom_control",
+                "total_inactive_file",
+            ],
+            Version::Two => [
+                "memory.current",
+                "memory.max",
+                "memory.events",
+                "inactive_file",
+            ],
+        };
+        let counted = |name: &str, key: &str| value(&file(name)?, key);
+        Some(Memory {
+            killed: counted(events, "oom_kill").unwrap_or(0),
+            in_use: number(usage)?.saturating_sub(counted("memory.stat", cache).unwrap_or(0)),
+            limit: number(most).filter(|&limit| limit < UNLIMITED),
+        })
+    }
+}
+
+/// This path as far as the container's own group: `/docker/ID`, `/system.slice/docker-ID.scope`.
+fn up_to_container(container: &str, path: &str) -> Option<PathBuf> {
+    let mut parts = path.split('/').skip(1);
+    let mut own = PathBuf::from("/");
+    loop {
+        own.push(parts.next()?);
+        // None of "..": what is above this host's own group cannot be reached.
+        let name = own.file_name()?.to_str()?;
+        if is_group_of(container, name) {
+            return Some(own);
+        }
+    }
+}
+
+/// Whether a control group of this name is the container's: `ID`, `docker-ID.scope`.
+pub(super) fn is_group_of(container: &str, name: &str) -> bool {
+    let name = name.strip_suffix(".scope").unwrap_or(name);
+    name.rsplit('-').next() == Some(container)
+}
+
+/// The number beside this key, as in `memory.stat`.
+fn value(file: &str, key: &str) -> Option<u64> {
+    file.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn read(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: &str = "f7243c14a5a4e7879005f1cea2f1b5f8fc33ca4806316932d9d9d3e78058c3de";
+    const OTHER: &str = "b07160650e37bd41bb39bbaaf112d971d79a94c879fe7860f598b8f100ba6172";
+
+    /// Docker 20.10 with its own driver on a host with version 1, as read there.
+    fn version_1() -> String {
+        ["9:name=systemd", "8:pids", "4:memory", "1:cpu", "0:"]
+            .map(|hierarchy| format!("{hierarchy}:/docker/{ID}\n"))
+            .concat()
+    }
+
+    const MOUNTS_1: &str = "\
+24 1 0:21 / /proc rw,relatime - proc proc rw\n\
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+32 30 0:28 / /sys/fs/cgroup/memory rw,relatime shared:10 - cgroup cgroup rw,memory\n\
+39 30 0:35 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+    const MOUNTS_2: &str =
+        "35 24 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    fn group(version: Version, path: &str) -> Group {
+        Group {
+            version,
+            path: path.into(),
+        }
+    }
+
+    #[test]
+    fn the_group_of_a_container_is_found_in_both_versions() {
+        let own = format!("/docker/{ID}");
+        let scope = format!("/system.slice/docker-{ID}.scope");
+        for (groups, expected) in [
+            (version_1(), Some(group(Version::One, &own))),
+            (
+                format!("12:cpu,memory,pids:{own}\n"),
+                Some(group(Version::One, &own)),
+            ),
+            (format!("0::{scope}\n"), Some(group(Version::Two, &scope))),
+            // A systemd in the container has put its first process further down.
+            (
+                format!("0::{scope}/init.scope\n"),
+                Some(group(Version::Two, &scope)),
+            ),
+            (
+                format!("0::{own}/docker/{OTHER}\n"),
+                Some(group(Version::Two, &own)),
+            ),
+            // The process is gone, and its number another's.
+            (format!("0::/docker/{OTHER}\n"), None),
+            ("0::/user.slice/user-1000.slice\n".to_owned(), None),
+            // Outside what this host's own group shows of it.
+            (format!("0::/../{ID}\n"), None),
+            (format!("3:memory_other:{own}\n"), None),
+            (String::new(), None),
+            ("::::\n0\n".to_owned(), None),
+        ] {
+            assert_eq!(Group::of(ID, &groups), expected, "{groups}");
+        }
+    }
+
+    #[test]
+    fn its_directory_is_below_the_mount_that_shows_it() {
+        let found = |version, path: &str, mounts: &str| -> Vec<_> {
+            let group = group(version, path);
+            let directories = group.directories(mounts).collect::<Vec<_>>();
+            directories
+                .into_iter()
+                .map(|path| path.to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(
+            found(Version::One, "/docker/x", MOUNTS_1),
+            ["/sys/fs/cgroup/memory/docker/x"]
+        );
+        assert_eq!(
+            found(Version::Two, "/docker/x", MOUNTS_2),
+            ["/sys/fs/cgroup/docker/x"]
+        );
+        // A container that is shown its own part of the hierarchy alone.
+        let part = MOUNTS_1.replace("0:28 /", "0:28 /docker/server");
+        assert_eq!(
+            found(Version::One, "/docker/server/docker/x", &part),
+            ["/sys/fs/cgroup/memory/docker/x"]
+        );
+        assert!(found(Version::One, "/docker/x", &part).is_empty());
+        assert!(found(Version::One, "/docker/x", MOUNTS_2).is_empty());
+        assert!(found(Version::Two, "/docker/x", "- - -\nx\n\n").is_empty());
+    }
+
+    fn read_from(version: Version, files: &[(&str, &str)]) -> Option<Memory> {
+        let place = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(place.path().join(name), content).unwrap();
+        }
+        group(version, "/").read(place.path())
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let files = [
+            (
+                "memory.oom_control",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+            ),
+            ("memory.usage_in_bytes", "67108864\n"),
+            ("memory.limit_in_bytes", "268435456\n"),
+            (
+                "memory.stat",
+                "cache 4096\ninactive_file 1\ntotal_cache 4096\ntotal_inactive_file 8864\n",
+            ),
+        ];
+        let memory = Memory {
+            killed: 3,
+            in_use: 67_100_000,
+            limit: Some(268_435_456),
+        };
+        assert_eq!(read_from(Version::One, &files), Some(memory));
+        let mut unlimited = files;
+        unlimited[2].1 = "9223372036854771712\n";
+        let limit = read_from(Version::One, &unlimited).unwrap().limit;
+        assert_eq!(limit, None);
+        assert_eq!(read_from(Version::Two, &files), None);
+    }
+
+    #[test]
+    fn version_2_is_read() {
+        let files = [
+            (
+                "memory.events",
+                "low 0\nhigh 0\nmax 412\noom 5\noom_kill 2\noom_group_kill 0\n",
+            ),
+            ("memory.current", "1000\n"),
+            ("memory.max", "max\n"),
+            ("memory.stat", "anon 10\nfile 20\ninactive_file 2000\n"),
+        ];
+        let memory = Memory {
+            killed: 2,
+            in_use: 0,
+            limit: None,
+        };
+        assert_eq!(read_from(Version::Two, &files), Some(memory));
+        let mut limited = files;
+        limited[2].1 = "2000\n";
+        let limit = read_from(Version::Two, &limited).unwrap().limit;
+        assert_eq!(limit, Some(2000));
+        assert_eq!(read_from(Version::One, &files), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_nothing_panics(text in "[a-z0-9:/. \\-\\n]{0,200}", any in any::<String>()) {
+            for text in [&text, &any] {
+                if let Some(group) = Group::of("a", text) {
+                    let _ = group.directories(text).count();
+                }
+                let _ = group(Version::Two, "/a").directories(text).count();
+                let _ = value(text, "a");
+            }
+        }
+    }
+}
