@@ -36,7 +36,7 @@ test-vm:
 	@tests/prepare
 	@$(MAKE) --silent build
 	@HATCHERY_WORLD_ENGINE=vm HATCHERY_WORLD_BINARIES=$(CURDIR)/target/release \
-	  tests/world/world run --fresh empty spawn services members firewall power_cut
+	  tests/world/world run --fresh empty spawn memory services members firewall power_cut
 
 check:
 	@tests/all --without-world

@@ -91,6 +91,16 @@ impl Places {
         self.scopes().join(format!("{drone}.node"))
     }
 
+    /// What is remembered of processes of the drone that were killed for memory.
+    pub fn memory_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.memory"))
+    }
+
+    /// Forgets those: somebody was told.
+    pub fn forget_memory(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.memory_file(drone))
+    }
+
     /// Makes a directory in which the whole group hatchery works.
     pub fn shared_directory(&self, path: &Path) -> Result<()> {
         create_private(&self.runtime, 0o755)?;
@@ -163,10 +173,11 @@ impl Places {
         self.cache.join(format!("{drone}.egg"))
     }
 
-    /// Removes the drone's workshop, socket directory and link, and what is remembered of its node.
+    /// Removes the drone's workshop, socket directory and link, and what is remembered of it.
     pub fn forget(&self, drone: &DroneName) -> Result<()> {
         remove_file(&self.socket_link(drone))?;
         remove_file(&self.node_file(drone))?;
+        self.forget_memory(drone)?;
         remove_file(&self.egg(drone))?;
         remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))

@@ -17,6 +17,7 @@ use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Lock, Places};
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::waking::{self, For};
@@ -178,6 +179,7 @@ impl Tending<'_> {
             Life::Burrowed | Life::Egg | Life::Bare => Ok(()),
             Life::Stopped => {
                 let _lock = self.lock().await?;
+                memory::remember(self.server.places, self.drone)?;
                 waking::wake(self.server, self.drone, container, For::Recovery).await?;
                 done.push("started");
                 Ok(())
@@ -201,13 +203,23 @@ impl Tending<'_> {
 
     async fn run_on(&self, container: &str, done: &mut Vec<&'static str>) -> Result<()> {
         // One after the other: each may want the drone's lock.
+        let memory = self.memory().await;
         let siblings = self.siblings(container).await;
         let credentials = self.credentials(container).await;
         let node = self.node(container).await;
         done.extend(siblings?);
         done.extend(credentials?);
         done.extend(node?);
-        Ok(())
+        memory
+    }
+
+    /// What was killed in it for memory, before the kernel forgets it.
+    async fn memory(&self) -> Result<()> {
+        if !memory::is_news(self.server.places, self.drone) {
+            return Ok(());
+        }
+        let _lock = self.lock().await?;
+        memory::remember(self.server.places, self.drone)
     }
 
     /// Services that ended with the server and that Docker does not bring back by itself.

@@ -9,6 +9,7 @@ use super::{Context, is_bare};
 use crate::docker::{Container, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::waking::STOP_WITHIN;
@@ -48,6 +49,7 @@ impl Burrow {
                 )));
             }
         };
+        memory::warn(context.ui, &context.places, &drone).await;
         context.ui.step(&format!("Burrowing {name}"));
         // First what is wanted, so that a crash in between does not bring it back.
         docker.set_wanted(container, Wanted::Asleep).await?;
@@ -88,7 +90,10 @@ impl Burrow {
         };
         let (left, revoked) = tokio::join!(parting, revoking);
         let left = left?;
-        if let Err(error) = revoked {
+        for error in [revoked, context.places.forget_memory(name)]
+            .into_iter()
+            .filter_map(Result::err)
+        {
             context.ui.warn(&error.message());
         }
         if !left {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Context, ssh_command};
 use crate::docker::{Drone, Life};
 use crate::error::Result;
+use crate::life::memory::Memory;
 
 /// List all drones
 #[derive(Debug, Args)]
@@ -18,20 +19,24 @@ impl List {
             .into_iter()
             .map(|drone| context.known(drone))
             .collect();
+        let memories = Memory::of_all(&context.places, &drones).await;
         for warning in warnings {
             context
                 .ui
                 .warn(&format!("carries a drone's label but is none: {warning}"));
         }
         if context.ui.json() {
-            let rows: Vec<_> = drones.iter().map(|drone| row(context, drone)).collect();
+            let both = drones.iter().zip(&memories);
+            let rows: Vec<_> = both
+                .map(|(drone, memory)| row(context, drone, memory))
+                .collect();
             context.ui.json_result(&rows);
         } else if drones.is_empty() {
             context
                 .ui
                 .talk("No drones. `hatchery spawn org/repo` makes one.");
         } else {
-            for line in table(context, &drones) {
+            for line in table(context, &drones, &memories) {
                 context.ui.result(line);
             }
         }
@@ -39,7 +44,7 @@ impl List {
     }
 }
 
-fn row(context: &Context<'_>, drone: &Drone) -> serde_json::Value {
+fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Value {
     json!({
         "name": drone.identity.name,
         "repository": drone.identity.repo,
@@ -49,10 +54,11 @@ fn row(context: &Context<'_>, drone: &Drone) -> serde_json::Value {
         "hostname": context.config.tailnet.as_ref()
             .map(|tailnet| format!("{}.{}", drone.identity.name, tailnet.domain)),
         "ssh_port": drone.ssh_port,
+        "memory": {"killed": memory.killed, "near_limit": memory.near_limit},
     })
 }
 
-fn table(context: &Context<'_>, drones: &[Drone]) -> Vec<String> {
+fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<String> {
     let head = [
         "NAME",
         "STATE",
@@ -61,7 +67,7 @@ fn table(context: &Context<'_>, drones: &[Drone]) -> Vec<String> {
         "REACH IT WITH",
     ]
     .map(str::to_owned);
-    let rows = drones.iter().map(|drone| {
+    let rows = drones.iter().zip(memories).map(|(drone, memory)| {
         let reach = match drone.life {
             Life::Running => ssh_command(&context.config, drone, "USER"),
             Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
@@ -73,7 +79,10 @@ fn table(context: &Context<'_>, drones: &[Drone]) -> Vec<String> {
             drone.identity.repo.to_string(),
             match drone.life {
                 Life::Bare => "container gone, work safe in its volume".to_owned(),
-                _ => drone.docker_status.clone(),
+                _ => match memory.word() {
+                    Some(word) => format!("{}, {word}", drone.docker_status),
+                    None => drone.docker_status.clone(),
+                },
             },
             reach,
         ]

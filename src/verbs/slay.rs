@@ -8,6 +8,7 @@ use super::Context;
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::teardown;
 use crate::tailnet;
@@ -35,6 +36,7 @@ impl Slay {
         let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
         let name = &drone.identity.name;
+        memory::warn(context.ui, &context.places, &drone).await;
         if !self.force {
             context.ui.step(&format!(
                 "Looking for work in {name} that exists nowhere else"

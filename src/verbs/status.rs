@@ -7,17 +7,13 @@ use super::{Context, ssh_command};
 use crate::credd::daemon::permissions;
 use crate::docker::{Docker, Drone, Life, Usage};
 use crate::error::Result;
+use crate::host::kernel_log::Kill;
 use crate::journal::{self, Query};
 use crate::life::furnish;
+use crate::life::memory::Memory;
 use crate::life::readiness;
 use crate::tailnet;
 use crate::ui::voice;
-
-/// How long a drone's `cat` may take.
-const COUNTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Memory in use from which the hatchery speaks up, in percent of the drone's limit.
-const HIGH_MEMORY: u64 = 90;
 
 /// Show how a drone is and what it uses
 #[derive(Debug, Args)]
@@ -29,8 +25,9 @@ pub struct Status {
 /// What can be told of a drone beside its labels.
 struct Report {
     user: String,
-    out_of_memory: bool,
-    started_at: Option<String>,
+    memory: Memory,
+    /// The last process that was killed for memory.
+    last_kill: Option<Kill>,
     usage: Option<Usage>,
     sshd: Option<bool>,
     tailnet: Option<String>,
@@ -54,21 +51,26 @@ impl Status {
         let repo = context.repository(&self.repo)?;
         let docker = context.docker().await?;
         let drone = context.drone(&docker, &repo).await?;
-        let (report, last_mint) =
-            tokio::join!(look(context, &docker, &drone), last_mint(context, &drone));
-        let mut report = report?;
-        report.last_mint = last_mint;
+        let memory = Memory::of(&context.places, &drone).await;
+        let (report, last_mint, last_kill) = tokio::join!(
+            look(context, &docker, &drone),
+            last_mint(context, &drone),
+            memory.last_kill(&drone),
+        );
+        let report = Report {
+            memory,
+            last_kill,
+            last_mint,
+            ..report?
+        };
         if context.ui.json() {
             context.ui.json_result(&as_json(context, &drone, &report));
             return Ok(());
         }
-        if report.is_short_of_memory() {
+        let memory = &report.memory;
+        if let Some(sentence) = memory.sentence(&drone, report.last_kill.as_ref()) {
             context.ui.talk(voice::OUT_OF_MEMORY);
-            context.ui.talk(if report.out_of_memory {
-                "The kernel killed something in this drone for want of memory; limits.memory says how much it has."
-            } else {
-                "This drone's memory is nearly full; limits.memory says how much it has."
-            });
+            context.ui.talk(&sentence);
         }
         for (key, value) in as_rows(context, &drone, &report) {
             context.ui.result(format!("{key:<12}{value}"));
@@ -77,20 +79,11 @@ impl Status {
     }
 }
 
-impl Report {
-    fn is_short_of_memory(&self) -> bool {
-        self.out_of_memory
-            || self.usage.is_some_and(|usage| {
-                usage.memory_limit > 0 && usage.memory >= usage.memory_limit / 100 * HIGH_MEMORY
-            })
-    }
-}
-
 async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Report> {
     let mut report = Report {
         user: "root".to_owned(),
-        out_of_memory: false,
-        started_at: None,
+        memory: Memory::default(),
+        last_kill: None,
         usage: None,
         sshd: None,
         tailnet: None,
@@ -101,8 +94,6 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         return Ok(report);
     };
     if let Some(container) = docker.container(id).await? {
-        report.out_of_memory = container.out_of_memory();
-        report.started_at = container.started_at().map(str::to_owned);
         report.user = furnish::remote_user_of(docker, id).await?;
         report.has_socket = furnish::mounts_sockets(&container);
         if container.runs() {
@@ -112,13 +103,11 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
                     None => None,
                 }
             };
-            let (killed, usage, sshd, tailnet) = tokio::join!(
-                killed_for_memory(docker, id),
+            let (usage, sshd, tailnet) = tokio::join!(
                 docker.usage(id),
                 readiness::sshd_answers(docker, &container),
                 node,
             );
-            report.out_of_memory |= killed;
             report.usage = usage?;
             report.sshd = Some(sshd);
             report.tailnet = tailnet;
@@ -161,26 +150,6 @@ fn ago(micros: u64) -> String {
     humantime::format_duration(std::time::Duration::from_secs(since)).to_string()
 }
 
-/// Whether the kernel has killed something in the drone: its control group counts that
-/// (`memory.events`, or `memory.oom_control` of version 1). Docker only tells of the first process.
-async fn killed_for_memory(docker: &Docker, id: &str) -> bool {
-    const COUNTERS: [&str; 3] = [
-        "cat",
-        "/sys/fs/cgroup/memory.events",
-        "/sys/fs/cgroup/memory/memory.oom_control",
-    ];
-    let inside = docker.inside(id);
-    let counters = inside.run_within(COUNTED_WITHIN, "0:0", &COUNTERS, &[]);
-    let counters = counters.await;
-    counters.is_ok_and(|output| {
-        let mut counts = output
-            .stdout
-            .lines()
-            .filter_map(|line| line.strip_prefix("oom_kill "));
-        counts.any(|count| count.trim() != "0")
-    })
-}
-
 async fn node(docker: &Docker, id: &str) -> String {
     match tailnet::node::status(&docker.inside(id)).await {
         Ok(status) if status.is_running() => {
@@ -212,7 +181,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         "scope": drone.identity.scope,
         "container": drone.container,
         "created": drone.created,
-        "started_at": report.started_at,
+        "started_at": drone.started_at,
         "user": report.user,
         "ssh": (drone.life == Life::Running)
             .then(|| ssh_command(&context.config, drone, &report.user)),
@@ -225,7 +194,10 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
             _ => None,
         },
         "usage": report.usage,
-        "out_of_memory": report.out_of_memory,
+        "memory": report.memory,
+        "last_kill": report.last_kill.as_ref()
+            .map(|kill| json!({"process": kill.process, "at": kill.at()})),
+        "out_of_memory": report.memory.killed > 0,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::furnish;
+use crate::life::memory;
 use crate::life::waking::{For, ready, wake};
 use crate::repo::RepoId;
 
@@ -27,6 +28,7 @@ impl Unburrow {
         let drone = context.drone(&docker, &repo).await?;
         match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Burrowed | Life::Stopped) => {
+                memory::warn(context.ui, &context.places, &drone).await;
                 let sockets = context.sockets().await?;
                 let server = context.server(&docker, &sockets);
                 let waking = async {
@@ -42,6 +44,7 @@ impl Unburrow {
                         "`hatchery unburrow {repo}` goes on, `hatchery burrow {repo}` puts it back to sleep"
                     ))),
                 }
+                context.places.forget_memory(&drone.identity.name)?;
             }
             (_, Life::Bare) => return Err(is_bare(&drone)),
             _ => {
