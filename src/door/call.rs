@@ -82,6 +82,10 @@ pub enum OfContainer {
     Start,
     /// `stop`, `kill`, `resize`.
     Signal(&'static str),
+    /// Its end and beginning.
+    Restart,
+    /// Another name.
+    Rename,
     /// Its removal.
     Remove,
     /// A file of it, out of or into it.
@@ -119,9 +123,11 @@ pub enum OfNetwork {
     Connect,
     /// A container leaves it.
     Disconnect,
+    /// Its removal.
+    Remove,
 }
 
-/// Parameters of a request, each at most once but for the names of an image that is built.
+/// Parameters of a request, each at most once but for a build's names and hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
@@ -144,12 +150,14 @@ impl Query {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if !known.contains(&&*name) {
-                if value.is_empty() {
+                // What older clients send for nothing said.
+                if matches!(&*value, "" | "0" | "false" | "False") {
                     continue;
                 }
                 return Err(Stop::NotListed(format!("{name:.40?} in a query")));
             }
-            if name != "t" && pairs.iter().any(|(key, _)| *key == name) {
+            let again = pairs.iter().any(|(key, _)| *key == name);
+            if again && !matches!(&*name, "t" | "extrahosts") {
                 return Err(Stop::Malformed(format!("{name} is there twice")));
             }
             pairs.push((name.into_owned(), value.into_owned()));
@@ -209,6 +217,14 @@ impl Call {
 }
 
 impl Ask {
+    /// What a body of this request is.
+    pub fn content_type(&self) -> &'static str {
+        match self {
+            Self::Build(_) | Self::Container(_, OfContainer::Archive(_)) => "application/x-tar",
+            _ => "application/json",
+        }
+    }
+
     fn path(&self) -> String {
         match self {
             Self::Server(what) | Self::Build(what) => (*what).to_owned(),
@@ -220,7 +236,7 @@ impl Ask {
             Self::Exec(id, of) => format!("exec/{id}/{}", of.word()),
             Self::Networks => "networks".to_owned(),
             Self::CreateNetwork => "networks/create".to_owned(),
-            Self::Network(id, OfNetwork::Inspect) => format!("networks/{id}"),
+            Self::Network(id, OfNetwork::Inspect | OfNetwork::Remove) => format!("networks/{id}"),
             Self::Network(id, OfNetwork::Connect) => format!("networks/{id}/connect"),
             Self::Network(id, OfNetwork::Disconnect) => format!("networks/{id}/disconnect"),
             Self::Volumes => "volumes".to_owned(),
@@ -244,6 +260,8 @@ impl OfContainer {
             Self::Wait => "wait",
             Self::Start => "start",
             Self::Signal(word) => word,
+            Self::Restart => "restart",
+            Self::Rename => "rename",
             Self::Remove => "",
             Self::Archive(_) => "archive",
         }
@@ -356,6 +374,9 @@ fn route(method: &Method, path: &str) -> Option<(Ask, &'static [&'static str])> 
             let of = OfNetwork::Inspect;
             (Ask::Network(reference(id)?, of), &["verbose", "scope"])
         }
+        ["networks", id] if method == Method::DELETE => {
+            (Ask::Network(reference(id)?, OfNetwork::Remove), &[])
+        }
         ["networks", id, "connect"] if post => {
             (Ask::Network(reference(id)?, OfNetwork::Connect), &[])
         }
@@ -389,6 +410,8 @@ fn of_container(method: &Method, word: &str) -> Option<(OfContainer, &'static [&
         ("POST", "wait") => (OfContainer::Wait, &["condition"]),
         ("POST", "start") => (OfContainer::Start, &["detachKeys"]),
         ("POST", "stop") => (OfContainer::Signal("stop"), &["t", "signal"]),
+        ("POST", "restart") => (OfContainer::Restart, &["t", "signal"]),
+        ("POST", "rename") => (OfContainer::Rename, &["name"]),
         ("POST", "kill") => (OfContainer::Signal("kill"), &["signal"]),
         ("POST", "resize") => (OfContainer::Signal("resize"), OF_SIZE),
         ("HEAD", "archive") => (OfContainer::Archive(Copying::Look), OF_ARCHIVE),
@@ -444,6 +467,9 @@ mod tests {
             "DELETE /v1.41/containers/acme-site?v=False&link=&force=True",
             "GET /v1.41/networks?filters=%7B%7D",
             "POST /v1.41/networks/acme-site_default/disconnect",
+            "DELETE /v1.45/networks/acme-site_default",
+            "POST /v1.45/containers/0123456789ab/rename?name=acme-site-db-1",
+            "POST /v1.45/build?extrahosts=a:1&extrahosts=b:2&t=x",
             "GET /v1.41/volumes/acme-site",
             "GET /v1.45/images/ghcr.io/acme/base:1@sha256:0123/json",
             "GET /v1.41/images/ghcr.io/acme/base%401/json",
@@ -471,8 +497,6 @@ mod tests {
             "GET /v1.45/containers",
             "POST /v1.45/containers/x/update",
             "POST /v1.45/containers/x/pause",
-            "POST /v1.45/containers/x/restart",
-            "POST /v1.45/containers/x/rename?name=y",
             "GET /v1.45/containers/x/export",
             "POST /v1.45/containers/prune",
             "POST /v1.45/containers/create?name=x&privileged=1",
@@ -480,7 +504,6 @@ mod tests {
             "DELETE /v1.45/containers/x?link=1",
             "DELETE /v1.45/volumes/x",
             "DELETE /v1.45/images/x",
-            "DELETE /v1.45/networks/x",
             "POST /v1.45/commit?container=x",
             "POST /v1.45/images/load",
             "GET /v1.45/images/x/get",

@@ -33,7 +33,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::judge::Bounds;
+use self::own::Own;
 use self::serve::Shared;
+use crate::docker::Container;
 use crate::error::{Code, Error, Result, host_io};
 
 /// What a spawn must know of what goes on at the door.
@@ -57,14 +59,21 @@ pub struct Held {
 }
 
 impl Held {
-    /// Lets it start, and waits until Docker says that it has.
-    pub async fn start(self) -> Result<()> {
-        let _ = self.go.send(());
-        let started = self.started.await;
-        let started = started.unwrap_or_else(|_| Err("who asked for it is gone".to_owned()));
-        started.map_err(|why| {
-            Error::new(Code::DockerFailed, "Docker could not start the container").because(why)
-        })
+    /// Lets it start, and waits until Docker says that it has. Where who asked for it has given up
+    /// meanwhile, for a reason that the devcontainer CLI will tell, it is not started.
+    pub async fn start(self) -> Result<bool> {
+        if self.go.send(()).is_err() {
+            return Ok(false);
+        }
+        match self.started.await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(why)) => Err(Error::new(
+                Code::DockerFailed,
+                "Docker could not start the container",
+            )
+            .because(why)),
+            Err(_) => Ok(false),
+        }
     }
 }
 
@@ -79,15 +88,25 @@ pub struct Door {
 
 impl Door {
     /// Opens a door to the daemon at `docker`, as in `DOCKER_HOST`, with its socket in `place`. The
-    /// containers in `there` are the drone's already, by id and name. For a trusted repository
-    /// nothing is judged.
+    /// containers in `there` are the drone's already; they are held to the same. For a trusted
+    /// repository nothing is judged.
     pub fn open(
         place: &Path,
         docker: &str,
         bounds: Bounds,
-        there: &[(String, String)],
+        there: &[Container],
         trusted: bool,
     ) -> Result<Self> {
+        let mut own = Own::default();
+        for container in there {
+            own.add(container.id(), container.name());
+        }
+        for container in there.iter().filter(|_| !trusted) {
+            let host = container.host().cloned().unwrap_or_default();
+            if let Err(stop) = judge::present(&host, &own, &bounds) {
+                return Err(refused(&bounds, Some(container.name()), &stop.reason()));
+            }
+        }
         // Its name is short: a socket's path may have 107 bytes (unix(7)).
         let bound = tempfile::Builder::new()
             .prefix("d")
@@ -96,7 +115,7 @@ impl Door {
             .and_then(|bound| bound.keep().map_err(|error| error.error));
         let (listener, socket) = bound.map_err(|error| host_io("listen in", place, error))?;
         let (sender, events) = mpsc::channel(16);
-        let shared = Arc::new(Shared::new(docker, bounds, there, trusted, sender));
+        let shared = Arc::new(Shared::new(docker, bounds, own, trusted, sender));
         let serving = tokio::spawn(serve::serve(listener, Arc::clone(&shared)));
         Ok(Self {
             socket,
@@ -132,4 +151,23 @@ impl Drop for Door {
         self.shared.close();
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// What a person is told where a drone may not have something. `container` is the one that would.
+fn refused(bounds: &Bounds, container: Option<&str>, what: &str) -> Error {
+    let name = &bounds.identity.name;
+    let which = match container {
+        None => "what".to_owned(),
+        Some(own) if own == name.as_str() => "the container that".to_owned(),
+        Some(sibling) => format!("the container {sibling:.80} that"),
+    };
+    Error::new(
+        Code::GateRefused,
+        format!("{which} came of {name}'s configuration would have {what}"),
+    )
+    .hint(
+        "take it out of devcontainer.json, its compose files, its features or its image; or, if \
+         you trust the repository with this server, `--trust` for this once or devcontainer.trust \
+         for good",
+    )
 }

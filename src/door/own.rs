@@ -22,6 +22,18 @@ impl Own {
         self.containers.insert(id.to_owned(), name.to_owned());
     }
 
+    /// A container that is called otherwise now.
+    pub fn rename(&mut self, id: &str, name: &str) {
+        if let Some(is) = self.containers.get_mut(id) {
+            name.clone_into(is);
+        }
+    }
+
+    /// The ids of all containers.
+    pub fn ids(&self) -> Vec<String> {
+        self.containers.keys().cloned().collect()
+    }
+
     /// A container that is gone.
     pub fn remove(&mut self, id: &str) {
         self.containers.remove(id);

@@ -2,26 +2,26 @@
 
 use std::sync::Arc;
 
-use bollard::models::{ImageInspect, NetworkInspect, Volume};
+use bollard::models::{ContainerInspectResponse, ImageInspect, NetworkInspect, Volume};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::call::{Ask, Call, OfContainer, OfExec, OfNetwork};
-use super::judge::{self, Asked, Bounds};
+use super::judge::{self, Asked};
 use super::rewrite::Rewrite;
 use super::serve::Shared;
 use super::stop::{Judged, Stop};
 use super::upstream::{Body, empty, full, passing, whole};
 use super::wire::{becomes_another, collected, plain, replaced, resized, taken, told};
-use super::{Event, Held, answers};
+use super::{Event, Held, answers, refused};
 use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
-use crate::error::{Code, Error};
+use crate::drone::LABEL_DRONE;
 
 /// How many of the requests that are not listed are remembered.
 const MAX_UNLISTED: usize = 20;
@@ -223,7 +223,16 @@ impl Passage {
         call.ask = Ask::Container(id.clone(), of);
         match of {
             OfContainer::Start => self.start(&call, id, request).await,
+            OfContainer::Restart if self.waits(&id) => {
+                Err(Stop::NotListed("the restart of a drone".to_owned()))
+            }
+            OfContainer::Rename => self.rename(&call, &id, request).await,
+            // What comes with it could be a form, in which Docker would look for parameters.
+            OfContainer::Restart | OfContainer::Signal(_) | OfContainer::Wait => {
+                self.hand_on(&call, request, empty()).await
+            }
             OfContainer::Exec => {
+                let _turn = self.shared.turns.acquire().await;
                 let (request, body) = taken(request).await?;
                 let body = judge::exec(&body)?;
                 let answer = self.ask(&call, request, full(body.to_string())).await?;
@@ -246,6 +255,13 @@ impl Passage {
         }
     }
 
+    /// Whether this is the drone's own container, which was not furnished yet.
+    fn waits(&self, id: &str) -> bool {
+        let state = self.shared.state();
+        let name = self.shared.bounds.identity.name.as_str();
+        state.own.name(id) == Some(name) && state.furnished.as_deref() != Some(id)
+    }
+
     /// Starts a container; the drone's own once it was furnished.
     async fn start(
         &self,
@@ -253,13 +269,11 @@ impl Passage {
         id: String,
         request: Request<Incoming>,
     ) -> Judged<Response<Body>> {
-        let waits = {
-            let state = self.shared.state();
-            let name = self.shared.bounds.identity.name.as_str();
-            state.own.name(&id) == Some(name) && state.furnished.as_deref() != Some(&id)
-        };
-        if !waits {
+        if !self.waits(&id) {
             return self.hand_on(call, request, empty()).await;
+        }
+        if self.shared.state().held.replace(id.clone()).as_ref() == Some(&id) {
+            return Err(Stop::NotListed("the start of a container twice".to_owned()));
         }
         let (go, may_go) = oneshot::channel();
         let (tell, started) = oneshot::channel();
@@ -271,11 +285,16 @@ impl Passage {
         let gone = || Stop::NotFound(format!("container: {id}"));
         let sent = self.shared.events.send(Event::Held(held)).await;
         sent.map_err(|_| gone())?;
-        if may_go.await.is_err() {
-            self.shared.state().own.remove(&id);
-            return Err(gone());
+        let may_go = may_go.await;
+        {
+            let mut state = self.shared.state();
+            state.held = None;
+            if may_go.is_err() {
+                state.own.remove(&id);
+                return Err(gone());
+            }
+            state.furnished = Some(id.clone());
         }
-        self.shared.state().furnished = Some(id.clone());
         let answer = self.ask(call, request, empty()).await?;
         if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
             let _ = tell.send(Ok(()));
@@ -286,6 +305,27 @@ impl Passage {
         let why = body["message"].as_str().unwrap_or("it did not say why");
         let _ = tell.send(Err(why.to_owned()));
         Ok(answer)
+    }
+
+    /// Another name for a sibling: compose puts one in another's place by it.
+    async fn rename(
+        &self,
+        call: &Call,
+        id: &str,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        let bounds = &self.shared.bounds;
+        let drone = bounds.identity.name.as_str();
+        let to = call.query.get("name").unwrap_or_default();
+        let is_drone = self.shared.state().own.name(id) == Some(drone);
+        if is_drone || to == drone || !bounds.names(to) {
+            return Err(Stop::Refused(format!("the name {to:.80?}")));
+        }
+        let answer = self.ask(call, request, empty()).await?;
+        if answer.status().is_success() {
+            self.shared.state().own.rename(id, to);
+        }
+        Ok(plain(answer))
     }
 
     async fn create(&mut self, call: Call, request: Request<Incoming>) -> Judged<Response<Body>> {
@@ -299,11 +339,12 @@ impl Passage {
         if let Some(platform) = platform.filter(|platform| !policy::is_platform(platform)) {
             return Err(Stop::Refused(format!("the platform {platform:.80?}")));
         }
-        if self.shared.state().own.containers() >= MAX_SERVICES {
+        let Some(_reserved) = self.shared.reserve() else {
             return Err(Stop::Refused(format!(
                 "one container too many: a drone's project has at most {MAX_SERVICES}"
             )));
-        }
+        };
+        let _turn = self.shared.turns.acquire().await;
         let (request, body) = taken(request).await?;
         let mut body = Rewrite::read(&body)?;
         let image: String = body.take("Image")?.unwrap_or_default();
@@ -325,6 +366,11 @@ impl Passage {
             }
         }
         for volume in &creation.volumes {
+            if judge::is_nameless(volume) && !self.has_volume(&call, volume).await? {
+                return Err(Stop::Refused(format!(
+                    "the volume {volume}, which is not its own"
+                )));
+            }
             let ask = call.instead(Ask::Volume(volume.clone()));
             let shown: Option<Volume> = self.shared.docker.show(&ask).await?;
             if shown.is_some_and(|volume| !judge::is_plain(&volume)) {
@@ -335,7 +381,49 @@ impl Passage {
         let answer = self
             .ask(&call, request, full(creation.body.to_string()))
             .await?;
-        self.created(answer, &name).await
+        if answer.status() != StatusCode::CREATED {
+            return self.created(answer, &name).await;
+        }
+        let (answer, body) = collected(answer).await?;
+        let Some(id) = created_id(&body) else {
+            return Err(Stop::Away(
+                "it has created a container without an id".to_owned(),
+            ));
+        };
+        let ask = call.instead(Ask::Container(id.clone(), OfContainer::Inspect));
+        let shown: Option<ContainerInspectResponse> = self.shared.docker.show(&ask).await?;
+        let surprise = match &shown {
+            Some(shown) => judge::surprise(shown, &creation.body, bounds),
+            None => return Err(Stop::NotFound(format!("container: {id}"))),
+        };
+        if let Some(what) = surprise {
+            let ask = call.instead(Ask::Container(id, OfContainer::Remove));
+            let head = HeaderMap::new();
+            let _ = self
+                .shared
+                .docker
+                .ask(&Method::DELETE, &ask, &head, empty())
+                .await;
+            return Err(Stop::Refused(what));
+        }
+        self.shared.state().own.add(&id, &name);
+        Ok(answer)
+    }
+
+    /// Whether a volume without a name is one of the drone's own containers'.
+    async fn has_volume(&self, call: &Call, volume: &str) -> Judged<bool> {
+        let ids = self.shared.state().own.ids();
+        for id in ids {
+            let ask = call.instead(Ask::Container(id, OfContainer::Inspect));
+            let shown: Option<ContainerInspectResponse> = self.shared.docker.show(&ask).await?;
+            let mut mounts = shown
+                .into_iter()
+                .flat_map(|shown| shown.mounts.unwrap_or_default());
+            if mounts.any(|mount| mount.name.as_deref() == Some(volume)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes note of a container that Docker says it has created.
@@ -360,6 +448,12 @@ impl Passage {
         };
         let mut call = call.clone();
         call.ask = Ask::Network(id, of);
+        if of == OfNetwork::Remove {
+            if !self.shared.bounds.compose {
+                return Err(Stop::NotListed("the removal of a network".to_owned()));
+            }
+            return self.hand_on(&call, request, empty()).await;
+        }
         if of == OfNetwork::Inspect {
             let cut = |shown: &mut Value, shared: &Shared| {
                 answers::one_network(shown, &shared.state().own);
@@ -367,7 +461,7 @@ impl Passage {
             return self.cut(&call, request, cut).await;
         }
         let (request, body) = taken(request).await?;
-        let body = judge::connection(&body, &self.shared.state().own)?;
+        let body = judge::connection(&body, &self.shared.state().own, &self.shared.bounds)?;
         self.hand_on(&call, request, full(body.to_string())).await
     }
 
@@ -406,6 +500,7 @@ impl Passage {
             labels.and_then(|labels| judge::is_anothers(labels, &self.shared.bounds.identity.name));
         match other {
             Some(_) => Err(no_image(name)),
+            None if is_nobodys_step(&image) => Err(no_image(name)),
             None => Ok(image),
         }
     }
@@ -517,8 +612,27 @@ fn pulled(call: &Call) -> Judged<String> {
     Ok(match call.query.get("tag") {
         Some(digest) if digest.contains(':') => format!("{image}@{digest}"),
         Some(tag) => format!("{image}:{tag}"),
-        None => image.to_owned(),
+        None if image
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains([':', '@'])) =>
+        {
+            image.to_owned()
+        }
+        // Docker would pull all that there are.
+        None => return Err(Stop::NotListed("an image without a tag".to_owned())),
     })
+}
+
+/// Whether this is what the classic builder leaves between two steps of a build, whose ever it was.
+fn is_nobodys_step(image: &ImageInspect) -> bool {
+    let named = |names: &Option<Vec<String>>| names.as_ref().is_some_and(|names| !names.is_empty());
+    let labels = image
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.as_ref());
+    let is_drones = labels.is_some_and(|labels| labels.contains_key(LABEL_DRONE));
+    !named(&image.repo_tags) && !named(&image.repo_digests) && !is_drones
 }
 
 fn no_image(name: &str) -> Stop {
@@ -529,22 +643,4 @@ fn no_image(name: &str) -> Stop {
 fn created_id(body: &Bytes) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body["Id"].as_str().map(str::to_owned)
-}
-
-fn refused(bounds: &Bounds, container: Option<&str>, what: &str) -> Error {
-    let name = &bounds.identity.name;
-    let which = match container {
-        None => "what".to_owned(),
-        Some(own) if own == name.as_str() => "the container that".to_owned(),
-        Some(sibling) => format!("the container {sibling:.80} that"),
-    };
-    Error::new(
-        Code::GateRefused,
-        format!("{which} came of {name}'s configuration would have {what}"),
-    )
-    .hint(
-        "take it out of devcontainer.json, its compose files, its features or its image; or, if \
-         you trust the repository with this server, `--trust` for this once or devcontainer.trust \
-         for good",
-    )
 }

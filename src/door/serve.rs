@@ -16,6 +16,7 @@ use super::judge::Bounds;
 use super::own::Own;
 use super::passage::answer;
 use super::upstream::Upstream;
+use crate::devcontainer::MAX_SERVICES;
 
 /// Connections at once. A spawn has a few; compose opens one for each container that it makes.
 const CONNECTIONS: usize = 256;
@@ -24,6 +25,9 @@ const CONNECTIONS: usize = 256;
 /// itself gives (`ReadHeaderTimeout` in its daemon.go).
 const HEAD_WITHIN: Duration = Duration::from_secs(5 * 60);
 
+/// Bodies at a time.
+const TURNS: usize = 8;
+
 /// What all connections share.
 #[derive(Debug)]
 pub struct Shared {
@@ -31,7 +35,19 @@ pub struct Shared {
     pub bounds: Bounds,
     pub trusted: bool,
     pub events: mpsc::Sender<Event>,
+    /// Bodies that are read and judged at a time: a small text can be large once it is parsed.
+    pub turns: Semaphore,
     state: Mutex<State>,
+}
+
+/// A place among the drone's containers for one that is to be created.
+#[derive(Debug)]
+pub struct Reserved(Arc<Shared>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.0.state().creating -= 1;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +55,10 @@ pub struct State {
     pub own: Own,
     /// The drone's container, since it was furnished.
     pub furnished: Option<String>,
+    /// The drone's container, while it is furnished.
+    pub held: Option<String>,
+    /// Containers that Docker is creating.
+    creating: usize,
     /// What was asked for that no spawn asks for.
     pub unlisted: Vec<String>,
     /// Connections, and those that have become something else.
@@ -49,21 +69,32 @@ impl Shared {
     pub fn new(
         docker: &str,
         bounds: Bounds,
-        there: &[(String, String)],
+        own: Own,
         trusted: bool,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let mut state = State::default();
-        for (id, name) in there {
-            state.own.add(id, name);
-        }
+        let state = State {
+            own,
+            ..State::default()
+        };
         Self {
             docker: Upstream::new(docker),
             bounds,
             trusted,
             events,
+            turns: Semaphore::new(TURNS),
             state: Mutex::new(state),
         }
+    }
+
+    /// A place for another container, if there is one.
+    pub fn reserve(self: &Arc<Self>) -> Option<Reserved> {
+        let mut state = self.state();
+        if state.own.containers() + state.creating >= MAX_SERVICES {
+            return None;
+        }
+        state.creating += 1;
+        Some(Reserved(Arc::clone(self)))
     }
 
     pub fn unlisted(&self) -> Vec<String> {
@@ -119,4 +150,23 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::judge::tests::bounds;
+
+    #[test]
+    fn there_are_places_for_so_many_containers_at_once() {
+        let (events, _) = mpsc::channel(1);
+        let shared = Shared::new("/nowhere", bounds(), Own::default(), false, events);
+        let shared = Arc::new(shared);
+        let mut places: Vec<_> = (0..MAX_SERVICES)
+            .map(|_| shared.reserve().unwrap())
+            .collect();
+        assert!(shared.reserve().is_none());
+        places.pop();
+        assert!(shared.reserve().is_some());
+    }
 }

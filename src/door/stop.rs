@@ -31,6 +31,14 @@ impl Stop {
         }
     }
 
+    /// What the container would have had, or why there is none.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused(what) => what.clone(),
+            other => other.message(),
+        }
+    }
+
     /// The message of the answer, as Docker's own clients show it.
     pub fn message(&self) -> String {
         match self {

@@ -61,8 +61,9 @@ impl Upstream {
                 request = request.header(name, value);
             }
         }
-        if let Some(kind) = head.get(CONTENT_TYPE) {
-            request = request.header(CONTENT_TYPE, kind);
+        // Docker reads parameters out of a form too, and takes those before the query's.
+        if *method == Method::POST || *method == Method::PUT {
+            request = request.header(CONTENT_TYPE, call.ask.content_type());
         }
         if let Some(protocol) = head.get(UPGRADE) {
             request = request

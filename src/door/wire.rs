@@ -14,7 +14,7 @@ use super::stop::{Judged, Stop};
 use super::upstream::{Body, full, passing, whole};
 
 /// The largest body that is judged, in bytes. An image's metadata in a label is the most of it.
-const MAX_BODY: usize = 4 * 1024 * 1024;
+const MAX_BODY: usize = 1024 * 1024;
 
 /// The bytes that follow, where the client asks for another protocol on this connection.
 pub fn becomes_another<T>(request: &mut Request<T>) -> Option<hyper::upgrade::OnUpgrade> {

@@ -21,7 +21,9 @@ struct Asked {
     lines: Vec<String>,
     bodies: Vec<Vec<u8>>,
     headers: Vec<String>,
+    kinds: Vec<String>,
     starts_fail: bool,
+    surprises: bool,
 }
 
 pub struct Fake {
@@ -70,6 +72,16 @@ impl Fake {
         serde_json::from_slice(&asked.bodies[at]).unwrap()
     }
 
+    /// The types of all bodies until now.
+    pub fn kinds(&self) -> Vec<String> {
+        self.asked.lock().unwrap().kinds.clone()
+    }
+
+    /// The image is another than was shown.
+    pub fn surprise(&self) {
+        self.asked.lock().unwrap().surprises = true;
+    }
+
     pub fn fail_starts(&self) {
         self.asked.lock().unwrap().starts_fail = true;
     }
@@ -83,13 +95,16 @@ async fn answer(
     let upgrade = hyper::upgrade::on(&mut request);
     let upgrades = request.headers().contains_key(UPGRADE);
     let names: Vec<String> = request.headers().keys().map(ToString::to_string).collect();
+    let kind = request.headers().get("content-type").cloned();
+    let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    let starts_fail = {
+    let (starts_fail, surprises) = {
         let mut asked = asked.lock().unwrap();
         asked.lines.push(line.clone());
         asked.bodies.push(body.to_vec());
         asked.headers.extend(names);
-        asked.starts_fail
+        asked.kinds.extend(kind);
+        (asked.starts_fail, asked.surprises)
     };
     if upgrades {
         tokio::spawn(async move {
@@ -110,17 +125,20 @@ async fn answer(
             .insert(UPGRADE, "tcp".parse().unwrap());
         return Ok(response);
     }
-    let (status, body) = told(line.split('?').next().unwrap(), starts_fail);
+    let (status, body) = told(line.split('?').next().unwrap(), starts_fail, surprises);
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     Ok(response)
 }
 
 /// What Docker says to this method and path.
-fn told(line: &str, starts_fail: bool) -> (u16, Value) {
+fn told(line: &str, starts_fail: bool, surprises: bool) -> (u16, Value) {
     let line = line.replace("/v1.41", "");
     match line.as_str() {
-        "GET /images/base/json" => (200, json!({"Id": "sha256:0123", "Config": {}})),
+        "GET /images/base/json" => (
+            200,
+            json!({"Id": "sha256:0123", "RepoTags": ["base:latest"], "Config": {}}),
+        ),
         "GET /images/others/json" => {
             let labels = json!({"hatchery.drone": "acme-other"});
             (
@@ -142,6 +160,16 @@ fn told(line: &str, starts_fail: bool) -> (u16, Value) {
                 "Labels": {}, "Scope": "local", "Options": host});
             (200, volume)
         }
+        "GET /containers/aaaa/json" if surprises => {
+            let labels = json!({"traefik.enable": "true"});
+            (200, json!({"Id": "aaaa", "Config": {"Labels": labels}}))
+        }
+        "GET /containers/aaaa/json" => (200, json!({"Id": "aaaa", "Config": {}})),
+        "GET /containers/bbbb/json" => {
+            let mounts = json!([{"Type": "volume", "Name": "a".repeat(64)}]);
+            (200, json!({"Id": "bbbb", "Config": {}, "Mounts": mounts}))
+        }
+        "DELETE /containers/aaaa" => (204, Value::Null),
         "GET /containers/json" => (200, json!([{"Id": "bbbb"}, {"Id": "cccc"}])),
         "POST /containers/create" => (201, json!({"Id": "aaaa", "Warnings": []})),
         line if line.ends_with("/start") && starts_fail => {

@@ -6,11 +6,34 @@ mod server;
 
 use std::time::Duration;
 
+use bollard::models::ContainerInspectResponse;
+use hatchery::docker::Container;
 use hatchery::door::{Bounds, Door, Event, Held};
 use hatchery::drone::{Identity, Scope};
 use serde_json::{Value, json};
 
 use crate::docker::Fake;
+
+/// What Docker shows of a container whose paths are its default.
+const MASKED: [&str; 10] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const LOCKED: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(20);
@@ -28,6 +51,12 @@ impl Bed {
     }
 
     fn with(trusted: bool) -> Self {
+        let host = json!({"NetworkMode": "none", "MaskedPaths": MASKED, "ReadonlyPaths": LOCKED});
+        Self::beside(&host, trusted).unwrap()
+    }
+
+    /// A sibling with this part of the host is there already.
+    fn beside(host: &Value, trusted: bool) -> Result<Self, String> {
         let place = tempfile::tempdir().unwrap();
         let docker = Fake::start(&place.path().join("docker"));
         let scope = Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap();
@@ -41,13 +70,17 @@ impl Bed {
             compose: false,
             machine: hatchery::docker::Machine::default(),
         };
-        let there = [("bbbb".to_owned(), "acme-site_db_1".to_owned())];
-        let door = Door::open(place.path(), &docker.host, bounds, &there, trusted).unwrap();
-        Self {
+        let sibling = json!({"Id": "bbbb", "Name": "/acme-site_db_1", "HostConfig": host});
+        let there = [Container::from(
+            serde_json::from_value::<ContainerInspectResponse>(sibling).unwrap(),
+        )];
+        let door = Door::open(place.path(), &docker.host, bounds, &there, trusted)
+            .map_err(|error| error.message())?;
+        Ok(Self {
             door,
             docker,
             place,
-        }
+        })
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -163,7 +196,7 @@ async fn the_drones_start_waits_until_it_was_furnished() {
     assert_eq!(held.container, "aaaa");
     let start = "POST /v1.41/containers/aaaa/start";
     assert!(!bed.docker.asked().contains(&start.to_owned()));
-    held.start().await.unwrap();
+    assert!(held.start().await.unwrap());
     assert_eq!(starting.await.unwrap().0, 204);
     assert!(bed.docker.asked().contains(&start.to_owned()));
     // A second time nothing waits.
@@ -246,9 +279,9 @@ async fn what_a_drone_may_not_have_ends_the_spawn() {
             "what came of acme-site's configuration would have the volume \"acme-other\"",
         ),
         (
-            "/v1.41/images/create?fromImage=localhost:5000/x",
+            "/v1.41/images/create?fromImage=localhost:5000/x&tag=1",
             json!({}),
-            "would have the image \"localhost:5000/x\"",
+            "would have the image \"localhost:5000/x:1\"",
         ),
         (
             "/v1.41/images/base/tag?repo=debian&tag=12",
@@ -292,5 +325,85 @@ async fn a_trusted_repository_gets_what_it_asks_for() {
         bed.docker
             .asked()
             .contains(&"GET /v1.41/secrets?x=1".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_held_to_the_same() {
+    let plain = json!({"NetworkMode": "none", "MaskedPaths": MASKED, "ReadonlyPaths": LOCKED});
+    for (key, value, said) in [
+        ("Privileged", json!(true), "all privileges"),
+        ("Binds", json!(["/:/x"]), "\"/:/x\" mounted"),
+        ("MaskedPaths", Value::Null, "/proc and /sys"),
+    ] {
+        let mut host = plain.clone();
+        host[key] = value;
+        let refusal = Bed::beside(&host, false).err().unwrap_or_default();
+        assert!(refusal.contains(said), "{key}: {refusal}");
+        assert!(
+            refusal.starts_with("the container acme-site_db_1 that came of"),
+            "{refusal}"
+        );
+        assert!(Bed::beside(&host, true).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_volume_without_a_name_is_whose_containers_have_it() {
+    let with = |volume: &str| {
+        let binds = json!([format!("{volume}:/x")]);
+        json!({"Image": "base", "HostConfig": {"NetworkMode": "hatchery", "Binds": binds}})
+    };
+    let bed = Bed::new();
+    let (status, _) = bed.ask("POST", CREATE, &with(&"a".repeat(64))).await;
+    assert_eq!(status, 201, "the sibling has it");
+    let mut bed = Bed::new();
+    let (socket, body) = (bed.socket(), with(&"b".repeat(64)));
+    let asking = tokio::spawn(async move { ask(&socket, "POST", CREATE, &body).await });
+    let refusal = bed.refused().await;
+    assert!(refusal.contains("which is not its own"), "{refusal}");
+    asking.abort();
+    let (status, _) = bed
+        .ask("GET", &format!("/volumes/{}", "b".repeat(64)), &json!({}))
+        .await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn what_docker_made_of_another_image_is_removed() {
+    let mut bed = Bed::new();
+    bed.docker.surprise();
+    let socket = bed.socket();
+    let asking = tokio::spawn(async move { ask(&socket, "POST", CREATE, &container()).await });
+    let refusal = bed.refused().await;
+    assert!(refusal.contains("traefik.enable"), "{refusal}");
+    asking.abort();
+    let asked = bed.docker.asked();
+    assert_eq!(
+        asked.last().map(String::as_str),
+        Some("DELETE /v1.41/containers/aaaa")
+    );
+}
+
+#[tokio::test]
+async fn a_container_is_started_once_and_not_for_somebody_who_is_gone() {
+    let mut bed = Bed::new();
+    bed.ask("POST", CREATE, &container()).await;
+    let socket = bed.socket();
+    let starting = tokio::spawn(async move {
+        ask(&socket, "POST", "/v1.41/containers/aaaa/start", &json!({})).await
+    });
+    let held = bed.held().await;
+    for again in ["start", "restart"] {
+        let target = format!("/v1.41/containers/aaaa/{again}");
+        assert_eq!(bed.ask("POST", &target, &json!({})).await.0, 403);
+    }
+    starting.abort();
+    let _ = starting.await;
+    assert!(!held.start().await.unwrap());
+    let asked = bed.docker.asked();
+    assert!(
+        !asked.iter().any(|line| line.ends_with("start")),
+        "{asked:?}"
     );
 }

@@ -83,6 +83,34 @@ async fn no_password_of_a_registry_is_handed_on() {
 }
 
 #[tokio::test]
+async fn no_parameter_comes_in_a_form() {
+    let bed = Bed::new();
+    let form = "networkmode=host&t=debian:12&remote=http://127.0.0.1/x";
+    for kind in [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+    ] {
+        for target in ["/build?version=1", "/containers/bbbb/kill"] {
+            let asked = format!(
+                "POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+                 content-length: {}\r\n\r\n{form}",
+                form.len()
+            );
+            said(&bed, asked.as_bytes()).await;
+        }
+    }
+    assert_eq!(
+        bed.docker.kinds(),
+        [
+            "application/x-tar",
+            "application/json",
+            "application/x-tar",
+            "application/json"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn requests_that_follow_each_other_are_judged_each() {
     let bed = Bed::new();
     let many = "GET /_ping HTTP/1.1\r\nhost: x\r\n\r\nGET /secrets HTTP/1.1\r\nhost: x\r\n\r\n\

@@ -4,7 +4,9 @@
 //! session that follows, which cannot be judged; what the builder is called with is held against
 //! the policy before it runs.
 
-use super::Bounds;
+use bollard::models::ResourcesUlimits;
+
+use super::{Bounds, host};
 use crate::devcontainer::judging::images;
 use crate::door::call::Query;
 use crate::door::stop::{Judged, Stop};
@@ -76,11 +78,24 @@ pub fn build(query: &Query, bounds: &Bounds) -> Judged<()> {
     {
         return refused(format!("a build in the network {network:.80?}"));
     }
+    let most = bounds.limits.memory.as_u64();
+    if let Some(size) = said("shmsize")
+        && !size.parse().is_ok_and(|size: u64| size <= most)
+    {
+        return refused(format!("a build with shmsize={size:.80?}"));
+    }
     // A Dockerfile or repository that Docker itself would fetch.
     if let Some(remote) = said("remote")
         && remote != "client-session"
     {
         return refused(format!("a build of {remote:.200?}"));
+    }
+    if let Some(given) = said("ulimits") {
+        let given: Vec<ResourcesUlimits> = serde_json::from_str(given)
+            .map_err(|error| Stop::Malformed(format!("ulimits: {error}")))?;
+        if let Some(what) = host::ulimits(&given) {
+            return refused(what);
+        }
     }
     match UNSAID.iter().find_map(|name| Some((name, said(name)?))) {
         Some((name, value)) => refused(format!("a build with {name}={value:.80?}")),
@@ -143,6 +158,8 @@ mod tests {
             "securityopt=%5B%22seccomp%3Dunconfined%22%5D",
             "outputs=%5B%7B%22Type%22%3A%22local%22%7D%5D",
             "isolation=process",
+            "ulimits=%5B%7B%22Name%22%3A%22rtprio%22%2C%22Soft%22%3A9%2C%22Hard%22%3A9%7D%5D",
+            "shmsize=1099511627776",
             "something=new",
             "networkmode=default&networkmode=host",
         ] {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bollard::models::{EndpointSettings, HealthConfig, HostConfig, ImageInspect};
+use bollard::models::{
+    ContainerInspectResponse, EndpointSettings, HealthConfig, HostConfig, ImageInspect,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -51,7 +53,14 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
     let of_image = asked.image.config.clone().unwrap_or_default();
     // By its id: a name may lead to something else by the time that Docker reads it.
     body.put("Image", &image)?;
-    body.keep::<String>(&["Hostname", "Domainname", "User", "WorkingDir", "StopSignal"])?;
+    body.keep::<String>(&["User", "WorkingDir", "StopSignal"])?;
+    if bounds.compose {
+        body.keep::<String>(&["Hostname", "Domainname"])?;
+    } else {
+        // In the network for all drones, others find it by this name (moby, `DNSNames`).
+        body.drop(&["Hostname", "Domainname"]);
+        body.put("Hostname", &bounds.name())?;
+    }
     body.keep::<bool>(&[
         "AttachStdin",
         "AttachStdout",
@@ -125,7 +134,7 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
             networking.take("EndpointsConfig")?;
         let mut endpoints = HashMap::new();
         for (name, endpoint) in asked_for.unwrap_or_default() {
-            let endpoint = network::endpoint(endpoint.unwrap_or_default(), asked.own)?;
+            let endpoint = network::endpoint(endpoint.unwrap_or_default(), asked.own, bounds)?;
             networks.insert(name.clone());
             endpoints.insert(name, endpoint);
         }
@@ -137,6 +146,37 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
         networks,
         volumes,
     })
+}
+
+/// What a created container has, as Docker shows it, that it was not to have: an image may be
+/// another for another platform.
+pub fn surprise(
+    shown: &ContainerInspectResponse,
+    judged: &Value,
+    bounds: &Bounds,
+) -> Option<String> {
+    let config = shown.config.as_ref()?;
+    let given = judged["Labels"].as_object().into_iter().flatten();
+    let given =
+        given.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()));
+    let has = config.labels.clone().unwrap_or_default();
+    match labels::emptied(&has, &given.collect(), bounds) {
+        Ok(more) if more.is_empty() => {}
+        Ok(more) => return Some(format!("the labels {:.200?} of an image", more.keys())),
+        Err(stop) => return Some(stop.reason()),
+    }
+    let check = config.healthcheck.as_ref();
+    check
+        .is_some_and(|check| !healthcheck::is_bounded(check))
+        .then(|| "a health check more often than every five seconds".to_owned())
+}
+
+/// What a container that is there already, as Docker shows it, has beyond these bounds.
+pub fn present(shown: &HostConfig, own: &Own, bounds: &Bounds) -> Judged<()> {
+    let shown = host::as_asked(shown.clone());
+    let shown = serde_json::to_value(shown).unwrap_or_default();
+    let host = known_keys(shown.as_object().cloned())?;
+    host::host(host, false, own, bounds).map(|_| ())
 }
 
 /// For a trusted repository: the body as it is, but for labels that its image claims.

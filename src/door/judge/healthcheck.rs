@@ -5,6 +5,9 @@ use bollard::models::HealthConfig;
 /// The shortest time between two checks, in nanoseconds.
 const BETWEEN: i64 = 5_000_000_000;
 
+/// The shortest time that Docker takes for one of a check's, in nanoseconds.
+const SHORTEST: i64 = 1_000_000;
+
 /// The check, no more often than once in five seconds. 0 is Docker's default, which is longer.
 pub fn bounded(check: HealthConfig) -> HealthConfig {
     let least =
@@ -14,6 +17,13 @@ pub fn bounded(check: HealthConfig) -> HealthConfig {
         start_interval: least(check.start_interval),
         ..check
     }
+}
+
+/// Whether a check, as Docker shows it, is no more frequent.
+pub fn is_bounded(check: &HealthConfig) -> bool {
+    let often = |given: Option<i64>| given.is_some_and(|given| (1..BETWEEN).contains(&given));
+    let starts = check.start_period.is_some_and(|period| period > SHORTEST);
+    !(often(check.interval) || starts && often(check.start_interval))
 }
 
 /// What a container must be given so that its image's check is no more frequent; nothing where it
@@ -31,6 +41,14 @@ pub fn of_image(image: Option<&HealthConfig>, own: Option<&HealthConfig>) -> Opt
         {
             *is = Some(BETWEEN);
         }
+    }
+    // Older versions of the API know no interval for the start, so that the image's would count: the
+    // start is made as short as Docker takes it.
+    if image
+        .start_interval
+        .is_some_and(|given| (1..BETWEEN).contains(&given))
+    {
+        check.start_period = Some(SHORTEST);
     }
     (Some(&check) != own && check != HealthConfig::default()).then_some(check)
 }
@@ -74,5 +92,13 @@ mod tests {
             of_image(Some(&every(1)), Some(&every(0))),
             Some(every(BETWEEN))
         );
+        let start = HealthConfig {
+            start_interval: Some(1),
+            start_period: Some(i64::MAX),
+            ..every(0)
+        };
+        let slowed = of_image(Some(&start), None).unwrap();
+        assert_eq!(slowed.start_period, Some(SHORTEST));
+        assert_eq!(slowed.start_interval, Some(BETWEEN));
     }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use bollard::models::{
     HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, PortBinding,
+    ResourcesUlimits,
 };
 
-use super::{Bounds, network};
+use super::{Bounds, is_nameless, network};
 use crate::devcontainer::judging::policy::{self, Judgement};
 use crate::devcontainer::{LOG, SOCKETS_TARGET, cpus};
 use crate::door::own::Own;
@@ -84,13 +85,49 @@ pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Ju
         ports(&asked, bounds.ssh_port.filter(|_| is_drone)),
         network::foreign_link(asked.links.as_deref().unwrap_or_default(), own),
         runtime(&asked, bounds),
-        ulimits(&asked),
+        ulimits(asked.ulimits.as_deref().unwrap_or_default()),
         sysctls(&asked),
     ];
     if let Some(what) = checks.into_iter().flatten().next() {
         return Err(Stop::Refused(what));
     }
     Ok(limited(rebuilt(asked, own), bounds))
+}
+
+/// What Docker has hidden and locked in `/proc` and `/sys` at least since 20.10.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const LOCKED: &[&str] = &[
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// What Docker shows of a container, as it would have been asked for: its default of paths is none.
+pub fn as_asked(mut shown: HostConfig) -> HostConfig {
+    let whole = |given: &Option<Vec<String>>, least: &[&str]| {
+        let given = given.as_deref().unwrap_or_default();
+        least
+            .iter()
+            .all(|path| given.iter().any(|given| given == path))
+    };
+    if whole(&shown.masked_paths, MASKED) && whole(&shown.readonly_paths, LOCKED) {
+        (shown.masked_paths, shown.readonly_paths) = (None, None);
+    } else {
+        // None at all, which is what a privileged one has, is a choice.
+        shown.masked_paths = Some(shown.masked_paths.unwrap_or_default());
+    }
+    shown
 }
 
 /// Names of the volumes that a judged container is to have.
@@ -113,6 +150,10 @@ fn rebuilt(mut host: HostConfig, own: &Own) -> HostConfig {
         .and_then(|it| own.container(it))
     {
         host.network_mode = Some(format!("container:{id}"));
+    }
+    // To Docker, a port without an address is at all of them.
+    if let Some(ports) = &mut host.port_bindings {
+        ports.retain(|_, bindings| bindings.as_ref().is_some_and(|list| !list.is_empty()));
     }
     if let Some(options) = &mut host.security_opt {
         options.retain(|option| policy::security_opt(option) == Judgement::Pass);
@@ -219,7 +260,8 @@ fn devices(host: &HostConfig) -> Option<String> {
 }
 
 fn mounts(host: &HostConfig, bounds: &Bounds, sockets: Option<&Path>) -> Option<String> {
-    let is_own = |volume: &str| bounds.owns(volume);
+    // Whose a nameless one is, is asked of Docker.
+    let is_own = |volume: &str| bounds.owns(volume) || is_nameless(volume);
     if !matches!(host.volume_driver.as_deref(), None | Some("" | "local")) {
         return Some("volumes of a driver's own".to_owned());
     }
@@ -300,10 +342,9 @@ fn runtime(host: &HostConfig, bounds: &Bounds) -> Option<String> {
 
 /// What a process may be limited to by itself. Beyond it lie the real-time scheduler (`rtprio`) and
 /// priority over others (`nice`).
-fn ulimits(host: &HostConfig) -> Option<String> {
+pub fn ulimits(asked: &[ResourcesUlimits]) -> Option<String> {
     const MOST_FILES: i64 = 1024 * 1024;
-    let mut ulimits = host.ulimits.iter().flatten();
-    let odd = ulimits.find(|ulimit| {
+    let odd = asked.iter().find(|ulimit| {
         let most = ulimit.hard.unwrap_or(-1).max(ulimit.soft.unwrap_or(-1));
         let unlimited = ulimit.hard.unwrap_or(-1) < 0 || ulimit.soft.unwrap_or(-1) < 0;
         match ulimit.name.as_deref().unwrap_or_default() {

@@ -13,7 +13,7 @@ mod volume;
 use std::path::PathBuf;
 
 pub use self::build::{PARAMETERS as OF_BUILD, build};
-pub use self::container::{Asked, Creation, creation, labelled};
+pub use self::container::{Asked, Creation, creation, labelled, present, surprise};
 pub use self::exec::exec;
 pub use self::host::is_the_sockets;
 pub use self::image::{are_free, is_anothers, pull};
@@ -50,19 +50,38 @@ impl Bounds {
         self.identity.name.as_str()
     }
 
-    /// Whether a volume of this name can be no other drone's.
+    /// Whether a volume of this name can be no other drone's. Whose one without a name is, nothing
+    /// but the containers that have it can tell.
     pub fn owns(&self, volume: &str) -> bool {
-        self.identity.name.owns(&self.id, volume)
+        self.identity.name.owns(&self.id, volume) && !is_nameless(volume)
     }
 
-    /// Whether a container may be called so: like the drone, or in the way of compose 1 and 2.
+    /// Whether a container may be called so: like the drone, or in the way of compose 1 and 2
+    /// (`acme-site_db_1`, `acme-site-db-1`), which put an id before the name of one that they
+    /// replace.
     pub fn names(&self, container: &str) -> bool {
-        container == self.name()
-            || self.compose
-                && container
-                    .strip_prefix(self.name())
-                    .is_some_and(|rest| rest.starts_with(['_', '-', '.']))
+        if container == self.name() {
+            return true;
+        }
+        let replaced = container
+            .split_once('_')
+            .filter(|(id, _)| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let container = replaced.map_or(container, |(_, name)| name);
+        let rest = container.strip_prefix(self.name());
+        let numbered = |rest: &str| {
+            let last = rest.rsplit_once('-');
+            last.is_some_and(|(_, last)| last.parse::<u16>().is_ok())
+        };
+        self.compose
+            && rest.is_some_and(|rest| {
+                rest.starts_with(['_', '.']) || rest.starts_with('-') && numbered(rest)
+            })
     }
+}
+
+/// Whether this is what Docker calls a volume that was given no name.
+pub fn is_nameless(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -99,10 +118,22 @@ pub(super) mod tests {
     #[test]
     fn a_container_is_called_like_its_drone() {
         let mut bounds = bounds();
-        for own in ["acme-site", "acme-site_db_1", "acme-site-db-1"] {
+        for own in [
+            "acme-site",
+            "acme-site_db_1",
+            "acme-site-db-1",
+            "0123456789ab_acme-site_db_1",
+        ] {
             assert!(bounds.names(own), "{own}");
         }
-        for other in ["", "acme", "acme-sites", "acme-other"] {
+        for other in [
+            "",
+            "acme",
+            "acme-sites",
+            "acme-other",
+            "acme-site-b",
+            "x_acme-site_db_1",
+        ] {
             assert!(!bounds.names(other), "{other}");
         }
         bounds.compose = false;

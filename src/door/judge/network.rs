@@ -23,8 +23,11 @@ pub fn is_own(network: &NetworkInspect, bounds: &Bounds) -> bool {
     let mut options = network.options.iter().flat_map(HashMap::keys);
     project.map(String::as_str) == Some(bounds.name())
         && network.driver.as_deref() == Some("bridge")
-        // Docker 28 writes these itself.
-        && options.all(|option| option.starts_with("com.docker.network.enable_ipv"))
+        // Docker writes these itself: 28, and one that is told so in its daemon.json.
+        && options.all(|option| {
+            option.starts_with("com.docker.network.enable_ipv")
+                || option == "com.docker.network.driver.mtu"
+        })
 }
 
 /// The body of a new network of the drone's project: a bridge without options, with addresses of
@@ -78,7 +81,7 @@ pub fn network(body: &[u8], bounds: &Bounds) -> Judged<Value> {
 }
 
 /// The body of a container's joining or leaving a network, and the container's whole id.
-pub fn connection(body: &[u8], own: &Own) -> Judged<Value> {
+pub fn connection(body: &[u8], own: &Own, bounds: &Bounds) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     let container: String = body.take("Container")?.unwrap_or_default();
     let id = own
@@ -87,14 +90,14 @@ pub fn connection(body: &[u8], own: &Own) -> Judged<Value> {
     body.put("Container", &id)?;
     body.keep::<bool>(&["Force"])?;
     if let Some(asked) = body.take("EndpointConfig")? {
-        body.put("EndpointConfig", &endpoint(asked, own)?)?;
+        body.put("EndpointConfig", &endpoint(asked, own, bounds)?)?;
     }
     body.finish()
 }
 
 /// A container's place in a network: names there, and links to the drone's own containers.
 /// Addresses are Docker's to choose. What only Docker's answers hold is left out.
-pub fn endpoint(asked: EndpointSettings, own: &Own) -> Judged<EndpointSettings> {
+pub fn endpoint(asked: EndpointSettings, own: &Own, bounds: &Bounds) -> Judged<EndpointSettings> {
     let refused = |what: &str| Err(Stop::Refused(what.to_owned()));
     if asked.mac_address.is_some_and(|address| !address.is_empty()) {
         return refused("a hardware address of its choice");
@@ -114,7 +117,8 @@ pub fn endpoint(asked: EndpointSettings, own: &Own) -> Judged<EndpointSettings> 
     }
     Ok(EndpointSettings {
         links: asked.links,
-        aliases: asked.aliases,
+        // In the network for all drones, others would find the container by them.
+        aliases: asked.aliases.filter(|_| bounds.compose),
         gw_priority: asked.gw_priority,
         ..EndpointSettings::default()
     })
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_network_is_of_dockers_choice() {
-        let judged = |body: Value| connection(body.to_string().as_bytes(), &own());
+        let judged = |body: Value| connection(body.to_string().as_bytes(), &own(), &bounds());
         let plain = json!({"Container": "acme-site_db_1", "EndpointConfig": {
             "Aliases": ["db"], "Links": ["acme-site_db_1:x"], "IPAMConfig": {}, "MacAddress": "", "Gateway": "192.0.2.1",
         }});

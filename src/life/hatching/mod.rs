@@ -124,6 +124,8 @@ enum Furnished {
         container: String,
         lifecycle: Lifecycle,
     },
+    /// Who asked for its start has given up.
+    GivenUp,
     /// The image names a user that the configuration must name, so that sshd can run as root.
     Again { remote_user: String },
 }
@@ -474,6 +476,8 @@ impl<'a> Hatching<'a> {
                                 vigil = Vigil::new(lifecycle);
                             }
                             Furnished::Again { remote_user } => return Ok(Err(remote_user)),
+                            // The CLI ends and says why.
+                            Furnished::GivenUp => {}
                         }
                     }
                     door::Event::Refused(error) => return Err(error),
@@ -564,7 +568,9 @@ impl<'a> Hatching<'a> {
         let egg = docker.set_wanted(&id, Wanted::Undecided);
         tokio::try_join!(self.move_in(joined, &id), egg)?;
         self.server.places.unmark_egg(&self.identity.name)?;
-        held.start().await?;
+        if !held.start().await? {
+            return Ok(Furnished::GivenUp);
+        }
         Ok(Furnished::Running {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
@@ -583,9 +589,7 @@ impl<'a> Hatching<'a> {
         let mut there = Vec::new();
         if compose {
             for id in docker.project_containers(&self.identity.name).await? {
-                if let Some(container) = docker.container(&id).await? {
-                    there.push((id, container.name().to_owned()));
-                }
+                there.extend(docker.container(&id).await?);
             }
         }
         let bounds = Bounds {

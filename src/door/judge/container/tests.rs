@@ -151,6 +151,10 @@ fn what_would_weaken_the_drone_is_left_out_or_replaced() {
         becomes("NetworkMode", json!("container:bb")),
         "container:bbbb"
     );
+    for open in [json!([]), Value::Null] {
+        let ports = json!({"80/tcp": open});
+        assert_eq!(becomes("PortBindings", ports), json!({}));
+    }
     for (seconds, kept) in [(-1, 0), (10, 10), (1_000_000, 60)] {
         let mut asked = asked();
         asked["StopTimeout"] = json!(seconds);
@@ -368,6 +372,24 @@ fn what_an_image_brings_does_not_count() {
         let found = judged_as("acme-site", &image, &asked, &alone).unwrap_err();
         assert!(found.message().contains(label));
     }
+}
+
+#[test]
+fn in_the_network_for_all_drones_it_has_one_name() {
+    let alone = Bounds {
+        compose: false,
+        ..bounds()
+    };
+    let mut asked = with("NetworkMode", json!("hatchery"));
+    asked["Hostname"] = json!("github.com");
+    asked["Labels"] = json!({});
+    asked["NetworkingConfig"] =
+        json!({"EndpointsConfig": {"hatchery": {"Aliases": ["github.com"]}}});
+    let made = judged_as("acme-site", &image(), &asked, &alone)
+        .unwrap()
+        .body;
+    assert_eq!(made["Hostname"], "acme-site");
+    assert!(!made.to_string().contains("github.com"), "{made}");
 }
 
 #[test]
