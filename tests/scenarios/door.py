@@ -124,6 +124,14 @@ with subtest("what no spawn asks for is not done, and the error names it"):
     assert "DONE" not in said and said.count("hatchery refuses") + said.count("No such") == len(UNLISTED), said
     nothing_new()
 
+with subtest("Docker's own socket, and the other services', are out of sight"):
+    for client in ("docker --host unix:///run/docker.sock ps", "docker --host unix:///var/run/docker.sock ps", "busctl list"):
+        server.succeed(f"{client} > /dev/null")
+        said = attack(f"{client} > /dev/null && echo DONE")
+        assert "DONE" not in said and ("Cannot connect" in said or "No such file" in said), said
+    assert "in sight" not in doctor()["cage"]["message"]
+    nothing_new()
+
 with subtest("the other drone is what it was"):
     now = docker_inspect("acme-dockerfile")
     for key in ("Id", "Name", "State", "HostConfig", "NetworkSettings"):

@@ -72,7 +72,7 @@ pub const DROPPED: &[&str] = &[
 ];
 
 /// Judges what a container is to have of the host, and sets its limits. `is_drone` is whether it
-/// is the drone itself, which alone has its credentials and its port.
+/// is the drone itself, which alone has its credentials.
 pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Judged<HostConfig> {
     let sockets = bounds.sockets.as_deref().filter(|_| is_drone);
     let checks = [
@@ -82,7 +82,7 @@ pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Ju
         paths(&asked),
         devices(&asked),
         mounts(&asked, bounds, sockets),
-        ports(&asked, bounds.ssh_port.filter(|_| is_drone)),
+        ports(&asked, bounds.ssh_port),
         network::foreign_link(asked.links.as_deref().unwrap_or_default(), own),
         runtime(&asked, bounds),
         ulimits(asked.ulimits.as_deref().unwrap_or_default()),
@@ -304,7 +304,7 @@ pub fn is_the_sockets(mount: &Mount, sockets: &Path) -> bool {
         && mount.read_only == Some(true)
 }
 
-/// The one port is sshd's, on loopback.
+/// The one port is sshd's, on loopback; a sibling has it where the drone is in its network.
 fn ports(host: &HostConfig, ssh_port: Option<u16>) -> Option<String> {
     let own = |binding: &PortBinding| {
         let port = binding.host_port.as_deref().unwrap_or_default();
