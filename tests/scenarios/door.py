@@ -2,7 +2,6 @@
 that a drone may not have. The same works for a trusted repository, through the same door, so that each of
 these would be an attack without it."""
 
-import json
 
 # What stands in for the devcontainer CLI: it runs an attack and ends with what that said.
 CLI = """#!/bin/bash
