@@ -10,21 +10,33 @@ use super::judge::{self, Asked};
 use super::own::Own;
 use super::rewrite::Rewrite;
 
-/// What spawns were seen to ask for, on docker 20, 26 and 28, with compose 1 and 2.
+/// What spawns were seen to ask for, but for builds: with docker 20.10 and compose 1.29, docker 26.1
+/// and 28.5 with compose 2. The last four are asked where a sibling is replaced or an image is not
+/// there.
 pub(super) const SEEN: &[&str] = &[
     "HEAD /_ping",
-    "GET /v1.45/info",
-    "GET /v1.45/events?filters=%7B%22event%22%3A%7B%22start%22%3Atrue%7D%7D",
-    "GET /v1.45/containers/json?all=1&filters=%7B%22label%22%3A%7B%7D%7D",
-    "POST /v1.45/containers/create?name=acme-site",
-    "POST /v1.45/containers/0123456789ab/attach?stderr=1&stdout=1&stream=1",
-    "POST /v1.45/containers/0123456789ab/start",
-    "DELETE /v1.41/containers/acme-site?v=False&link=False&force=True",
-    "POST /v1.45/exec/0123456789ab/start",
+    "GET /version",
+    "GET /v1.51/info",
+    "GET /v1.51/events?filters=%7B%22event%22%3A%7B%22start%22%3Atrue%7D%7D",
+    "GET /v1.51/containers/json?all=1&filters=%7B%22label%22%3A%7B%7D%7D",
+    "GET /v1.41/containers/json?limit=-1&all=1&size=0&trunc_cmd=0&filters=%7B%7D",
+    "GET /v1.51/containers/05fcaf89b28b/json",
+    "POST /v1.51/containers/create?name=acme-site",
+    "POST /v1.51/containers/05fcaf89b28b/attach?stderr=1&stdout=1&stream=1",
+    "POST /v1.51/containers/05fcaf89b28b/wait?condition=next-exit",
+    "POST /v1.51/containers/05fcaf89b28b/start",
+    "POST /v1.51/containers/05fcaf89b28b/exec",
+    "POST /v1.51/exec/05fcaf89b28b/start",
+    "GET /v1.41/exec/05fcaf89b28b/json",
+    "GET /v1.41/networks/acme-site_default",
+    "POST /v1.41/networks/create",
+    "GET /v1.41/volumes/acme-site_data",
+    "POST /v1.41/volumes/create",
+    "GET /v1.51/images/mcr.microsoft.com/devcontainers/base:ubuntu/json",
     "POST /v1.41/networks/acme-site_default/connect",
-    "GET /v1.45/images/ghcr.io/acme/base:1@sha256:0123/json",
     "POST /v1.45/images/create?fromImage=debian&tag=12",
     "POST /v1.45/images/sha256:0123/tag?repo=vsc-x-1&tag=latest",
+    "DELETE /v1.41/containers/acme-site?v=False&link=False&force=True",
 ];
 
 /// What requests are made of, and what attacks on them are.

@@ -100,6 +100,7 @@ if "[devcontainer]\n" in configured:
     hostile = configured.replace("[devcontainer]\n", '[devcontainer]\ncommand = "/usr/local/lib/hostile/devcontainer"\n')
 server.succeed(f"base64 -d <<< {encoded(hostile)} > /root/hostile.toml")
 attack("true")
+assert "in sight" not in doctor()["cage"]["message"]
 take_inventory()
 other = docker_inspect("acme-dockerfile")
 
@@ -128,7 +129,6 @@ with subtest("Docker's own socket, and the other services', are out of sight"):
         server.succeed(f"{client} > /dev/null")
         said = attack(f"{client} > /dev/null && echo DONE")
         assert "DONE" not in said and ("Cannot connect" in said or "No such file" in said), said
-    assert "in sight" not in doctor()["cage"]["message"]
     nothing_new()
 
 with subtest("the other drone is what it was"):

@@ -135,7 +135,8 @@ with subtest("an image that has sshd gets no other, and no tailscale"):
         ]
         assert features == ["ghcr.io/devcontainers/features/sshd:1"], features
         # Nothing was built: it is the repository's image itself.
-        assert shown["Config"]["Image"] == "ghcr.io/acme/prebuilt:latest", shown["Config"]
+        prebuilt = docker_inspect("ghcr.io/acme/prebuilt:latest", "image")["Id"]
+        assert shown["Config"]["Image"] == prebuilt, shown["Config"]
         assert not shown["HostConfig"]["CapAdd"] and not shown["HostConfig"]["Devices"], shown["HostConfig"]
         server.succeed(little("slay acme/prebuilt"))
     server.succeed("docker rmi ghcr.io/acme/prebuilt")
