@@ -217,6 +217,19 @@ impl Call {
 }
 
 impl Ask {
+    /// Whether this comes with a body that is judged.
+    pub fn has_body(&self) -> bool {
+        matches!(
+            self,
+            Self::Create
+                | Self::Container(_, OfContainer::Exec)
+                | Self::Exec(_, OfExec::Start)
+                | Self::CreateNetwork
+                | Self::Network(_, OfNetwork::Connect | OfNetwork::Disconnect)
+                | Self::CreateVolume
+        )
+    }
+
     /// What a body of this request is.
     pub fn content_type(&self) -> &'static str {
         match self {

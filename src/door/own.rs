@@ -14,11 +14,13 @@ pub struct Own {
     containers: HashMap<String, String>,
     execs: HashSet<String>,
     networks: usize,
+    volumes: usize,
 }
 
 impl Own {
-    /// A container that was created.
+    /// A container that was created. Another of this name is gone then: Docker has each name once.
     pub fn add(&mut self, id: &str, name: &str) {
+        self.containers.retain(|_, other| other != name);
         self.containers.insert(id.to_owned(), name.to_owned());
     }
 
@@ -82,6 +84,12 @@ impl Own {
         self.execs.contains(id)
     }
 
+    /// One more volume; how many were asked for with it.
+    pub fn add_volume(&mut self) -> usize {
+        self.volumes += 1;
+        self.volumes
+    }
+
     /// One more network; how many there are with it.
     pub fn add_network(&mut self) -> usize {
         self.networks += 1;
@@ -116,7 +124,10 @@ mod tests {
         for whole in ["0123bb", "/acme-site-db-1"] {
             assert_eq!(own.exactly(whole), Some("0123bb"));
         }
-        own.remove("0123aa");
+        own.add("4567cc", "acme-site");
+        assert_eq!(own.container("acme-site"), Some("4567cc"));
+        assert_eq!(own.container("0123aa"), None);
+        own.remove("4567cc");
         assert_eq!(own.container("acme-site"), None);
         assert_eq!(own.container("0123"), Some("0123bb"));
     }

@@ -26,6 +26,9 @@ use crate::drone::LABEL_DRONE;
 /// How many of the requests that are not listed are remembered.
 const MAX_UNLISTED: usize = 20;
 
+/// How many volumes may be asked for.
+const MAX_VOLUMES: usize = 64;
+
 /// What is answered to a request.
 pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let passage = Passage {
@@ -69,6 +72,11 @@ impl Passage {
 
     async fn through(&mut self, request: Request<Incoming>) -> Judged<Response<Body>> {
         let call = Call::read(request.method(), request.uri());
+        let shared = Arc::clone(&self.shared);
+        let _turn = match &call {
+            Ok(call) if call.ask.has_body() => Some(shared.turns.acquire().await),
+            _ => None,
+        };
         if self.shared.trusted {
             return match call {
                 Ok(call) => self.trusted(call, request).await,
@@ -88,29 +96,15 @@ impl Passage {
                 let own = move |id: &str| shared.state().own.name(id).is_some();
                 Ok(replaced(answer, |body| answers::events(body, own)))
             }
-            Ask::Containers => {
-                self.cut(&call, request, |all, shared| {
-                    answers::containers(all, &shared.state().own);
-                })
-                .await
-            }
-            Ask::Networks => {
-                self.cut(&call, request, |all, shared| {
-                    answers::networks(all, &shared.state().own, &shared.bounds);
-                })
-                .await
-            }
-            Ask::Volumes => {
-                self.cut(&call, request, |all, shared| {
-                    answers::volumes(all, &shared.bounds);
-                })
-                .await
-            }
-            Ask::Images => {
-                self.cut(&call, request, |all, shared| {
-                    answers::images(all, &shared.bounds);
-                })
-                .await
+            Ask::Containers | Ask::Networks | Ask::Volumes | Ask::Images => {
+                let about = call.ask.clone();
+                let cut = move |all: &mut Value, shared: &Shared| match about {
+                    Ask::Containers => answers::containers(all, &shared.state().own),
+                    Ask::Networks => answers::networks(all, &shared.state().own, &shared.bounds),
+                    Ask::Volumes => answers::volumes(all, &shared.bounds),
+                    _ => answers::images(all, &shared.bounds),
+                };
+                self.cut(&call, request, cut).await
             }
             Ask::Create => self.create(call, request).await,
             Ask::Container(reference, of) => {
@@ -142,6 +136,9 @@ impl Passage {
             Ask::CreateVolume => {
                 let (request, body) = taken(request).await?;
                 let body = judge::volume(&body, &self.shared.bounds)?;
+                if self.shared.state().own.add_volume() > MAX_VOLUMES {
+                    return Err(Stop::Refused(format!("more than {MAX_VOLUMES} volumes")));
+                }
                 self.hand_on(&call, request, full(body.to_string())).await
             }
             Ask::Volume(name) => {
@@ -232,7 +229,6 @@ impl Passage {
                 self.hand_on(&call, request, empty()).await
             }
             OfContainer::Exec => {
-                let _turn = self.shared.turns.acquire().await;
                 let (request, body) = taken(request).await?;
                 let body = judge::exec(&body)?;
                 let answer = self.ask(&call, request, full(body.to_string())).await?;
@@ -272,9 +268,9 @@ impl Passage {
         if !self.waits(&id) {
             return self.hand_on(call, request, empty()).await;
         }
-        if self.shared.state().held.replace(id.clone()).as_ref() == Some(&id) {
+        let Some(holding) = self.shared.hold(&id) else {
             return Err(Stop::NotListed("the start of a container twice".to_owned()));
-        }
+        };
         let (go, may_go) = oneshot::channel();
         let (tell, started) = oneshot::channel();
         let held = Held {
@@ -285,16 +281,12 @@ impl Passage {
         let gone = || Stop::NotFound(format!("container: {id}"));
         let sent = self.shared.events.send(Event::Held(held)).await;
         sent.map_err(|_| gone())?;
-        let may_go = may_go.await;
-        {
-            let mut state = self.shared.state();
-            state.held = None;
-            if may_go.is_err() {
-                state.own.remove(&id);
-                return Err(gone());
-            }
-            state.furnished = Some(id.clone());
+        if may_go.await.is_err() {
+            self.shared.state().own.remove(&id);
+            return Err(gone());
         }
+        self.shared.state().furnished = Some(id.clone());
+        drop(holding);
         let answer = self.ask(call, request, empty()).await?;
         if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
             let _ = tell.send(Ok(()));
@@ -344,7 +336,6 @@ impl Passage {
                 "one container too many: a drone's project has at most {MAX_SERVICES}"
             )));
         };
-        let _turn = self.shared.turns.acquire().await;
         let (request, body) = taken(request).await?;
         let mut body = Rewrite::read(&body)?;
         let image: String = body.take("Image")?.unwrap_or_default();

@@ -50,13 +50,23 @@ impl Drop for Reserved {
     }
 }
 
+/// The drone's container is held, for as long as this is there.
+#[derive(Debug)]
+pub struct Holding(Arc<Shared>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.state().held = None;
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct State {
     pub own: Own,
     /// The drone's container, since it was furnished.
     pub furnished: Option<String>,
     /// The drone's container, while it is furnished.
-    pub held: Option<String>,
+    held: Option<String>,
     /// Containers that Docker is creating.
     creating: usize,
     /// What was asked for that no spawn asks for.
@@ -95,6 +105,16 @@ impl Shared {
         }
         state.creating += 1;
         Some(Reserved(Arc::clone(self)))
+    }
+
+    /// Holds a container, if it is not held already.
+    pub fn hold(self: &Arc<Self>, id: &str) -> Option<Holding> {
+        let mut state = self.state();
+        if state.held.as_deref() == Some(id) {
+            return None;
+        }
+        state.held = Some(id.to_owned());
+        Some(Holding(Arc::clone(self)))
     }
 
     pub fn unlisted(&self) -> Vec<String> {
