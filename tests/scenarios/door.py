@@ -2,7 +2,6 @@
 that a drone may not have. The same works for a trusted repository, through the same door, so that each of
 these would be an attack without it."""
 
-
 # What stands in for the devcontainer CLI: it runs an attack and ends with what that said.
 CLI = """#!/bin/bash
 said=$(cd "$HOME" && bash /usr/local/lib/hostile/attack 2>&1 | tr '\\n' ';')
@@ -97,7 +96,9 @@ server.succeed(
 configured = server.succeed("cat /etc/hatchery/config.toml")
 hostile = configured + '\n[devcontainer]\ncommand = "/usr/local/lib/hostile/devcontainer"\n'
 if "[devcontainer]\n" in configured:
-    hostile = configured.replace("[devcontainer]\n", '[devcontainer]\ncommand = "/usr/local/lib/hostile/devcontainer"\n')
+    hostile = configured.replace(
+        "[devcontainer]\n", '[devcontainer]\ncommand = "/usr/local/lib/hostile/devcontainer"\n'
+    )
 server.succeed(f"base64 -d <<< {encoded(hostile)} > /root/hostile.toml")
 attack("true")
 assert "in sight" not in doctor()["cage"]["message"]
@@ -125,7 +126,11 @@ with subtest("what no spawn asks for is not done, and the error names it"):
     nothing_new()
 
 with subtest("Docker's own socket, and the other services', are out of sight"):
-    for client in ("docker --host unix:///run/docker.sock ps", "docker --host unix:///var/run/docker.sock ps", "busctl list"):
+    for client in (
+        "docker --host unix:///run/docker.sock ps",
+        "docker --host unix:///var/run/docker.sock ps",
+        "busctl list",
+    ):
         server.succeed(f"{client} > /dev/null")
         said = attack(f"{client} > /dev/null && echo DONE")
         assert "DONE" not in said and ("Cannot connect" in said or "No such file" in said), said
@@ -145,4 +150,6 @@ with subtest("a trusted repository's CLI does all of it"):
         assert "it worked" in said, f"{command} is no attack: {said}"
     contains(attack("docker container inspect --format '{{.Name}}' acme-dockerfile", trust=True), "/acme-dockerfile")
 
-server.succeed("docker volume rm nobodys; docker rmi innocent:1; hatchery slay --force acme/dockerfile; rm -r /usr/local/lib/hostile; true")
+server.succeed(
+    "docker volume rm nobodys; docker rmi innocent:1; hatchery slay --force acme/dockerfile; rm -r /usr/local/lib/hostile; true"
+)
