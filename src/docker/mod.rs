@@ -13,6 +13,7 @@ mod probe;
 mod restart;
 mod visits;
 
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::ClientVersion;
@@ -95,6 +96,11 @@ impl Docker {
     pub fn host(&self) -> &str {
         &self.host
     }
+}
+
+/// The socket's path in a daemon's address, which is as in `DOCKER_HOST`.
+pub fn socket_of(host: &str) -> &Path {
+    Path::new(host.strip_prefix("unix://").unwrap_or(host))
 }
 
 /// Something of Docker's or in a container did not come to its end in time; `doing` reads like

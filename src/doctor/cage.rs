@@ -9,6 +9,7 @@ use super::Finding;
 use crate::cage::{FAILED, Support};
 use crate::config::Config;
 use crate::devcontainer::running::cli;
+use crate::docker;
 use crate::error::{Code, Error, Result, host_io};
 use crate::process::{self, VERSION_WITHIN};
 
@@ -48,7 +49,7 @@ async fn trial(config: &Config, program: &Path) -> Result<bool> {
         tempfile::tempdir().map_err(|error| host_io("create", &std::env::temp_dir(), error))?;
     let ca_file = config.github.ca_file.as_deref();
     let rules = cli::rules(program, ca_file, &config.devcontainer.readable)?;
-    let socket = cli::socket_of(&config.docker.host);
+    let socket = docker::socket_of(&config.docker.host);
     let cage = rules
         .hide(socket)
         .install(place.path(), &cli::own_path()?)?;

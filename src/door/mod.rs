@@ -28,7 +28,6 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -36,15 +35,16 @@ pub use self::judge::Bounds;
 use self::own::Own;
 use self::serve::Shared;
 use crate::docker::Container;
-use crate::error::{Code, Error, Result, host_io};
+use crate::error::{Code, Error, Result};
+use crate::host;
 
 /// What a spawn must know of what goes on at the door.
 #[derive(Debug)]
 pub enum Event {
     /// The drone's container is created, and to be started.
     Held(Held),
-    /// A container, network or volume was asked for that a drone may not have. Whoever asked gets
-    /// no answer.
+    /// A container, network or volume was asked for that a drone may not have. The client gets no
+    /// answer.
     Refused(Error),
 }
 
@@ -107,13 +107,7 @@ impl Door {
                 return Err(refused(&bounds, Some(container.name()), &stop.reason()));
             }
         }
-        // Its name is short: a socket's path may have 107 bytes (unix(7)).
-        let bound = tempfile::Builder::new()
-            .prefix("d")
-            .rand_bytes(4)
-            .make_in(place, |path| UnixListener::bind(path))
-            .and_then(|bound| bound.keep().map_err(|error| error.error));
-        let (listener, socket) = bound.map_err(|error| host_io("listen in", place, error))?;
+        let (listener, socket) = host::listen(place)?;
         let (sender, events) = mpsc::channel(16);
         let shared = Arc::new(Shared::new(docker, bounds, own, trusted, sender));
         let serving = tokio::spawn(serve::serve(listener, Arc::clone(&shared)));

@@ -21,7 +21,6 @@ use super::wire::{becomes_another, collected, plain, replaced, resized, taken, t
 use super::{Event, Held, answers, refused};
 use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
-use crate::drone::LABEL_DRONE;
 
 /// How many of the requests that are not listed are remembered.
 const MAX_UNLISTED: usize = 20;
@@ -172,8 +171,12 @@ impl Passage {
                 let body = judge::labelled(&body, &image, &self.shared.bounds)?;
                 let request = request.map(|()| full(body.to_string()));
                 let name = call.query.get("name").unwrap_or_default().to_owned();
-                self.created(self.shared.docker.send(resized(request)).await?, &name)
-                    .await
+                let answer = self.shared.docker.send(resized(request)).await?;
+                let (answer, id) = created(answer).await?;
+                if let Some(id) = id {
+                    self.shared.state().own.add(&id, &name);
+                }
+                Ok(answer)
             }
             Ask::Container(reference, OfContainer::Start) => {
                 let own = self
@@ -192,16 +195,14 @@ impl Passage {
     }
 
     /// Hands a request on as it is.
-    async fn untouched(&self, request: Request<Incoming>) -> Judged<Response<Body>> {
-        let mut request = request;
+    async fn untouched(&self, mut request: Request<Incoming>) -> Judged<Response<Body>> {
         let upgrade = becomes_another(&mut request);
         let (mut head, body) = request.into_parts();
         head.headers.remove(CONNECTION);
         head.headers.remove(TRANSFER_ENCODING);
-        if let Some(protocol) = head.headers.get(UPGRADE).cloned() {
-            head.headers
-                .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            head.headers.insert(UPGRADE, protocol);
+        if upgrade.is_some() {
+            let becomes = HeaderValue::from_static("Upgrade");
+            head.headers.insert(CONNECTION, becomes);
         }
         let request = Request::from_parts(head, passing(body));
         let answer = self.shared.docker.send(request).await?;
@@ -278,7 +279,7 @@ impl Passage {
             go,
             started,
         };
-        let gone = || Stop::NotFound(format!("container: {id}"));
+        let gone = || no_container(&id);
         let sent = self.shared.events.send(Event::Held(held)).await;
         sent.map_err(|_| gone())?;
         if may_go.await.is_err() {
@@ -327,10 +328,7 @@ impl Passage {
             return Err(Stop::Refused(format!("the name {name:.80?}")));
         }
         self.about = Some(name.clone());
-        let platform = call.query.get("platform");
-        if let Some(platform) = platform.filter(|platform| !policy::is_platform(platform)) {
-            return Err(Stop::Refused(format!("the platform {platform:.80?}")));
-        }
+        has_known_platform(&call)?;
         let Some(_reserved) = self.shared.reserve() else {
             return Err(Stop::Refused(format!(
                 "one container too many: a drone's project has at most {MAX_SERVICES}"
@@ -372,20 +370,13 @@ impl Passage {
         let answer = self
             .ask(&call, request, full(creation.body.to_string()))
             .await?;
-        if answer.status() != StatusCode::CREATED {
-            return self.created(answer, &name).await;
-        }
-        let (answer, body) = collected(answer).await?;
-        let Some(id) = created_id(&body) else {
-            return Err(Stop::Away(
-                "it has created a container without an id".to_owned(),
-            ));
-        };
+        let (answer, id) = created(answer).await?;
+        let Some(id) = id else { return Ok(answer) };
         let ask = call.instead(Ask::Container(id.clone(), OfContainer::Inspect));
         let shown: Option<ContainerInspectResponse> = self.shared.docker.show(&ask).await?;
         let surprise = match &shown {
             Some(shown) => judge::surprise(shown, &creation.body, bounds),
-            None => return Err(Stop::NotFound(format!("container: {id}"))),
+            None => return Err(no_container(&id)),
         };
         if let Some(what) = surprise {
             let ask = call.instead(Ask::Container(id, OfContainer::Remove));
@@ -415,16 +406,6 @@ impl Passage {
             }
         }
         Ok(false)
-    }
-
-    /// Takes note of a container that Docker says it has created.
-    async fn created(&self, answer: Response<Incoming>, name: &str) -> Judged<Response<Body>> {
-        let is_created = answer.status() == StatusCode::CREATED;
-        let (answer, body) = collected(answer).await?;
-        if let Some(id) = created_id(&body).filter(|_| is_created) {
-            self.shared.state().own.add(&id, name);
-        }
-        Ok(answer)
     }
 
     async fn of_network(
@@ -476,23 +457,17 @@ impl Passage {
     fn container(&self, reference: &str) -> Judged<String> {
         let state = self.shared.state();
         let id = state.own.container(reference).map(str::to_owned);
-        id.ok_or_else(|| Stop::NotFound(format!("container: {reference:.80}")))
+        id.ok_or_else(|| no_container(reference))
     }
 
     /// An image that is there and no other drone's.
     async fn image(&self, call: &Call, name: &str) -> Judged<ImageInspect> {
         let image = self.shown_image(call, name).await?;
         let image = image.ok_or_else(|| no_image(name))?;
-        let labels = image
-            .config
-            .as_ref()
-            .and_then(|config| config.labels.as_ref());
-        let other =
-            labels.and_then(|labels| judge::is_anothers(labels, &self.shared.bounds.identity.name));
-        match other {
-            Some(_) => Err(no_image(name)),
-            None if is_nobodys_step(&image) => Err(no_image(name)),
-            None => Ok(image),
+        if judge::is_usable(&image, &self.shared.bounds.identity.name) {
+            Ok(image)
+        } else {
+            Err(no_image(name))
         }
     }
 
@@ -593,13 +568,20 @@ impl Passage {
     }
 }
 
+/// Refuses a request for a platform that is none.
+fn has_known_platform(call: &Call) -> Judged<()> {
+    match call.query.get("platform") {
+        Some(platform) if !policy::is_platform(platform) => {
+            Err(Stop::Refused(format!("the platform {platform:.80?}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The name of the image that is to be pulled.
 fn pulled(call: &Call) -> Judged<String> {
     let image = call.query.get("fromImage").unwrap_or_default();
-    let platform = call.query.get("platform");
-    if let Some(platform) = platform.filter(|platform| !policy::is_platform(platform)) {
-        return Err(Stop::Refused(format!("the platform {platform:.80?}")));
-    }
+    has_known_platform(call)?;
     Ok(match call.query.get("tag") {
         Some(digest) if digest.contains(':') => format!("{image}@{digest}"),
         Some(tag) => format!("{image}:{tag}"),
@@ -615,19 +597,24 @@ fn pulled(call: &Call) -> Judged<String> {
     })
 }
 
-/// Whether this is what the classic builder leaves between two steps of a build, whose ever it was.
-fn is_nobodys_step(image: &ImageInspect) -> bool {
-    let named = |names: &Option<Vec<String>>| names.as_ref().is_some_and(|names| !names.is_empty());
-    let labels = image
-        .config
-        .as_ref()
-        .and_then(|config| config.labels.as_ref());
-    let is_drones = labels.is_some_and(|labels| labels.contains_key(LABEL_DRONE));
-    !named(&image.repo_tags) && !named(&image.repo_digests) && !is_drones
-}
-
 fn no_image(name: &str) -> Stop {
     Stop::NotFound(format!("image: {name:.200}"))
+}
+
+fn no_container(reference: &str) -> Stop {
+    Stop::NotFound(format!("container: {reference:.80}"))
+}
+
+/// Docker's answer to a request for a container, and the container's id where there is one now.
+async fn created(answer: Response<Incoming>) -> Judged<(Response<Body>, Option<String>)> {
+    let is_created = answer.status() == StatusCode::CREATED;
+    let (answer, body) = collected(answer).await?;
+    let id = created_id(&body).filter(|_| is_created);
+    if is_created && id.is_none() {
+        let what = "it has created a container without an id".to_owned();
+        return Err(Stop::Away(what));
+    }
+    Ok((answer, id))
 }
 
 /// The `Id` of what Docker says it has created.

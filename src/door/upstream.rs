@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::call::Call;
 use super::stop::{Judged, Stop};
+use crate::docker;
 
 /// A body on its way through the door.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -40,7 +41,7 @@ impl Upstream {
     /// The daemon at this address, as in `DOCKER_HOST`.
     pub fn new(host: &str) -> Self {
         Self {
-            socket: host.strip_prefix("unix://").unwrap_or(host).into(),
+            socket: docker::socket_of(host).to_owned(),
         }
     }
 

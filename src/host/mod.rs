@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tokio::net::UnixListener;
+
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
 
@@ -96,7 +98,7 @@ impl Places {
         self.scopes().join(format!("{drone}.memory"))
     }
 
-    /// Forgets those: somebody was told.
+    /// Forgets those, once a person was told.
     pub fn forget_memory(&self, drone: &DroneName) -> Result<()> {
         remove_file(&self.memory_file(drone))
     }
@@ -273,6 +275,17 @@ impl Drop for Lock {
         // Removed while still held, so that whoever waits for it sees that it is gone.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// A socket in this directory, with a name of its own, and where it is. The name is short: a socket's
+/// path may have 107 bytes (unix(7)).
+pub fn listen(place: &Path) -> Result<(UnixListener, PathBuf)> {
+    let bound = tempfile::Builder::new()
+        .prefix("s")
+        .rand_bytes(4)
+        .make_in(place, |path| UnixListener::bind(path))
+        .and_then(|bound| bound.keep().map_err(|error| error.error));
+    bound.map_err(|error| host_io("listen in", place, error))
 }
 
 /// A spawn's private directory, removed with all in it when it is dropped.

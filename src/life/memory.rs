@@ -123,7 +123,7 @@ impl Memory {
     }
 }
 
-/// Tells whoever works on a drone that it is short of memory.
+/// Tells a person who works on a drone that it is short of memory.
 pub async fn warn(ui: &Ui, places: &Places, drone: &Drone) {
     let memory = Memory::of(places, drone).await;
     let last = memory.last_kill(drone).await;

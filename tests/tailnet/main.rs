@@ -16,6 +16,11 @@ use serde_json::json;
 
 use world::{World, name};
 
+/// Joins as `acme-site`, where no node is known to be a drone's.
+async fn join(tailnet: &Tailnet, state: &Path) -> hatchery::error::Result<Joined> {
+    tailnet::join(tailnet, &name(), &Owners::default(), state).await
+}
+
 /// The tailscaled that a drone starts on the state that was put into it; its status.
 fn wake_up(state: &Path) -> (Child, serde_json::Value) {
     let socket = state.with_extension("sock");
@@ -65,9 +70,7 @@ async fn a_drone_wakes_up_as_the_node_that_was_registered_and_leaves_no_key() {
     };
     for (which, tailnet) in [("reusable", world.reusable()), ("api", world.api())] {
         let state = world.state(which);
-        let joined = tailnet::join(&tailnet, &name(), &Owners::default(), &state)
-            .await
-            .unwrap();
+        let joined = join(&tailnet, &state).await.unwrap();
         assert_eq!(joined.dns_name, "acme-site.tail.example.test", "{which}");
         assert_eq!(joined.addresses.len(), 2);
         for file in std::fs::read_dir(&state).unwrap().flatten() {
@@ -94,18 +97,9 @@ async fn a_dead_node_that_holds_the_name_is_removed_or_explained() {
         return;
     };
     let reusable = world.reusable();
-    tailnet::join(&reusable, &name(), &Owners::default(), &world.state("dead"))
-        .await
-        .unwrap();
+    join(&reusable, &world.state("dead")).await.unwrap();
 
-    let error = tailnet::join(
-        &reusable,
-        &name(),
-        &Owners::default(),
-        &world.state("second"),
-    )
-    .await
-    .unwrap_err();
+    let error = join(&reusable, &world.state("second")).await.unwrap_err();
     assert_eq!(error.code(), Code::TailnetRefused);
     assert!(
         error
@@ -119,14 +113,7 @@ async fn a_dead_node_that_holds_the_name_is_removed_or_explained() {
         "the one with the suffix has left"
     );
 
-    let joined = tailnet::join(
-        &world.api(),
-        &name(),
-        &Owners::default(),
-        &world.state("third"),
-    )
-    .await
-    .unwrap();
+    let joined = join(&world.api(), &world.state("third")).await.unwrap();
     assert_eq!(joined.dns_name, "acme-site.tail.example.test");
     assert_eq!(world.nodes(), ["acme-site"]);
 }
@@ -279,17 +266,8 @@ async fn another_users_node_keeps_its_name() {
         return;
     };
     let theirs = world.persons();
-    tailnet::join(&theirs, &name(), &Owners::default(), &world.state("theirs"))
-        .await
-        .unwrap();
-    let error = tailnet::join(
-        &world.api(),
-        &name(),
-        &Owners::default(),
-        &world.state("ours"),
-    )
-    .await
-    .unwrap_err();
+    join(&theirs, &world.state("theirs")).await.unwrap();
+    let error = join(&world.api(), &world.state("ours")).await.unwrap_err();
     assert_eq!(error.code(), Code::TailnetRefused);
     assert!(error.message().contains("levin"), "{error}");
     assert_eq!(world.nodes(), ["acme-site"]);
@@ -303,9 +281,7 @@ async fn a_node_that_has_not_run_for_long_is_woken_or_registered_anew() {
     };
     for (which, tailnet) in [("reusable", world.reusable()), ("api", world.api())] {
         let state = world.state(which);
-        let joined = tailnet::join(&tailnet, &name(), &Owners::default(), &state)
-            .await
-            .unwrap();
+        let joined = join(&tailnet, &state).await.unwrap();
         assert!(!joined.is_old());
         let woken = tailnet::refresh(&tailnet, &name(), &Owners::default(), &state)
             .await
@@ -350,9 +326,7 @@ async fn a_bad_key_is_told_apart_and_never_shown() {
     nobody.user = "nobody".into();
     refused(&nobody, "no user nobody").await;
     let used = world.with_key(&["--ephemeral", "--expiration", "1h"]);
-    tailnet::join(&used, &name(), &Owners::default(), &world.state("first"))
-        .await
-        .unwrap();
+    join(&used, &world.state("first")).await.unwrap();
     refused(&used, "has been used").await;
     let expired = world.with_key(&["--expiration", "1s"]);
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -374,9 +348,7 @@ async fn a_control_server_that_is_away_is_told_at_once() {
     let mut away = world.reusable();
     away.login_server = "http://127.0.0.1:9".parse().unwrap();
     let start = Instant::now();
-    let error = tailnet::join(&away, &name(), &Owners::default(), &world.state("x"))
-        .await
-        .unwrap_err();
+    let error = join(&away, &world.state("x")).await.unwrap_err();
     assert_eq!(error.code(), Code::TailnetAway);
     assert!(start.elapsed() < Duration::from_secs(5));
 }
@@ -388,9 +360,7 @@ async fn a_node_is_deleted_or_expired_by_its_number() {
     };
     let tailnet = world.api();
     let api = Headscale::new(&tailnet).unwrap().unwrap();
-    tailnet::join(&tailnet, &name(), &Owners::default(), &world.state("x"))
-        .await
-        .unwrap();
+    join(&tailnet, &world.state("x")).await.unwrap();
     let node = api.nodes().await.unwrap().remove(0);
     assert_eq!(
         (node.is_called(&name()), node.owner()),
@@ -447,9 +417,7 @@ async fn headscale_takes_the_policy_and_its_tests_hold() {
     let document = policy::document(&tailnet, &people).unwrap();
     assert!(check(&document).status.success(), "without any node");
 
-    tailnet::join(&tailnet, &name(), &Owners::default(), &world.state("drone"))
-        .await
-        .unwrap();
+    join(&tailnet, &world.state("drone")).await.unwrap();
     let theirs = world.persons();
     let laptop = DroneName::of(&"levin/laptop".parse().unwrap());
     tailnet::join(&theirs, &laptop, &Owners::default(), &world.state("laptop"))

@@ -16,9 +16,10 @@ use super::last_lines::LastLines;
 use super::lifecycle::Stage;
 use super::shim::{MAX_MESSAGE, Refusal, SETTINGS_FILE, Settings};
 use crate::cage::{self, Rules};
+use crate::docker;
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
-use crate::host::Workshop;
+use crate::host::{self, Workshop};
 use crate::process::{self, Group};
 use crate::repo::RepoId;
 use crate::ui::clean;
@@ -134,7 +135,9 @@ impl Drop for Running {
 
 /// Starts `devcontainer up`.
 pub fn up(up: &Up<'_>) -> Result<Running> {
-    let (listener, control) = listen(up.workshop.path())?;
+    // For this run alone: a spawn may need a second one, and what is left of the first must not be
+    // heard there.
+    let (listener, control) = host::listen(up.workshop.path())?;
     let bin = shim(up, &control)?;
     let home = up.workshop.directory("home")?;
     contexts::share_copies(&home, up.token)?;
@@ -146,7 +149,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
             .read(up.workshop.path())
             .write(&home)
             .write(&temporary)
-            .hide(socket_of(up.hidden_host));
+            .hide(docker::socket_of(up.hidden_host));
         let cage = rules.install(&bin, &own_path()?)?;
         let mut command = process::supervised_at(&cage);
         command.arg(&program);
@@ -195,11 +198,6 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         stage,
         task,
     })
-}
-
-/// The path in an address of Docker's.
-pub fn socket_of(docker_host: &str) -> &Path {
-    Path::new(docker_host.strip_prefix("unix://").unwrap_or(docker_host))
 }
 
 /// What the CLI and all that it starts must read and run, wherever that was installed.
@@ -265,17 +263,6 @@ pub async fn check(command: &str) -> Result<()> {
         .hint("the npm package `node` carries a newer one: `npm install -g node@22`")),
         _ => Ok(()),
     }
-}
-
-/// A socket for this run of the CLI alone: a spawn may need a second one, and what is left of the
-/// first must not be heard there. Its name is short: a socket's path may have 107 bytes (unix(7)).
-fn listen(workshop: &Path) -> Result<(UnixListener, PathBuf)> {
-    let bound = tempfile::Builder::new()
-        .prefix("c")
-        .rand_bytes(4)
-        .make_in(workshop, |path| UnixListener::bind(path))
-        .and_then(|bound| bound.keep().map_err(|error| error.error));
-    bound.map_err(|error| host_io("listen in", workshop, error))
 }
 
 /// Checks that Docker's command has compose, or that there is a `docker-compose`.
@@ -572,8 +559,8 @@ mod tests {
     #[tokio::test]
     async fn each_run_of_a_spawn_has_a_socket_of_its_own() {
         let workshop = tempfile::tempdir().unwrap();
-        let (first, one) = listen(workshop.path()).unwrap();
-        let (_second, other) = listen(workshop.path()).unwrap();
+        let (first, one) = host::listen(workshop.path()).unwrap();
+        let (_second, other) = host::listen(workshop.path()).unwrap();
         assert!(one != other && one.exists() && other.exists());
         drop(first);
         assert!(UnixStream::connect(&one).await.is_err());

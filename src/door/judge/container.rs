@@ -104,13 +104,13 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
 
     let given: Option<HashMap<String, String>> = body.take("Labels")?;
     let mut given = labels::given(given.unwrap_or_default(), bounds)?;
-    if asked.name == bounds.name() {
+    let is_drone = asked.name == bounds.name();
+    if is_drone {
         let own = bounds.identity.labels();
         given.extend(own.map(|(key, value)| (key.to_owned(), value)));
     }
     let of_image = of_image.labels.unwrap_or_default();
     given.extend(labels::emptied(&of_image, &given, bounds)?);
-    let is_drone = asked.name == bounds.name();
     if bounds.compose && given.get(LABEL_PROJECT).is_none_or(String::is_empty) {
         return Err(Stop::Refused(
             "no part in the project of the drone's compose file".to_owned(),

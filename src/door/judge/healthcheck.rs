@@ -19,15 +19,19 @@ pub fn bounded(check: HealthConfig) -> HealthConfig {
     }
 }
 
-/// Whether a check, as Docker shows it, is no more frequent.
-pub fn is_bounded(check: &HealthConfig) -> bool {
-    let often = |given: Option<i64>| given.is_some_and(|given| (1..BETWEEN).contains(&given));
-    let starts = check.start_period.is_some_and(|period| period > SHORTEST);
-    !(often(check.interval) || starts && often(check.start_interval))
+/// Whether so much time is too little. 0 is Docker's default.
+fn is_often(interval: Option<i64>) -> bool {
+    interval.is_some_and(|interval| (1..BETWEEN).contains(&interval))
 }
 
-/// What a container must be given so that its image's check is no more frequent; nothing where it
-/// is not, or where the container has one of its own.
+/// Whether a check, as Docker shows it, keeps to that.
+pub fn is_bounded(check: &HealthConfig) -> bool {
+    let starts = check.start_period.is_some_and(|period| period > SHORTEST);
+    !(is_often(check.interval) || starts && is_often(check.start_interval))
+}
+
+/// What a container must be given so that its image's check keeps to that; nothing where it does, or
+/// where the container has one of its own.
 pub fn of_image(image: Option<&HealthConfig>, own: Option<&HealthConfig>) -> Option<HealthConfig> {
     let image = image?;
     // An interval that the container does not name is the image's.
@@ -36,18 +40,13 @@ pub fn of_image(image: Option<&HealthConfig>, own: Option<&HealthConfig>) -> Opt
         (&mut check.interval, image.interval),
         (&mut check.start_interval, image.start_interval),
     ] {
-        if is.is_none_or(|is| is == 0)
-            && of_image.is_some_and(|given| (1..BETWEEN).contains(&given))
-        {
+        if is.is_none_or(|is| is == 0) && is_often(of_image) {
             *is = Some(BETWEEN);
         }
     }
     // Older versions of the API know no interval for the start, so that the image's would count: the
     // start is made as short as Docker takes it.
-    if image
-        .start_interval
-        .is_some_and(|given| (1..BETWEEN).contains(&given))
-    {
+    if is_often(image.start_interval) {
         check.start_period = Some(SHORTEST);
     }
     (Some(&check) != own && check != HealthConfig::default()).then_some(check)

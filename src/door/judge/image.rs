@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bollard::models::ImageInspect;
 use futures_util::future::join_all;
 
 use crate::devcontainer::judging::images::barred;
@@ -55,10 +56,23 @@ pub async fn pull(name: &str) -> Judged<()> {
 }
 
 /// The drone that an image with these labels belongs to, if it is another.
-#[allow(clippy::implicit_hasher)] // As bollard gives them.
-pub fn is_anothers<'a>(labels: &'a HashMap<String, String>, name: &DroneName) -> Option<&'a str> {
+fn is_anothers<'a>(labels: &'a HashMap<String, String>, name: &DroneName) -> Option<&'a str> {
     let drone = labels.get(LABEL_DRONE)?;
     (drone != name.as_str()).then_some(drone)
+}
+
+/// Whether an image that is there may be the drone's: it is no other drone's, and not what the
+/// classic builder leaves between two steps of a build, whose ever it was.
+pub fn is_usable(image: &ImageInspect, name: &DroneName) -> bool {
+    let labels = image
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.as_ref());
+    if let Some(labels) = labels.filter(|labels| labels.contains_key(LABEL_DRONE)) {
+        return is_anothers(labels, name).is_none();
+    }
+    let names = [&image.repo_tags, &image.repo_digests];
+    names.into_iter().flatten().any(|names| !names.is_empty())
 }
 
 /// A registry among those of these images that is on this server.

@@ -33,6 +33,7 @@ use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::readiness;
 use crate::life::registration::Registration;
+use crate::life::siblings;
 use crate::life::teardown;
 use crate::life::work;
 use crate::server::Server;
@@ -586,12 +587,11 @@ impl<'a> Hatching<'a> {
     ) -> Result<Door> {
         let docker = self.server.docker;
         // Siblings of a drone that has lost its container: compose takes them up again.
-        let mut there = Vec::new();
-        if compose {
-            for id in docker.project_containers(&self.identity.name).await? {
-                there.extend(docker.container(&id).await?);
-            }
-        }
+        let there = if compose {
+            siblings::of(docker, &self.identity.name, "").await?
+        } else {
+            Vec::new()
+        };
         let bounds = Bounds {
             identity: self.identity.clone(),
             id: teardown::devcontainer_id(self.identity),
