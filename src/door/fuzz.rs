@@ -191,7 +191,7 @@ fn is_harmless(method: &Method, target: &str) -> bool {
     let may = match parts.first().copied().unwrap_or_default() {
         "_ping" | "info" | "version" | "events" => reads && parts.len() == 1,
         "containers" if reads => ["json", "logs", "archive"].contains(&last),
-        "containers" if *method == Method::DELETE => parts.len() == 2,
+        "containers" | "networks" if *method == Method::DELETE => parts.len() == 2,
         "containers" => {
             let verbs = [
                 "create", "attach", "exec", "wait", "start", "stop", "restart", "rename", "kill",
