@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, host_io};
 
 /// How long a program may take to tell its version: Node needs seconds for it where the processor is
 /// slow and has much to do.
@@ -71,7 +71,7 @@ pub struct Group {
     id: Option<Pid>,
     program: String,
     /// Its end is what the lifeline waits for.
-    _lifeline: Option<ChildStdin>,
+    lifeline: Option<ChildStdin>,
 }
 
 impl Group {
@@ -93,7 +93,7 @@ impl Group {
             child,
             id,
             program: program.to_owned(),
-            _lifeline: lifeline,
+            lifeline,
         })
     }
 
@@ -115,7 +115,9 @@ impl Group {
         Ok(status)
     }
 
-    fn kill(&mut self) {
+    /// Kills it with all that it started.
+    pub fn kill(&mut self) {
+        drop(self.lifeline.take());
         if let Some(group) = self.id.take() {
             // An error means that nobody is left in it.
             let _ = kill_process_group(group, Signal::KILL);
@@ -127,6 +129,12 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where the running hatchery is.
+pub fn own_path() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))
 }
 
 /// The full path of a program that must be there.
@@ -215,6 +223,31 @@ mod tests {
         assert!(found.to_string_lossy().contains("sbin"), "{found:?}");
         assert_eq!(find_in(OsStr::new("/bin"), "sh"), Some("/bin/sh".into()));
         assert_eq!(find_in(OsStr::new(""), "no-such-program"), None);
+    }
+
+    /// Ends by itself in a minute, should the product be wrong.
+    fn supervised_script(script: &str) -> Command {
+        let mut command = supervised("sh").unwrap();
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn what_is_supervised_dies_with_the_one_who_started_it() {
+        let mut group = Group::spawn(&mut supervised_script("exec sleep 60"), "sh").unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let ended = group.child().try_wait().unwrap();
+        assert!(ended.is_none(), "it lives while we do");
+        drop(group.lifeline.take());
+        let ended = tokio::time::timeout(Duration::from_secs(10), group.child().wait()).await;
+        assert!(!ended.expect("it outlived us").unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn its_own_end_is_seen() {
+        let mut group = Group::spawn(&mut supervised_script("exit 3"), "sh").unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), group.wait()).await;
+        assert_eq!(ended.expect("it goes on").unwrap().code(), Some(3));
     }
 
     #[tokio::test]

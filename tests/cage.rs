@@ -1,9 +1,10 @@
 //! The cage from within: the real hatchery, called by its link, runs real programs that try.
 
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use hatchery::cage::{Rules, Support};
 
@@ -53,6 +54,21 @@ impl Place {
             .unwrap()
     }
 
+    /// A caged process that waits for its input to end.
+    fn waiting(&self) -> Child {
+        let mut child = Command::new(&self.link)
+            .args(["/bin/sh", "-c", "echo in; read line"])
+            .current_dir(&self.inside)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 3];
+        let stdout = child.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut said).unwrap();
+        child
+    }
+
     fn works(&self, script: &str) -> String {
         let output = self.run(script);
         assert!(output.status.success(), "{script}: {output:?}");
@@ -75,14 +91,14 @@ impl Place {
     }
 }
 
-/// Without Landlock there is nothing to try but that the program does not run.
+/// Without Landlock there is nothing to try but that the program runs all the same.
 fn cages() -> bool {
     if Support::of_this_kernel().cages() {
         return true;
     }
     println!("skipped: this kernel has no Landlock");
     let output = Place::new().run("echo out");
-    assert!(!output.status.success() && output.stdout.is_empty());
+    assert_eq!(output.stdout, b"out\n", "{output:?}");
     false
 }
 
@@ -228,6 +244,48 @@ fn what_is_unpacked_is_no_program() {
     place.is_kept_from("./run");
     place.is_kept_from("cp /bin/true true && ./true");
     place.is_kept_from("mknod device b 7 0");
+}
+
+#[test]
+fn no_process_takes_more_memory_than_it_may() {
+    let place = Place::new();
+    let hatchery = Path::new(env!("CARGO_BIN_EXE_hatchery"));
+    Rules::of_system()
+        .program(hatchery)
+        .write(&place.inside)
+        .memory(64 * 1024 * 1024)
+        .install(&place.rules, hatchery)
+        .unwrap();
+    // It keeps all that comes before the end of a line.
+    let keep = |size: &str| format!("head -c {size} /dev/zero | tail -n 1 > /dev/null");
+    place.works(&keep("8M"));
+    assert!(!place.run(&keep("256M")).status.success());
+    place.is_kept_from("ulimit -d unlimited");
+    place.is_kept_from("ulimit -d 1000000");
+}
+
+#[test]
+fn root_in_it_may_do_nothing_but_with_files() {
+    // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID (capabilities(7)).
+    const OF_FILES: u64 = 0b1_1111;
+    let place = Place::new();
+    let mut child = place.waiting();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let has = u64::from_str_radix(set.unwrap().trim(), 16).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(has & !OF_FILES, 0, "{has:x}");
+}
+
+#[test]
+fn it_dies_before_what_serves() {
+    let place = Place::new();
+    let mut child = place.waiting();
+    let score = format!("/proc/{}/oom_score_adj", child.id());
+    assert_eq!(std::fs::read_to_string(score).unwrap().trim(), "500");
+    drop(child.stdin.take());
+    child.wait().unwrap();
 }
 
 #[test]

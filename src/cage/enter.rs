@@ -13,11 +13,17 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
 
-use super::{FAILED, LINK, RULES_FILE, Rules, sight};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+
+use super::{FAILED, LINK, RULES_FILE, Rules, Support, sight};
 
 /// All that is denied unless a rule allows it, as far as the kernel knows it. Later versions also
 /// govern connecting to sockets by their paths, Docker's among them.
 const ABI_OF_RULES: ABI = ABI::V6;
+
+/// Half of the most there is (`proc_pid_oom_score_adj(5)`).
+const DIES_FIRST: &str = "500";
 
 /// The largest file of rules that is read, in bytes.
 const MAX_RULES: u64 = 1024 * 1024;
@@ -42,9 +48,13 @@ fn become_caged(rules: &Path, args: Vec<OsString>) -> Result<Infallible, String>
     let mut args = args.into_iter();
     let program = args.next().ok_or("no program was named")?;
     let rules = read(rules).map_err(|error| saying(&rules.display(), &error))?;
+    bound(&rules);
     // Where there is no namespace to be had, Landlock still holds; `hatchery doctor` says so.
     let _ = sight::narrow(&rules);
-    restrict(&rules)?;
+    if Support::of_this_kernel().cages() {
+        restrict(&rules)?;
+    }
+    weaken();
     let error = Command::new(&program).args(args).exec();
     Err(saying(&program.display(), &error))
 }
@@ -55,6 +65,33 @@ fn read(path: &Path) -> std::io::Result<Rules> {
         .take(MAX_RULES)
         .read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
+}
+
+/// Leaves root no capabilities but those by which it reads and writes other people's files
+/// (capabilities(7)): with the rest it could raise its limits, or reach what is no file. What this
+/// process has goes when it becomes the program.
+fn weaken() {
+    const KEPT: CapabilitySet = CapabilitySet::CHOWN
+        .union(CapabilitySet::DAC_OVERRIDE)
+        .union(CapabilitySet::DAC_READ_SEARCH)
+        .union(CapabilitySet::FOWNER)
+        .union(CapabilitySet::FSETID);
+    for capability in CapabilitySet::all().difference(KEPT).iter() {
+        // Who may not take it has none to lose, and older kernels do not know all.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+}
+
+/// Bounds what this process and each that it starts takes of the server's memory. Where memory is
+/// scarce all the same, they die before what serves.
+fn bound(rules: &Rules) {
+    let most = Rlimit {
+        current: Some(rules.memory),
+        maximum: Some(rules.memory),
+    };
+    // A lower limit is in force already where this fails.
+    let _ = setrlimit(Resource::Data, most);
+    let _ = std::fs::write("/proc/self/oom_score_adj", DIES_FIRST);
 }
 
 fn restrict(rules: &Rules) -> Result<(), String> {

@@ -4,9 +4,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tokio::process::Command;
 
 use super::{LINK, RULES_FILE};
 use crate::error::{Code, Error, Result, host_io};
+use crate::process;
 
 /// Where distributions keep programs and libraries. Nothing in them is secret, which cannot be said
 /// of `/opt` or `/srv`: a program there is let in by [`Rules::program`].
@@ -94,6 +96,9 @@ const DEVICES: &[&str] = &[
     "/dev/urandom",
 ];
 
+/// Memory of a process: what Node takes for its heap by itself on a large machine, in bytes.
+const MEMORY: u64 = 4 * 1024 * 1024 * 1024;
+
 /// Certificates that whoever runs hatchery has named.
 const CERTIFICATES: &[&str] = &["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
@@ -111,6 +116,8 @@ pub struct Rules {
     pub devices: Vec<PathBuf>,
     /// Sockets to be out of sight, beside those in `/run`.
     pub hidden: Vec<PathBuf>,
+    /// How much memory each process may have of its own, in bytes.
+    pub memory: u64,
 }
 
 impl Rules {
@@ -141,6 +148,7 @@ impl Rules {
             write: Vec::new(),
             devices: paths(DEVICES),
             hidden: Vec::new(),
+            memory: MEMORY,
         }
     }
 
@@ -179,6 +187,13 @@ impl Rules {
         self
     }
 
+    /// Bounds the memory of each process, in bytes.
+    #[must_use]
+    pub const fn memory(mut self, most: u64) -> Self {
+        self.memory = most;
+        self
+    }
+
     /// Puts a socket out of sight.
     #[must_use]
     pub fn hide(mut self, socket: &Path) -> Self {
@@ -191,6 +206,15 @@ impl Rules {
         [&self.run, &self.read, &self.write, &self.devices]
             .into_iter()
             .flatten()
+    }
+
+    /// A command for [`process::Group`]: this program with the arguments that are added, caged.
+    /// `place` is a directory where the cage must not be able to write.
+    pub fn supervised(&self, place: &Path, program: &Path) -> Result<Command> {
+        let cage = self.install(place, &process::own_path()?)?;
+        let mut command = process::supervised_at(&cage);
+        command.arg(program);
+        Ok(command)
     }
 
     /// Writes the rules into this directory, where the cage must not be able to write, and gives
@@ -229,8 +253,8 @@ fn installed_with(program: &Path) -> Vec<PathBuf> {
         return found;
     };
     let prefix = bin.parent().unwrap_or(bin);
-    // With what a Python environment is known by.
-    found.extend([prefix.join("lib"), prefix.join("pyvenv.cfg")]);
+    // With programs that it runs itself (git), and what a Python environment is known by.
+    found.extend(["lib", "libexec", "pyvenv.cfg"].map(|name| prefix.join(name)));
     // The devcontainer CLI's own installer brings a node.
     if prefix.join("cli/current/package/devcontainer.js").is_file() {
         found.extend([prefix.join("cli"), prefix.join("node")]);
@@ -303,6 +327,7 @@ mod tests {
             [
                 link.clone(),
                 home.join("v22/lib"),
+                home.join("v22/libexec"),
                 home.join("v22/pyvenv.cfg"),
                 package.join("devcontainer.js"),
                 home.join("v22/lib/node_modules"),

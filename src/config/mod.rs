@@ -133,6 +133,10 @@ pub struct Limits {
     pub pids: i64,
     /// How long a spawn may take to clone and build.
     pub build: Span,
+    /// What a clone may take on the disk.
+    pub clone: ByteSize,
+    /// Files and directories of a clone.
+    pub clone_files: u64,
 }
 
 /// A length of time, written as `90s`, `45m` or `1h 30m`.
@@ -178,6 +182,8 @@ impl Default for Limits {
             cpus: 4.0,
             pids: 4096,
             build: Span(Duration::from_secs(2 * 60 * 60)),
+            clone: ByteSize::gib(32),
+            clone_files: 2_000_000,
         }
     }
 }
@@ -394,6 +400,12 @@ impl Config {
         // Docker refuses less than 6 MiB; a drone's sshd and tailscaled need far more.
         if self.limits.memory < ByteSize::mib(64) {
             return Err(("limits.memory", "must be at least 64MiB".into()));
+        }
+        if self.limits.clone < ByteSize::mib(1) {
+            return Err(("limits.clone", "must be at least 1MiB".into()));
+        }
+        if self.limits.clone_files == 0 {
+            return Err(("limits.clone_files", "must be more than 0".into()));
         }
         if self.limits.pids < 16 {
             return Err(("limits.pids", "must be at least 16".into()));
@@ -721,7 +733,14 @@ mod tests {
         #[test]
         fn what_is_printed_is_read_back(drones in 0usize..1000, mib in 64u64..100_000, cpus in 0.1f64..64.0, seconds in 1u64..1_000_000, owner in "[a-z]{1,8}") {
             let build = Span(Duration::from_secs(seconds));
-            let limits = Limits { drones, memory: ByteSize::mib(mib), cpus, pids: 100, build };
+            let limits = Limits {
+                drones,
+                memory: ByteSize::mib(mib),
+                cpus,
+                pids: 100,
+                build,
+                ..Limits::default()
+            };
             let mut config = Config { limits, ..Config::default() };
             config.drones.insert(format!("{owner}/x").parse().unwrap(), DroneSettings::default());
             let text = toml::to_string(&config).unwrap();

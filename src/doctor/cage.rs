@@ -52,7 +52,7 @@ async fn trial(config: &Config, program: &Path) -> Result<bool> {
     let socket = docker::socket_of(&config.docker.host);
     let cage = rules
         .hide(socket)
-        .install(place.path(), &cli::own_path()?)?;
+        .install(place.path(), &process::own_path()?)?;
     let mut command = Command::new(&cage);
     process::emptied(&mut command);
     command

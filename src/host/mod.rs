@@ -3,6 +3,9 @@
 
 pub mod cgroup;
 pub mod kernel_log;
+mod size;
+
+pub use size::Size;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};

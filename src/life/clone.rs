@@ -2,18 +2,26 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use tokio::io::AsyncReadExt;
+use tokio::process::Command;
 use url::Url;
 
+use crate::cage::{self, Rules};
 use crate::config;
+use crate::docker;
 use crate::error::{Code, Error, Result};
-use crate::host;
+use crate::host::{self, Size};
 use crate::process::{self, Group};
 use crate::repo::RepoId;
 
 /// How much of what git says at the end is kept, in bytes.
 const KEPT: usize = 16 * 1024;
+
+/// How long between two looks at how large a clone has become.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Settings that take the host's own configuration, hooks, helpers and odd transports out of it.
 const SETTINGS: &[&str] = &[
@@ -44,18 +52,40 @@ pub struct Tokens<'a> {
     pub helper: &'a Path,
 }
 
-/// Clones with the whole history into `into`, which must not exist. What needs a token gets the
-/// drone's own, if there is one. `progress` is told git's own last line now and then.
+/// What is to be cloned, and how.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Where from.
+    pub github: &'a config::Github,
+    /// What.
+    pub repo: &'a RepoId,
+    /// With its submodules.
+    pub submodules: bool,
+    /// What a token is asked of, where one is needed.
+    pub tokens: Option<Tokens<'a>>,
+    /// The most that the clone may be.
+    pub most: Size,
+    /// Docker's own address, which git does not get to see.
+    pub hidden_host: &'a str,
+}
+
+/// Clones with the whole history into `into`, which must not exist. git runs in a cage, whose files
+/// are kept in the directory `cage`. `progress` is told git's own last line now and then.
 pub async fn clone(
-    github: &config::Github,
-    repo: &RepoId,
+    wanted: &Wanted<'_>,
     into: &Path,
-    submodules: bool,
-    tokens: Option<Tokens<'_>>,
+    cage: &Path,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
+    let Wanted {
+        github,
+        repo,
+        submodules,
+        tokens,
+        ..
+    } = *wanted;
     let url = url_of(github, repo);
-    let mut command = process::supervised("git")?;
+    let mut command = caged(wanted, into, cage)?;
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -89,12 +119,23 @@ pub async fn clone(
     command.args(["--", &url]).arg(into);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut group = Group::spawn(&mut command, "git")?;
-    let said = match group.child().stderr.take() {
-        Some(stderr) => last_words(stderr, progress).await,
-        None => String::new(),
+    let stderr = group.child().stderr.take();
+    let working = async {
+        let said = match stderr {
+            Some(stderr) => last_words(stderr, progress).await,
+            None => String::new(),
+        };
+        (said, group.wait().await)
     };
-    let status = group.wait().await?;
-    if status.success() {
+    let (said, status) = tokio::select! {
+        ended = working => ended,
+        () = outgrows(into, wanted.most) => return Err(too_large(repo, wanted.most)),
+    };
+    if status?.success() {
+        // What came after the last look.
+        if is_more_than(into, wanted.most).await {
+            return Err(too_large(repo, wanted.most));
+        }
         return Ok(());
     }
     let refusal = refusal(repo, &url, &said, is_full(into));
@@ -103,6 +144,52 @@ pub async fn clone(
         .lines()
         .filter_map(|line| line.strip_prefix("hatchery: "));
     Err(refusal.with_details(helper.map(str::to_owned)))
+}
+
+/// git in its cage: it writes beside the clone, and reads its own files and the drone's socket.
+fn caged(wanted: &Wanted<'_>, into: &Path, cage: &Path) -> Result<Command> {
+    let git = process::found("git")?;
+    let mut rules = Rules::of_system()
+        .program(&git)
+        .write(into.parent().unwrap_or(into))
+        .hide(docker::socket_of(wanted.hidden_host));
+    if let Some(ca) = &wanted.github.ca_file {
+        rules = rules.read(ca);
+    }
+    if let Some(tokens) = wanted.tokens {
+        rules = rules.program(tokens.helper).read(tokens.directory);
+    }
+    rules.supervised(cage, &git)
+}
+
+/// Comes back as soon as the clone is more than this.
+async fn outgrows(clone: &Path, most: Size) {
+    loop {
+        let begin = Instant::now();
+        if is_more_than(clone, most).await {
+            return;
+        }
+        // A look at many files must not be what the server is busy with.
+        tokio::time::sleep(BETWEEN_LOOKS.max(begin.elapsed() * 10)).await;
+    }
+}
+
+async fn is_more_than(clone: &Path, most: Size) -> bool {
+    let clone = clone.to_owned();
+    let looking = tokio::task::spawn_blocking(move || most.is_exceeded_by(&clone));
+    looking.await.unwrap_or_default()
+}
+
+fn too_large(repo: &RepoId, most: Size) -> Error {
+    let (bytes, files) = (ByteSize::b(most.bytes), most.files);
+    Error::new(
+        Code::LimitReached,
+        format!("the clone of {repo} is more than {bytes} or {files} files"),
+    )
+    .hint(
+        "raise limits.clone or limits.clone_files in the configuration, if this server has the room \
+         for it",
+    )
 }
 
 /// Whether the disk that this path is to be on has next to no room. git has many words for that,
@@ -161,6 +248,10 @@ fn refusal(repo: &RepoId, url: &str, said: &str, full: bool) -> Error {
         .find(|line| line.starts_with("fatal:") || line.starts_with("error:"))
         .unwrap_or("git said nothing")
         .to_owned();
+    if let Some(why) = said.lines().find(|line| line.contains(cage::FAILED)) {
+        return Error::new(Code::HostFailed, format!("git was not started: {why}"))
+            .hint("`hatchery doctor` tries the cage in which it runs and says what to do");
+    }
     if full || says(&["No space left on device", "Disk quota exceeded"]) {
         return Error::new(
             Code::DiskFull,

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::status::{MAX_STATUS, Peer, Status};
+use crate::cage::Rules;
 use crate::config::Tailnet;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
 use crate::http;
-use crate::process;
+use crate::process::{self, Group};
 use crate::secret::Secret;
 
 /// Between two looks at the node's state. A look costs a millisecond.
@@ -24,14 +24,10 @@ const LOOK: Duration = Duration::from_secs(2);
 /// The most that is read of what `tailscale` says of a failure, in bytes.
 const MAX_COMPLAINT: u64 = 16 * 1024;
 
-/// Runs "$@" and kills it as soon as standard input ends: that is when hatchery is gone, however
-/// it ended. A node that nobody knows of would hold the drone's name.
-const LIFELINE: &str = r#"exec 3<&0; "$@" 3<&- </dev/null & node=$!
-{ read -r _ <&3; kill -KILL $node; } 2>/dev/null & exec 3<&-; wait $node"#;
-
-/// A running tailscaled; killed when dropped, without leaving the tailnet.
+/// A running tailscaled; killed when dropped, and when hatchery itself is killed, without leaving the
+/// tailnet: a node that nobody knows of would hold the drone's name.
 pub(super) struct Outside {
-    daemon: Child,
+    daemon: Group,
     socket: PathBuf,
     localapi: reqwest::Client,
     plain_http: bool,
@@ -63,27 +59,31 @@ impl Outside {
             .rand_bytes(4)
             .tempdir_in(beside)
             .map_err(|error| host_io("write to", beside, error))?;
-        let socket = place.path().join("sock");
+        let own = place.path().join("s");
+        std::fs::create_dir(&own).map_err(|error| host_io("make", &own, error))?;
+        let socket = own.join("sock");
         let plain_http = tailnet.login_server.scheme() == "http";
         let daemon = program("tailscaled")?;
-        let mut command = quiet("sh", plain_http);
+        let mut command = Rules::of_system()
+            .program(&daemon)
+            .write(state)
+            .write(&own)
+            .supervised(place.path(), &daemon)?;
+        silence(&mut command, plain_http);
         command
-            .args(["-c", LIFELINE, "sh"])
-            .arg(daemon)
             .arg("--tun=userspace-networking")
             .arg(option("--state", &state.join("tailscaled.state")))
             .arg(option("--statedir", state))
             .arg(option("--socket", &socket))
             .arg("--port=0")
-            .env("TS_LOGS_DIR", place.path())
-            .env("TS_USE_CACHED_NETMAP", remembers.to_string())
-            .stdin(Stdio::piped());
+            .env("TS_LOGS_DIR", &own)
+            .env("TS_USE_CACHED_NETMAP", remembers.to_string());
         // A state sealed by this server's TPM could not be read in the drone.
         if Path::new("/dev/tpmrm0").exists() || Path::new("/dev/tpm0").exists() {
             command.arg("--encrypt-state=false");
         }
         Ok(Self {
-            daemon: command.spawn().map_err(|error| missing("sh", error))?,
+            daemon: Group::spawn(&mut command, "tailscaled")?,
             localapi: http::unix_client(&socket, LOOK)?,
             socket,
             plain_http,
@@ -145,7 +145,7 @@ impl Outside {
 
     /// The node's status; `None` while it does not answer yet.
     async fn look(&mut self) -> Result<Option<Status>> {
-        if let Some(status) = ended_with(&mut self.daemon, "tailscaled")? {
+        if let Some(status) = ended_with(self.daemon.child(), "tailscaled")? {
             return Err(Error::new(
                 Code::HostFailed,
                 format!("tailscaled ended while it joined the tailnet ({status})"),
@@ -186,31 +186,19 @@ impl Outside {
 
     /// Kills it and waits for its end, so that nothing writes to the state directory any more.
     pub(super) async fn kill(mut self) {
-        self.kill_group();
-        let _ = self.daemon.wait().await;
-    }
-
-    fn kill_group(&self) {
-        // `None` once it was waited for; then the id may be another's.
-        if let Some(group) = self
-            .daemon
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()))
-        {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
-        }
+        self.daemon.kill();
+        let _ = self.daemon.child().wait().await;
     }
 
     fn tailscale(&self) -> Result<Command> {
-        let mut command = quiet(program("tailscale")?, self.plain_http);
-        command.arg(option("--socket", &self.socket));
+        let mut command = Command::new(program("tailscale")?);
+        silence(&mut command, self.plain_http);
+        command
+            .stdin(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .arg(option("--socket", &self.socket));
         Ok(command)
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        self.kill_group();
     }
 }
 
@@ -257,18 +245,13 @@ async fn complaint(child: &mut Child) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A command in a process group of its own (a Ctrl-C must not make it log out), with hardly any
-/// environment, silent, killed when dropped.
-fn quiet(program: impl AsRef<std::ffi::OsStr>, plain_http: bool) -> Command {
-    let mut command = Command::new(program);
+/// Leaves a command hardly any environment, and nothing to say.
+fn silence(command: &mut Command, plain_http: bool) {
     command
         .env_clear()
         .env("TS_NO_LOGS_NO_SUPPORT", "true")
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
+        .stderr(Stdio::null());
     // The certificates that this process trusts.
     for name in ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
         if let Some(value) = std::env::var_os(name) {
@@ -279,7 +262,6 @@ fn quiet(program: impl AsRef<std::ffi::OsStr>, plain_http: bool) -> Command {
         // Headscale's embedded relay speaks what Headscale speaks.
         command.env("TS_DEBUG_USE_DERP_HTTP", "true");
     }
-    command
 }
 
 fn option(name: &str, path: &Path) -> std::ffi::OsString {
@@ -328,36 +310,5 @@ mod tests {
             assert!(!format!("{error:?}").contains("SECRET"));
             assert!(error.what_next().is_some());
         }
-    }
-
-    /// Ends by itself in a minute, should the product be wrong.
-    fn lifeline(script: &str) -> Command {
-        let mut command = quiet("sh", false);
-        command
-            .args(["-c", LIFELINE, "sh", "sh", "-c", script])
-            .stdin(Stdio::piped());
-        command
-    }
-
-    #[tokio::test]
-    async fn the_daemon_dies_with_the_one_who_started_it() {
-        let mut child = lifeline("exec sleep 60").spawn().unwrap();
-        let stdin = child.stdin.take();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(child.try_wait().unwrap().is_none(), "it lives while we do");
-        drop(stdin);
-        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
-        assert_eq!(
-            ended.expect("it outlived us").unwrap().code(),
-            Some(128 + 9)
-        );
-    }
-
-    #[tokio::test]
-    async fn the_daemons_own_end_is_seen() {
-        let mut child = lifeline("exit 3").spawn().unwrap();
-        let _held = child.stdin.take();
-        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
-        assert_eq!(ended.expect("it goes on").unwrap().code(), Some(3));
     }
 }

@@ -51,10 +51,55 @@ with subtest("an image, a Dockerfile and compose, by root and by a member; and w
     server.succeed("rm /tmp/initialize-ran-on-the-host")
     server.succeed("for it in web dockerfile stack plain initialize; do hatchery slay --force acme/$it; done")
 
-with subtest("no cage though the kernel has one: the CLI does not run"):
+with subtest("no cage though the kernel has one: nothing runs"):
     status, said = server.execute(without("landlock_restrict_self", "EPERM", "hatchery spawn acme/web 2>&1"))
-    assert status == 1 and "the devcontainer CLI was not started" in said and "the cage failed" in said, said
+    assert status == 1 and "git was not started" in said and "the cage failed" in said, said
     assert "[host-failed]" in said and "hatchery doctor" in said, said
+
+with subtest(
+    "git and the tailscaled that joins read no secret of the server's and see no socket, whatever happens in them"
+):
+    server.succeed("echo larva > /root/secret; mkdir -p /opt/stand-in")
+    look = "cat /root/secret || echo denied; test -S /run/docker.sock || echo unseen; touch /tmp/larva || echo kept"
+    stand_ins = {
+        "git": f"#!/bin/sh\n({look}) 2>&1 | sed 's/^/hatchery: found /' >&2; exit 1\n",
+        "tailscaled": f"#!/bin/sh\nfor it; do case $it in --statedir=*) to=${{it#*=}};; esac; done\n"
+        f'({look}) > "$to/found" 2>&1; exec $(PATH=${{PATH#*:}} command -v tailscaled) "$@"\n',
+    }
+    for name, text in stand_ins.items():
+        server.succeed(f"base64 -d > /opt/stand-in/{name} <<< {encoded(text)}; chmod 755 /opt/stand-in/{name}")
+    stand_in = "PATH=/opt/stand-in:$PATH"
+    for who in ("", f"cd /tmp; {MEMBER} "):
+        said = server.execute(f"{who}env {stand_in} hatchery spawn acme/web 2>&1")[1]
+        contains(said, "found denied", "found unseen", "found kept")
+        assert "larva" not in said.replace("/tmp/larva", ""), said
+    server.succeed(f"rm /opt/stand-in/git; env {stand_in} hatchery spawn acme/web")
+    said = on("acme-web", "sudo cat /var/lib/tailscale/found", "vscode")
+    contains(said, "denied", "unseen", "kept")
+    assert "larva" not in said.replace("/tmp/larva", ""), said
+    assert server.execute("test -e /tmp/larva")[0] == 1
+    server.succeed("hatchery slay --force acme/web; rm -r /opt/stand-in /root/secret")
+
+with subtest("a clone takes no more of the disk than it may, and leaves nothing"):
+    publish("trap/large", {".devcontainer.json": {"image": IMAGE}})
+    internet.succeed(
+        "chown -R root /srv/github/git/trap/large.git",
+        "git clone -q /srv/github/git/trap/large.git /tmp/large; cd /tmp/large; head -c 3M /dev/urandom > large; git add .",
+        f"cd /tmp/large; git {GIT_AUTHOR} commit -q -m Large; git push -q; rm -r /tmp/large",
+        "chown -R github /srv/github/git/trap/large.git",
+    )
+    many = {f"files/{number}": "x" for number in range(30)}
+    publish("trap/many", {".devcontainer.json": {"image": IMAGE}, **many})
+    server.succeed(
+        "printf '[limits]\\nclone = \"2MiB\"\\nclone_files = 45\\n' | cat /etc/hatchery/config.toml - > /root/small.toml"
+    )
+    before = server.succeed(INVENTORY)
+    for name in ("large", "many"):
+        status, said = server.execute(f"hatchery --config /root/small.toml spawn trap/{name} 2>&1")
+        assert status == 5 and "[limit-reached]" in said and "limits.clone" in said, said
+        contains(said, f"the clone of trap/{name} is more than 2.0 MiB or 45 files")
+    assert server.succeed(INVENTORY) == before
+    server.succeed("rm /root/small.toml")
 
 with subtest("what the CLI writes through a link of an archive's lands nowhere"):
     # Debian has cron's directory only with the package.

@@ -145,15 +145,12 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
 
     let program = process::found(up.command)?;
     let mut command = if up.caged {
-        let rules = rules(&program, up.ca_file, up.readable)?
+        rules(&program, up.ca_file, up.readable)?
             .read(up.workshop.path())
             .write(&home)
             .write(&temporary)
-            .hide(docker::socket_of(up.hidden_host));
-        let cage = rules.install(&bin, &own_path()?)?;
-        let mut command = process::supervised_at(&cage);
-        command.arg(&program);
-        command
+            .hide(docker::socket_of(up.hidden_host))
+            .supervised(&bin, &program)?
     } else {
         process::supervised_at(&program)
     };
@@ -204,16 +201,12 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
 pub fn rules(program: &Path, ca_file: Option<&Path>, readable: &[PathBuf]) -> Result<Rules> {
     let others = ["node", "docker", "docker-compose"];
     let others = others.into_iter().filter_map(process::find);
-    let mut rules = Rules::of_system().program(program).program(&own_path()?);
+    let mut rules = Rules::of_system()
+        .program(program)
+        .program(&process::own_path()?);
     rules = others.fold(rules, |rules, other| rules.program(&other));
     rules = ca_file.into_iter().fold(rules, Rules::read);
     Ok(readable.iter().fold(rules, |rules, path| rules.run(path)))
-}
-
-/// Where the running hatchery is.
-pub fn own_path() -> Result<PathBuf> {
-    std::env::current_exe()
-        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))
 }
 
 /// Checks that the CLI is there and that the Node it runs on is new enough.
@@ -321,7 +314,7 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();
     std::fs::write(&file, text).map_err(|error| host_io("write", &file, error))?;
-    let own = own_path()?;
+    let own = process::own_path()?;
     for name in ["docker", "docker-compose"] {
         let link = bin.join(name);
         match std::os::unix::fs::symlink(&own, &link) {

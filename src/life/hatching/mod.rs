@@ -27,7 +27,7 @@ use crate::docker::{Container, Machine, Owner, Tree, Wanted};
 use crate::door::{self, Bounds, Door, Held};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
-use crate::host::Workshop;
+use crate::host::{Size, Workshop};
 use crate::life::clone;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
@@ -309,17 +309,24 @@ impl<'a> Hatching<'a> {
                 sending.notify_one();
             }
         };
-        let mut cloning = std::pin::pin!(clone::clone(
-            &self.server.config.github,
-            &self.identity.repo,
-            &self.checkout,
-            self.wishes.submodules,
-            credentials.map(|it| clone::Tokens {
+        let config = self.server.config;
+        let wanted = clone::Wanted {
+            github: &config.github,
+            repo: &self.identity.repo,
+            submodules: self.wishes.submodules,
+            tokens: credentials.map(|it| clone::Tokens {
                 directory: &it.directory,
                 helper: it.helper.path(),
             }),
-            &progress,
-        ));
+            most: Size {
+                bytes: config.limits.clone.as_u64(),
+                files: config.limits.clone_files,
+            },
+            hidden_host: self.server.docker.host(),
+        };
+        let cage = self.workshop.directory("clone")?;
+        let cloning = clone::clone(&wanted, &self.checkout, &cage, &progress);
+        let mut cloning = std::pin::pin!(cloning);
         tokio::select! {
             done = &mut cloning => {
                 done?;
@@ -447,7 +454,7 @@ impl<'a> Hatching<'a> {
             guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
             ca_file: self.server.config.github.ca_file.as_deref(),
             // A command for this server, which its owner trusts, is meant to change this server.
-            caged: Support::of_this_kernel().cages() && !prepared.runs_here,
+            caged: !prepared.runs_here,
             readable: &self.server.config.devcontainer.readable,
         })?;
         let mut ready = JoinSet::new();
