@@ -133,6 +133,8 @@ pub struct Limits {
     pub pids: i64,
     /// How long a spawn may take to clone and build.
     pub build: Span,
+    /// What is left free on Docker's disk: with less, nothing is spawned.
+    pub reserve: ByteSize,
     /// What a clone may take on the disk.
     pub clone: ByteSize,
     /// Files and directories of a clone.
@@ -182,6 +184,7 @@ impl Default for Limits {
             cpus: 4.0,
             pids: 4096,
             build: Span(Duration::from_secs(2 * 60 * 60)),
+            reserve: ByteSize::gib(1),
             clone: ByteSize::gib(32),
             clone_files: 2_000_000,
         }

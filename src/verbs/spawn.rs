@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
 
+use bytesize::ByteSize;
 use clap::Args;
 
 use super::{Context, interrupted, ssh_command};
@@ -11,6 +13,7 @@ use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
+use crate::host;
 use crate::life::hatching::{Hatched, Hatching, Wishes};
 use crate::life::teardown;
 use crate::life::work;
@@ -57,6 +60,7 @@ impl Spawn {
         let docker = context.docker().await?;
         let bare = make_room(context, &docker, &identity).await?;
         let takes_up = bare.is_some();
+        has_reserve(context, &docker).await?;
         if let Some(bare) = bare {
             self.take_up(context, &mut identity, bare)?;
         }
@@ -309,6 +313,29 @@ async fn admit(
         context.places.unmark_egg(&identity.name)?;
     }
     created
+}
+
+/// Refuses where Docker's disk is so full that the drones which are there may soon have no room.
+async fn has_reserve(context: &Context<'_>, docker: &Docker) -> Result<()> {
+    let directory = docker.machine().await?.directory;
+    // Docker may keep its data where this server's people cannot look, or on another machine.
+    let free = host::free_space(Path::new(&directory)).map(ByteSize::b);
+    let reserve = context.config.limits.reserve;
+    match free.filter(|free| *free < reserve) {
+        Some(free) => Err(Error::new(
+            Code::DiskFull,
+            format!(
+                "{} are free in {directory}, and limits.reserve is {}",
+                free.display().iec(),
+                reserve.display().iec()
+            ),
+        )
+        .hint(
+            "free some space: `docker system df` shows what takes it, `hatchery slay org/repo` \
+             removes a drone",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Whether [`admit`] has refused and made nothing.

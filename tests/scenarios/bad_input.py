@@ -227,8 +227,12 @@ with subtest("no space is left"):
         f"docker pull -q {IMAGE}",
         "mount -o remount,size=$(df --output=used --block-size=1M /var/lib/docker | tail -n 1 | awk '{ print $1 + 40 }')m /var/lib/docker",
     )
-    contains(plain("spawn acme/site", 1), "[disk-full]")
+    contains(plain("spawn acme/site", 1), "free in /var/lib/docker, and limits.reserve is 1.0 GiB [disk-full]")
+    server.succeed("printf '[limits]\\nreserve = \"0B\"\\n' | cat /etc/hatchery/config.toml - > /root/none.toml")
+    said = plain("--config /root/none.toml spawn acme/site", 1)
+    assert "[disk-full]" in said and "limits.reserve" not in said, said
     server.succeed(
+        "rm /root/none.toml",
         "systemctl stop docker.socket docker.service",
         "umount --lazy /var/lib/docker",
         "systemctl start docker.socket docker.service",

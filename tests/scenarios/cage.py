@@ -80,7 +80,7 @@ with subtest(
     assert server.execute("test -e /tmp/larva")[0] == 1
     server.succeed("hatchery slay --force acme/web; rm -r /opt/stand-in /root/secret")
 
-with subtest("a clone takes no more of the disk than it may, and leaves nothing"):
+with subtest("a clone takes no more of the disk than it may, and nothing is left"):
     publish("trap/large", {".devcontainer.json": {"image": IMAGE}})
     internet.succeed(
         "chown -R root /srv/github/git/trap/large.git",
