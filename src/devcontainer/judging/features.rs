@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::images;
+use super::metadata::NO_TARBALL;
 use crate::config::{FeatureOptions, TAILSCALE_FEATURE};
 
 /// Where features of the time before registries live now.
@@ -71,6 +73,16 @@ pub fn origin(id: &str) -> Origin {
         }
         None if plain => Origin::Registry,
         _ => Origin::Elsewhere,
+    }
+}
+
+/// Why the devcontainer CLI is not to fetch this feature, if it is not: it runs on this server, and
+/// what only the server reaches is no registry.
+pub fn barred(id: &str) -> Option<&'static str> {
+    match origin(id) {
+        Origin::Registry => images::registry(id).and_then(|_| images::barred(id)),
+        Origin::Local => None,
+        Origin::Elsewhere => Some(NO_TARBALL),
     }
 }
 
@@ -184,6 +196,34 @@ mod tests {
             ),
         ]);
         assert_eq!(missing([], &wanted, true).len(), 1);
+    }
+
+    #[test]
+    fn no_feature_is_fetched_from_this_server() {
+        for id in [
+            "ghcr.io/a/b:1",
+            "ghcr.io/a/b@sha256:0123",
+            "registry.example.org:5000/a/b",
+            "sshd",
+            "./local",
+        ] {
+            assert_eq!(barred(id), None, "{id}");
+        }
+        for id in [
+            "localhost/a/b",
+            "localhost:5000/a/b:1",
+            "LocalHost:5000/a/b:1",
+            "x.localhost/a/b",
+            "127.0.0.1:5000/a/b",
+            "0x7f.1/a/b",
+            "2130706433:80/a/b",
+            "169.254.169.254/a/b",
+            "host.docker.internal/a/b",
+            "server:5000/a/b",
+            "http://localhost/devcontainer-feature-x.tgz",
+        ] {
+            assert!(barred(id).is_some(), "{id}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use super::base::{self, Base};
 use super::build::Place;
 use super::features::{self, Origin};
 use super::local_feature;
-use super::metadata::NO_TARBALL;
 use super::mounts;
 use super::policy::{self, Judgement};
 use super::run_args::{self, RunArgs};
@@ -199,16 +198,14 @@ fn read_features(node: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut
             continue;
         }
         match features::origin(id) {
-            Origin::Registry => {
-                passed.features.insert(id.clone(), value);
-            }
             Origin::Local => {
                 if let Some(id) = local_feature::read(options, id, place, gate) {
                     passed.features.insert(id, value);
                 }
             }
-            Origin::Elsewhere => {
-                if gate.refuse(options, &property, NO_TARBALL) {
+            Origin::Registry | Origin::Elsewhere => {
+                let barred = features::barred(id);
+                if barred.is_none_or(|why| gate.refuse(options, &property, why)) {
                     passed.features.insert(id.clone(), value);
                 }
             }
@@ -328,8 +325,8 @@ fn read_words(
 
 /// The CLI asks the registry for each of them.
 fn feature_id(text: &str) -> Result<(), &'static str> {
-    if features::origin(text) == Origin::Elsewhere {
-        return Err(NO_TARBALL);
+    if let Some(why) = features::barred(text) {
+        return Err(why);
     }
     policy::is_one_line(text).then_some(()).ok_or(NOT_ONE_LINE)
 }

@@ -179,16 +179,27 @@ pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
             "dependsOn" => {
                 for (id, options) in node.properties() {
                     let property = format!("{name}.{id:.120}");
-                    if features::origin(id) == Origin::Elsewhere {
-                        gate.refuse(options, &property, NO_TARBALL);
+                    if let Some(why) = features::barred(id) {
+                        gate.refuse(options, &property, why);
                     }
                     stays_on_its_line(&Node::text(node.line, id.as_str()), &property, gate);
                     stays_on_its_line(options, &property, gate);
                 }
             }
             "options" => check_options(node, gate),
-            "version" | "currentId" | "legacyIds" | "installsAfter" => {
+            "version" | "currentId" | "legacyIds" => {
                 stays_on_its_line(node, name, gate);
+            }
+            "installsAfter" => {
+                stays_on_its_line(node, name, gate);
+                for id in node.one_or_many() {
+                    let text = id.as_text().unwrap_or_default();
+                    if Origin::Registry == features::origin(text)
+                        && let Some(why) = features::barred(text)
+                    {
+                        gate.refuse(id, name, why);
+                    }
+                }
             }
             "privileged" => {}
             name if HARMLESS.contains(&name) => {}

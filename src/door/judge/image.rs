@@ -33,7 +33,12 @@ pub async fn are_free(docker: &Docker, name: &DroneName, images: &[String]) -> R
             )));
         }
     }
-    match leading_here(images).await {
+    are_elsewhere(images).await
+}
+
+/// Refuses images and features whose registries' names lead to this server itself.
+pub async fn are_elsewhere(names: &[String]) -> Result<()> {
+    match leading_here(names).await {
         Some(what) => Err(refused(&what)),
         None => Ok(()),
     }
@@ -122,10 +127,10 @@ fn leads_here(address: &IpAddr, own: &BTreeSet<IpAddr>) -> bool {
 fn refused(what: &str) -> Error {
     Error::new(
         Code::GateRefused,
-        format!("the gate refuses an image: {what}"),
+        format!("the gate refuses an image or feature: {what}"),
     )
     .hint(
-        "name another image, or trust the repository with this server: `--trust` for this once, \
+        "name another, or trust the repository with this server: `--trust` for this once, \
          or `devcontainer.trust` in the configuration for good",
     )
 }

@@ -16,7 +16,7 @@ pub use self::build::{PARAMETERS as OF_BUILD, build};
 pub use self::container::{Asked, Creation, creation, labelled, present, surprise};
 pub use self::exec::exec;
 pub use self::host::is_the_sockets;
-pub use self::image::{are_free, is_usable, pull};
+pub use self::image::{are_elsewhere, are_free, is_usable, pull};
 pub use self::network::{connection, is_own as is_own_network, network};
 pub use self::volume::{is_plain, volume};
 

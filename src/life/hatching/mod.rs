@@ -222,6 +222,8 @@ impl<'a> Hatching<'a> {
         if !self.wishes.trusted {
             door::judge::are_free(self.server.docker, &self.identity.name, repository.images())
                 .await?;
+            let features: Vec<String> = repository.features().map(str::to_owned).collect();
+            door::judge::are_elsewhere(&features).await?;
         }
         let image = self.image_facts(&repository).await?;
         // Held until the container stands on the network, so that no slay takes it away.
