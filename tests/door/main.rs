@@ -57,6 +57,15 @@ impl Bed {
 
     /// A sibling with this part of the host is there already.
     fn beside(host: &Value, trusted: bool) -> Result<Self, String> {
+        Self::open(host, trusted, false)
+    }
+
+    fn composed() -> Self {
+        let host = json!({"NetworkMode": "none", "MaskedPaths": MASKED, "ReadonlyPaths": LOCKED});
+        Self::open(&host, false, true).unwrap()
+    }
+
+    fn open(host: &Value, trusted: bool, compose: bool) -> Result<Self, String> {
         let place = tempfile::tempdir().unwrap();
         let docker = Fake::start(&place.path().join("docker"));
         let scope = Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap();
@@ -67,7 +76,7 @@ impl Bed {
             limits: hatchery::config::Limits::default(),
             ssh_port: None,
             network: "hatchery".to_owned(),
-            compose: false,
+            compose,
             machine: hatchery::docker::Machine::default(),
         };
         let sibling = json!({"Id": "bbbb", "Name": "/acme-site_db_1", "HostConfig": host});
@@ -289,6 +298,26 @@ async fn what_a_drone_may_not_have_ends_the_spawn() {
             "would have its image called \"debian\"",
         ),
         (
+            "/v1.41/containers/create?name=acme-site&platform=linux%2Fa%2Fb%2Fc",
+            container(),
+            "would have the platform",
+        ),
+        (
+            "/v1.41/containers/bbbb/rename?name=acme-other",
+            json!({}),
+            "would have the name \"acme-other\"",
+        ),
+        (
+            "/v1.41/containers/bbbb/rename?name=acme-site",
+            json!({}),
+            "would have the name \"acme-site\"",
+        ),
+        (
+            "/v1.41/build?t=debian%3A12&dockerfile=Dockerfile",
+            json!({}),
+            "would have its image called \"debian:12\"",
+        ),
+        (
             "/v1.41/containers/bbbb/exec",
             json!({"Cmd": ["x"], "Privileged": true}),
             "would have all privileges",
@@ -367,6 +396,45 @@ async fn a_volume_without_a_name_is_whose_containers_have_it() {
         .ask("GET", &format!("/volumes/{}", "b".repeat(64)), &json!({}))
         .await;
     assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn what_all_drones_share_stays_as_it_is() {
+    let bed = Bed::new();
+    for (method, target, status) in [
+        ("DELETE", "/v1.41/networks/hatchery", 403),
+        ("POST", "/v1.41/images/create?fromImage=debian", 403),
+        ("POST", "/v1.41/images/others/tag?repo=vsc-site&tag=1", 404),
+    ] {
+        let (is, said) = bed.ask(method, target, &json!({})).await;
+        assert_eq!(is, status, "{method} {target}: {said}");
+    }
+    let asked = bed.docker.asked();
+    assert!(
+        asked.iter().all(|line| line.starts_with("GET ")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn volumes_and_networks_are_not_without_number() {
+    for (target, name, most) in [
+        ("/v1.41/volumes/create", "acme-site_v", 64),
+        ("/v1.41/networks/create", "acme-site_n", 6),
+    ] {
+        let mut bed = Bed::composed();
+        let body = |number: usize| json!({"Name": format!("{name}{number}")});
+        for number in 0..most {
+            let (status, said) = bed.ask("POST", target, &body(number)).await;
+            assert_eq!(status, 404, "the fake has none: {said}");
+        }
+        let (socket, body) = (bed.socket(), body(most));
+        let asking = tokio::spawn(async move { ask(&socket, "POST", target, &body).await });
+        let refusal = bed.refused().await;
+        assert!(refusal.contains(&format!("more than {most}")), "{refusal}");
+        asking.abort();
+        assert_eq!(bed.docker.asked().len(), most);
+    }
 }
 
 #[tokio::test]
