@@ -125,6 +125,10 @@ impl Docker {
         let id = container.id.unwrap_or_default();
         let names = container.names.unwrap_or_default();
         let labels: HashMap<_, _> = container.labels.unwrap_or_default();
+        // The label of an image, which the door has emptied.
+        if labels.get(LABEL_DRONE).is_some_and(String::is_empty) {
+            return Ok(None);
+        }
         let identity = match Identity::from_labels(&labels) {
             Ok(identity) => identity,
             Err(error) => {
