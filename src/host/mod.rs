@@ -7,7 +7,10 @@ mod size;
 
 pub use size::Size;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,9 @@ use crate::error::{Code, Error, Result, host_io};
 
 /// What is gone after a reboot, on a server of root's and the group hatchery's.
 const RUNTIME: &str = "/run/hatchery";
+
+/// The locks' directory in there. A dot cannot begin a drone's name.
+const LOCKS: &str = ".locks";
 
 /// The host's directories. Nothing in them is state: Docker's labels are.
 #[derive(Debug, Clone)]
@@ -180,12 +186,48 @@ impl Places {
 
     /// Removes the drone's workshop, socket directory and link, and what is remembered of it.
     pub fn forget(&self, drone: &DroneName) -> Result<()> {
+        self.forget_all_but_egg(drone)?;
+        self.unmark_egg(drone)
+    }
+
+    /// The same, but for its mark as an egg, which its volume needs for as long as it is there.
+    pub fn forget_all_but_egg(&self, drone: &DroneName) -> Result<()> {
         remove_file(&self.socket_link(drone))?;
         remove_file(&self.node_file(drone))?;
         self.forget_memory(drone)?;
-        remove_file(&self.egg(drone))?;
+        self.forget_unfinished(drone)?;
         remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))
+    }
+
+    /// The drones of which anything is on this server beside what Docker has.
+    pub fn known(&self) -> BTreeSet<DroneName> {
+        [
+            &self.runtime,
+            &self.runtime.join(LOCKS),
+            &self.cache,
+            &self.scopes(),
+        ]
+        .into_iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flat_map(Iterator::flatten)
+        .filter_map(|entry| {
+            // A dot cannot be in a drone's name.
+            DroneName::from_label(entry.file_name().to_str()?.split('.').next()?)
+        })
+        .collect()
+    }
+
+    /// Removes what is left of writes to the drone's files that were cut off.
+    fn forget_unfinished(&self, drone: &DroneName) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.scopes()) else {
+            return Ok(());
+        };
+        let begin = format!(".{drone}.");
+        entries
+            .flatten()
+            .filter(|entry| entry.file_name().as_bytes().starts_with(begin.as_bytes()))
+            .try_for_each(|entry| remove_file(&entry.path()))
     }
 
     /// A fresh private directory for one spawn; always the same path for one drone, because the
@@ -259,7 +301,7 @@ impl Places {
     }
 
     fn locks(&self) -> Result<PathBuf> {
-        let directory = self.runtime.join(".locks");
+        let directory = self.runtime.join(LOCKS);
         create_private(&self.runtime, 0o755)?;
         create_private(&directory, 0o770)?;
         Ok(directory)
@@ -381,7 +423,13 @@ fn same_file(file: &File, path: &Path) -> bool {
 pub fn write_whole(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        // If this is cut off, the name tells whose file it was to be.
+        let mut prefix = OsString::from(".");
+        prefix.push(path.file_name().unwrap_or_default());
+        prefix.push(".");
+        let mut new = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempfile_in(directory)?;
         std::io::Write::write_all(&mut new, content)?;
         new.as_file()
             .set_permissions(std::fs::Permissions::from_mode(mode))?;
@@ -425,5 +473,48 @@ mod tests {
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
         drop(held);
         other.try_lock().unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_verb_has_left_is_known_and_forgotten() {
+        let place = tempfile::tempdir().unwrap();
+        let places = Places::under(place.path());
+        let drone = |name: &str| DroneName::from_label(name).unwrap();
+        for directory in [
+            places.scopes(),
+            places.locks().unwrap(),
+            places.cache.clone(),
+        ] {
+            create_private(&directory, 0o700).unwrap();
+        }
+        let half = places.scopes().join(".acme-site.node.Xy12");
+        let anothers = places.scopes().join(".acme-site-two.node.Xy12");
+        for file in [
+            &half,
+            &anothers,
+            &places.egg(&drone("acme-egg")),
+            &places.node_file(&drone("acme-node")),
+            &places.locks().unwrap().join("acme-lock"),
+            &places.socket_link(&drone("acme-link")),
+        ] {
+            File::create(file).unwrap();
+        }
+        places.make_sockets(&drone("acme-sockets")).unwrap();
+        let known: Vec<_> = places.known().into_iter().collect();
+        let names = [
+            "acme-egg",
+            "acme-link",
+            "acme-lock",
+            "acme-node",
+            "acme-sockets",
+        ];
+        assert_eq!(known, names.map(drone));
+        for name in known {
+            drop(places.lock(&name).unwrap());
+            places.forget(&name).unwrap();
+        }
+        assert!(places.known().is_empty());
+        places.forget(&drone("acme-site")).unwrap();
+        assert!(!half.exists() && anothers.exists());
     }
 }

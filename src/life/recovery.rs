@@ -91,6 +91,7 @@ pub async fn sockets(
 
 /// Brings back every drone that should run.
 pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
+    server.places.sweep();
     let (drones, warnings) = server.docker.drones().await?;
     for warning in warnings {
         server
@@ -358,24 +359,19 @@ impl Tending<'_> {
     }
 }
 
-/// Ends the credentials of drones that are no more.
+/// Ends the credentials of drones that are gone, and removes what else is left of them, as after a
+/// spawn or a slay that was killed.
 async fn forget_the_gone(
     server: Server<'_>,
     units: Option<&HashSet<String>>,
 ) -> Result<Vec<Report>> {
-    let mut names: HashSet<DroneName> = scopes(server.places)?
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let mut names = server.places.known();
     names.extend(
         units
             .into_iter()
             .flatten()
             .filter_map(|unit| sockets::drone_of(unit)),
     );
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut reports = Vec::new();
     // By name alone: what another version of hatchery has labelled is still a drone.
     let volumes: HashSet<String> = server.docker.volume_names().await?.into_iter().collect();
@@ -392,7 +388,7 @@ async fn forget_the_gone(
         let mut report = Report::of(name);
         let closed = server.sockets.close(name).await;
         match closed.and_then(|()| server.places.forget(name)) {
-            Ok(()) => report.done.push("gone: its socket is closed"),
+            Ok(()) => report.done.push("gone: what was left of it is removed"),
             Err(error) => report.failed = Some(error),
         }
         reports.push(report);
