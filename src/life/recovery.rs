@@ -20,6 +20,7 @@ use crate::life::furnish::credentials::{self, Helper};
 use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
+use crate::life::teardown;
 use crate::life::waking::{self, For};
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
@@ -130,6 +131,10 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     });
     let mut reports: Vec<Report> = tended.buffer_unordered(AT_ONCE).collect().await;
     reports.extend(forget_the_gone(server, units.as_ref()).await?);
+    if drones.is_empty() {
+        // A slay may have been killed after the last drone was gone and before the network was.
+        teardown::last_one_out(server.docker, server.config, server.places).await?;
+    }
     if let Some(why) = unknown {
         server.ui.warn(&format!(
             "whether drones are in the tailnet is not known: {why}"

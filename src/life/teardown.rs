@@ -2,29 +2,56 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::docker::Docker;
-use crate::drone::Identity;
+use crate::docker::{Docker, Wanted};
+use crate::drone::{DroneName, Identity};
 use crate::error::{Error, Result};
 use crate::host::Places;
+use crate::life::registration::Registration;
 use crate::sockets::Sockets;
+use crate::tailnet;
 
-/// Revokes its tokens, removes containers, siblings, volumes, networks, images and the socket.
-/// What could not be removed is what comes back.
+/// Revokes its tokens, removes containers, siblings, volumes, networks, images and the socket, while
+/// it leaves the tailnet as `leaving` says. What could not be removed is what comes back.
+///
+/// The drone's own volume is removed last, and only where Docker and the tailnet have nothing else of
+/// it: by the volume a later slay or spawn finds a drone of which something is left.
 pub async fn remove(
     docker: &Docker,
     config: &Config,
     places: &Places,
     identity: &Identity,
+    leaving: impl Future<Output = Result<()>>,
 ) -> Vec<Error> {
+    let name = &identity.name;
     let closing = close(config, places, identity);
-    let (closed, mut results) = tokio::join!(closing, objects(docker, identity));
-    results.extend([closed, places.forget(&identity.name)]);
-    results.push(last_one_out(docker, config, places).await);
+    let objects = objects(docker, places, identity);
+    let (closed, left, mut results) = tokio::join!(closing, leaving, objects);
+    results.push(left);
+    let all_gone = results.iter().all(Result::is_ok);
+    results.extend([closed, places.forget_all_but_egg(name)]);
+    if all_gone {
+        results.push(docker.remove_volume(name.as_str()).await);
+        results.extend([
+            places.unmark_egg(name),
+            last_one_out(docker, config, places).await,
+        ]);
+    }
     results.into_iter().filter_map(Result::err).collect()
+}
+
+/// Takes the drone's node out of the tailnet, where that can be done from outside.
+pub async fn leave_tailnet(config: &Config, places: &Places, name: &DroneName) -> Result<()> {
+    match &config.tailnet {
+        Some(tailnet) if tailnet.api_key_file.is_some() => {
+            let owners = Registration::owners(places)?;
+            tailnet::join::forget(tailnet, name, &owners, None).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Takes back what a spawn has made around volumes that were there before it: they stay.
@@ -49,9 +76,15 @@ async fn close(config: &Config, places: &Places, identity: &Identity) -> Result<
     sockets.close(&identity.name).await
 }
 
-/// What Docker has of it.
-async fn objects(docker: &Docker, identity: &Identity) -> Vec<Result<()>> {
+/// What Docker has of it, but for its own volume.
+async fn objects(docker: &Docker, places: &Places, identity: &Identity) -> Vec<Result<()>> {
     let mut results = Vec::new();
+    // What cannot be halted is removed all the same.
+    if halt(docker, identity).await.is_ok() {
+        // Nobody works in it any more, and it was decided that it goes with all that is in it. Once
+        // Docker is asked to remove the container, it may do so after hatchery was killed.
+        places.mark_egg(&identity.name);
+    }
     remove_containers(docker, identity, &mut results).await;
     // What the containers held is free now.
     let (volumes, networks, images) = tokio::join!(
@@ -74,6 +107,16 @@ async fn remove_containers(docker: &Docker, identity: &Identity, results: &mut V
     }
 }
 
+/// Stops the containers at once. The drone is then an egg, which nothing starts again.
+async fn halt(docker: &Docker, identity: &Identity) -> Result<()> {
+    if let Some(own) = docker.container_of(&identity.name).await? {
+        docker.set_wanted(&own, Wanted::Undecided).await?;
+    }
+    let all = containers(docker, identity).await?;
+    try_join_all(all.iter().map(|id| docker.stop(id, 0))).await?;
+    Ok(())
+}
+
 async fn containers(docker: &Docker, identity: &Identity) -> Result<BTreeSet<String>> {
     let (own, project) = tokio::try_join!(
         docker.container_of(&identity.name),
@@ -84,7 +127,10 @@ async fn containers(docker: &Docker, identity: &Identity) -> Result<BTreeSet<Str
 
 async fn remove_volumes(docker: &Docker, identity: &Identity) -> Vec<Result<()>> {
     match volumes(docker, identity).await {
-        Ok(volumes) => join_all(volumes.iter().map(|volume| docker.remove_volume(volume))).await,
+        Ok(mut volumes) => {
+            volumes.retain(|volume| volume != identity.name.as_str());
+            join_all(volumes.iter().map(|volume| docker.remove_volume(volume))).await
+        }
         Err(error) => vec![Err(error)],
     }
 }

@@ -157,12 +157,14 @@ impl Context<'_> {
 
     /// Refuses if removing this drone would lose work.
     async fn check_work(&self, docker: &Docker, drone: &Drone) -> Result<()> {
-        if let Some(id) = &drone.container
-            && self.places.is_egg(&drone.identity.name)
-            && let Some(container) = docker.container(id).await?
-            && !container.has_run()
-        {
-            return Ok(());
+        if self.places.is_egg(&drone.identity.name) {
+            let Some(id) = &drone.container else {
+                return Ok(());
+            };
+            let container = docker.container(id).await?;
+            if container.is_some_and(|container| !container.has_run()) {
+                return Ok(());
+            }
         }
         work::check(docker, drone).await
     }

@@ -9,7 +9,6 @@ use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::memory;
-use crate::life::registration::Registration;
 use crate::life::teardown;
 use crate::tailnet;
 
@@ -45,27 +44,18 @@ impl Slay {
         }
         context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));
-        let removing = teardown::remove(&docker, &context.config, &context.places, &drone.identity);
-        let failures = match &context.config.tailnet {
-            // Headscale can be told beside the rest; a drone can only leave while it runs.
-            Some(tailnet) if tailnet.api_key_file.is_some() => {
-                // Read before what is remembered of this one is removed.
-                let owners = Registration::owners(&context.places)?;
-                let forgetting = tailnet::join::forget(tailnet, name, &owners, None);
-                let (forgotten, mut failures) = tokio::join!(forgetting, removing);
-                failures.extend(forgotten.err());
-                failures
-            }
-            Some(_) => {
-                if !leave(&docker, &drone).await {
-                    context.ui.warn(&format!(
-                        "{name} did not leave the tailnet by itself; Headscale drops its node after its ephemeral timeout"
-                    ));
-                }
-                removing.await
-            }
-            None => removing.await,
-        };
+        let (config, places) = (&context.config, &context.places);
+        // Headscale can be told beside the rest; a drone can only leave while it runs.
+        if let Some(tailnet) = &config.tailnet
+            && tailnet.api_key_file.is_none()
+            && !leave(&docker, &drone).await
+        {
+            context.ui.warn(&format!(
+                "{name} did not leave the tailnet by itself; Headscale drops its node after its ephemeral timeout"
+            ));
+        }
+        let leaving = teardown::leave_tailnet(config, places, name);
+        let failures = teardown::remove(&docker, config, places, &drone.identity, leaving).await;
         if !failures.is_empty() {
             return Err(
                 Error::new(Code::Incomplete, format!("{name} is not wholly gone"))

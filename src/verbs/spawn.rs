@@ -247,8 +247,9 @@ async fn make_room(
             context.ui.talk(&format!(
                 "Clearing the egg that an earlier spawn of {repo} left."
             ));
-            let failures =
-                teardown::remove(docker, &context.config, &context.places, &drone.identity).await;
+            let (config, places) = (&context.config, &context.places);
+            let leaving = teardown::leave_tailnet(config, places, name);
+            let failures = teardown::remove(docker, config, places, &drone.identity, leaving).await;
             if let Some(error) = failures.into_iter().next() {
                 return Err(error);
             }
@@ -478,7 +479,9 @@ async fn take_back(
             }
             continue;
         }
-        failures.extend(teardown::remove(docker, &context.config, &context.places, identity).await);
+        let (config, places) = (&context.config, &context.places);
+        let left = std::future::ready(Ok(()));
+        failures.extend(teardown::remove(docker, config, places, identity, left).await);
         if !failures.is_empty() || matches!(docker.drone(&identity.name).await, Ok(None)) {
             break;
         }
