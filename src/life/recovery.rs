@@ -22,6 +22,7 @@ use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::teardown;
 use crate::life::waking::{self, For};
+use crate::life::work;
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
 use crate::tailnet::headscale::{Headscale, Node};
@@ -182,7 +183,8 @@ impl Tending<'_> {
             return Ok(());
         };
         match self.drone.life {
-            Life::Burrowed | Life::Egg | Life::Bare => Ok(()),
+            Life::Egg => self.end_spawn(container).await,
+            Life::Burrowed | Life::Bare => Ok(()),
             Life::Stopped => {
                 let _lock = self.lock().await?;
                 memory::remember(self.server.places, self.drone)?;
@@ -192,6 +194,16 @@ impl Tending<'_> {
             }
             Life::Running => self.run_on(container, done).await,
         }
+    }
+
+    /// If its spawn was killed, what git ignores in an egg counts as work from now on.
+    async fn end_spawn(&self, container: &str) -> Result<()> {
+        let docker = self.server.docker;
+        if work::is_spawning(docker, container).await? {
+            let _lock = self.lock().await?;
+            work::spawn_ended(docker, container).await;
+        }
+        Ok(())
     }
 
     /// The drone's lock, if it still is as it was seen.

@@ -367,6 +367,7 @@ async fn is_to_be_taken_up(context: &Context<'_>, docker: &Docker, drone: &Drone
         docker.remove_container(id).await?;
         return Ok(true);
     }
+    work::all_counts(docker, id).await?;
     docker.set_wanted(id, Wanted::Running).await?;
     Err(error.hint(format!(
         "its spawn did not finish, and it stays for the sake of this: `hatchery status {repo}` says \
@@ -524,6 +525,7 @@ async fn is_somebodys(
         Err(error) => Some(error),
     }?;
     // What cannot be said now is said by its state: it goes on as what it is.
+    let _ = work::all_counts(docker, id).await;
     let _ = docker.set_wanted(id, Wanted::Running).await;
     Some(why)
 }

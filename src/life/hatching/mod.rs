@@ -570,6 +570,9 @@ impl<'a> Hatching<'a> {
         };
         let (owner, mut tree, joined) =
             tokio::try_join!(furnish::owner(docker, &id, &user), equipped, self.joined(),)?;
+        if !self.wishes.takes_up {
+            tree = work::spawning(tree);
+        }
         if !self.has_its_clone(&id, &prepared.clone_at).await? {
             tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
         }

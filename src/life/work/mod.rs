@@ -35,8 +35,12 @@ const MAX_USERS: usize = 4;
 const WORKSPACES: &str = "/workspaces";
 
 /// In a drone: when its spawn came to its end. What git ignores and is older was made by the
-/// repository's own commands, which the next spawn runs again.
+/// repository's own commands, which the next spawn runs again. A drone whose volume is older than
+/// its container has none: all that git ignores counts.
 const SPAWNED: &str = "/usr/local/lib/hatchery/spawned";
+
+/// What the file says until then.
+const SPAWNING: &str = "spawning";
 
 /// Programs that a look needs, and git on its own.
 const PROGRAMS: &[&str] = &["git", "sh", "sha256sum"];
@@ -68,21 +72,44 @@ pub async fn check_unfinished(docker: &Docker, identity: &Identity, id: &str) ->
     judged(docker, identity, container.as_ref(), i64::MAX).await
 }
 
+/// Adds to what goes into a new drone that its spawn has not come to its end.
+pub fn spawning(tree: Tree) -> Tree {
+    noted(tree, SPAWNING)
+}
+
 /// Writes down in the drone that its spawn has come to its end. That it cannot be written only makes
 /// a later look stricter.
 pub async fn spawn_ended(docker: &Docker, container: &str) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let tree = Tree::default()
-        .directory("/usr/local/lib/hatchery", 0o755)
-        .file(SPAWNED, 0o644, now.to_string().into_bytes());
+    let tree = noted(Tree::default(), &now.to_string());
     let _ = docker.put(container, tree).await;
+}
+
+/// Makes all count that git ignores in the volumes of a drone whose spawn has failed, and in which
+/// somebody has worked meanwhile.
+pub async fn all_counts(docker: &Docker, container: &str) -> Result<()> {
+    docker.put(container, noted(Tree::default(), "0")).await
+}
+
+/// Whether nobody has written down that the drone's spawn has come to its end.
+pub async fn is_spawning(docker: &Docker, container: &str) -> Result<bool> {
+    let noted = docker.file(container, SPAWNED, 64).await?;
+    Ok(noted.as_deref() == Some(SPAWNING.as_bytes()))
+}
+
+fn noted(tree: Tree, text: &str) -> Tree {
+    tree.directory("/usr/local/lib/hatchery", 0o755)
+        .file(SPAWNED, 0o644, text.as_bytes().to_vec())
 }
 
 async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
     let text = docker.file(container, SPAWNED, 64).await?;
-    Ok(text.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()))
+    Ok(text.and_then(|text| match &*text {
+        text if text == SPAWNING.as_bytes() => Some(i64::MAX),
+        text => String::from_utf8_lossy(text).trim().parse().ok(),
+    }))
 }
 
 async fn judged(
