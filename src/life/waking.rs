@@ -80,12 +80,13 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
     let state = workshop.directory("node")?;
     let owners = Registration::owners(server.places)?;
     let joined = tailnet::join::join(tailnet, name, &owners, &state).await?;
-    Registration::remember(server.places, name, &joined.node_key)?;
     let new = format!("{}/.new", furnish::TAILSCALE_STATE);
     let tree = Tree::default().copy(&new, &state, Owner::ROOT);
     docker.put(container, tree).await?;
     let inside = docker.inside(container);
     tailnet::node::start_over(&inside, furnish::TAILSCALE_STATE, &new).await?;
+    // Not before: a node that is remembered is taken for the one that the drone has.
+    Registration::remember(server.places, name, &joined.node_key)?;
     readiness::node(docker, container, name).await
 }
 
