@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
+use crate::life::teardown;
 use crate::life::waking::STOP_WITHIN;
 use crate::tailnet;
 
@@ -35,6 +36,7 @@ impl Burrow {
         let container = match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Stopped) => container,
             (_, Life::Burrowed) => {
+                part(context, name).await;
                 done(context, &repo, name.as_str(), "is burrowed already");
                 return Ok(());
             }
@@ -97,9 +99,7 @@ impl Burrow {
             context.ui.warn(&error.message());
         }
         if !left {
-            context.ui.warn(&format!(
-                "{name} did not leave the tailnet; its name is free once Headscale drops the node"
-            ));
+            context.ui.warn(&did_not_leave(name));
         }
         done(
             context,
@@ -109,6 +109,24 @@ impl Burrow {
         );
         Ok(())
     }
+}
+
+/// What a burrow that was killed may not have come to: revokes the tokens and leaves the tailnet.
+async fn part(context: &Context<'_>, name: &DroneName) {
+    let (config, places) = (&context.config, &context.places);
+    let revoking = async { context.sockets().await?.revoke(name).await };
+    let leaving = teardown::leave_tailnet(config, places, name);
+    let (revoked, left) = tokio::join!(revoking, tokio::time::timeout(LEAVE_WITHIN, leaving));
+    if let Err(error) = revoked {
+        context.ui.warn(&error.message());
+    }
+    if !matches!(left, Ok(Ok(()))) {
+        context.ui.warn(&did_not_leave(name));
+    }
+}
+
+fn did_not_leave(name: &DroneName) -> String {
+    format!("{name} did not leave the tailnet; its name is free once Headscale drops the node")
 }
 
 fn done(context: &Context<'_>, repo: &crate::repo::RepoId, name: &str, what: &str) {
