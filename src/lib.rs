@@ -10,7 +10,8 @@
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
 //! - what programs of others' may touch here: [`cage`];
-//! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`].
+//! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`];
+//! - where a test kills it: [`fault`].
 //!
 //! Data moves one way: verb, drone, edge.
 
@@ -31,6 +32,8 @@ pub mod door;
 pub mod drone;
 #[cfg(feature = "server")]
 pub mod error;
+#[cfg(feature = "server")]
+pub mod fault;
 pub mod helper;
 #[cfg(feature = "server")]
 pub mod host;

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::docker::{Docker, Wanted};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Error, Result};
+use crate::fault::{self, Point};
 use crate::host::Places;
 use crate::life::registration::Registration;
 use crate::sockets::Sockets;
@@ -33,8 +34,10 @@ pub async fn remove(
     results.push(left);
     let all_gone = results.iter().all(Result::is_ok);
     results.extend([closed, places.forget_all_but_egg(name)]);
+    fault::reached(Point::FilesRemoved);
     if all_gone {
         results.push(docker.remove_volume(name.as_str()).await);
+        fault::reached(Point::OwnVolumeRemoved);
         results.extend([
             places.unmark_egg(name),
             last_one_out(docker, config, places).await,
@@ -85,16 +88,28 @@ async fn objects(docker: &Docker, places: &Places, identity: &Identity) -> Vec<R
         // Docker is asked to remove the container, it may do so after hatchery was killed.
         places.mark_egg(&identity.name);
     }
+    fault::reached(Point::ContainersHalted);
     remove_containers(docker, identity, &mut results).await;
+    fault::reached(Point::ContainersRemoved);
     // What the containers held is free now.
     let (volumes, networks, images) = tokio::join!(
-        remove_volumes(docker, identity),
-        docker.remove_project_networks(&identity.name),
-        docker.remove_images(&identity.name),
+        at(Point::VolumesRemoved, remove_volumes(docker, identity)),
+        at(
+            Point::NetworksRemoved,
+            docker.remove_project_networks(&identity.name)
+        ),
+        at(Point::ImagesRemoved, docker.remove_images(&identity.name)),
     );
     results.extend(volumes);
     results.extend([networks, images]);
     results
+}
+
+/// Does this, which is where the point is.
+async fn at<T>(point: Point, doing: impl Future<Output = T>) -> T {
+    let done = doing.await;
+    fault::reached(point);
+    done
 }
 
 async fn remove_containers(docker: &Docker, identity: &Identity, results: &mut Vec<Result<()>>) {

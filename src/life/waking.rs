@@ -2,6 +2,7 @@
 
 use crate::docker::{Drone, Life, Owner, Tree};
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Point};
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::readiness;
@@ -83,10 +84,13 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
     let new = format!("{}/.new", furnish::TAILSCALE_STATE);
     let tree = Tree::default().copy(&new, &state, Owner::ROOT);
     docker.put(container, tree).await?;
+    fault::reached(Point::NodePut);
     let inside = docker.inside(container);
     tailnet::node::start_over(&inside, furnish::TAILSCALE_STATE, &new).await?;
+    fault::reached(Point::NodeStartedOver);
     // Not before: a node that is remembered is taken for the one that the drone has.
     Registration::remember(server.places, name, &joined.node_key)?;
+    fault::reached(Point::NodeRemembered);
     readiness::node(docker, container, name).await
 }
 
@@ -141,7 +145,9 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
                 credentials::tree(docker, container, github, &Helper::installed()?, tree).await?;
         }
     }
-    docker.put(container, tree).await
+    docker.put(container, tree).await?;
+    fault::reached(Point::Refurnished);
+    Ok(())
 }
 
 /// Registers the drone's node from outside and puts it into the sleeping container.
@@ -157,6 +163,9 @@ async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> 
     let owners = Registration::owners(server.places)?;
     let joined = tailnet::join::join(tailnet, name, &owners, &state).await?;
     Registration::remember(server.places, name, &joined.node_key)?;
+    fault::reached(Point::NodeRemembered);
     let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
-    docker.put(container, tree).await
+    docker.put(container, tree).await?;
+    fault::reached(Point::NodePut);
+    Ok(())
 }

@@ -9,6 +9,7 @@ use super::{Context, is_bare};
 use crate::docker::{Container, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Point};
 use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
@@ -55,14 +56,23 @@ impl Burrow {
         context.ui.step(&format!("Burrowing {name}"));
         // First what is wanted, so that a crash in between does not bring it back.
         docker.set_wanted(container, Wanted::Asleep).await?;
+        fault::reached(Point::MarkedAsleep);
         let siblings = siblings::of(&docker, name, container).await?;
         siblings::hush(&docker, &siblings).await?;
+        fault::reached(Point::SiblingsHushed);
         let stopping = async {
             let all = siblings.iter().map(Container::id).chain([&**container]);
             try_join_all(all.map(|id| docker.stop(id, STOP_WITHIN))).await?;
-            siblings::remember(&docker, &siblings).await
+            fault::reached(Point::ContainersStopped);
+            siblings::remember(&docker, &siblings).await?;
+            fault::reached(Point::SiblingsRemembered);
+            Ok(())
         };
-        let revoking = async { context.sockets().await?.revoke(name).await };
+        let revoking = async {
+            let revoked = context.sockets().await?.revoke(name).await;
+            fault::reached(Point::TokensRevoked);
+            revoked
+        };
         let parting = async {
             Ok::<_, Error>(match &context.config.tailnet {
                 Some(tailnet) if drone.life == Life::Running => {

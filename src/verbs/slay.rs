@@ -8,6 +8,7 @@ use super::Context;
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Point};
 use crate::life::memory;
 use crate::life::teardown;
 use crate::tailnet;
@@ -41,6 +42,7 @@ impl Slay {
                 "Looking for work in {name} that exists nowhere else"
             ));
             context.check_work(&docker, &drone).await?;
+            fault::reached(Point::WorkLookedFor);
         }
         context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));

@@ -13,6 +13,7 @@ use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Point};
 use crate::host;
 use crate::life::hatching::{Hatched, Hatching, Wishes};
 use crate::life::teardown;
@@ -76,6 +77,7 @@ impl Spawn {
         };
         let sockets = context.sockets().await?;
         let workshop = context.places.workshop(&identity.name)?;
+        fault::reached(Point::WorkshopMade);
         let server = context.server(&docker, &sockets);
         let hatching = Hatching::new(server, &identity, &wishes, &workshop)?;
         let admitted = Cell::new(false);
@@ -309,6 +311,7 @@ async fn admit(
         return docker.create_volume(identity).await;
     }
     context.places.mark_egg(&identity.name);
+    fault::reached(Point::EggMarked);
     let created = docker.create_volume(identity).await;
     if created.as_ref().is_err_and(is_refusal) {
         context.places.unmark_egg(&identity.name)?;

@@ -27,6 +27,7 @@ use crate::docker::{Container, Machine, Owner, Tree, Wanted};
 use crate::door::{self, Bounds, Door, Held};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Point};
 use crate::host::{Size, Workshop};
 use crate::life::clone;
 use crate::life::furnish;
@@ -192,6 +193,7 @@ impl<'a> Hatching<'a> {
     }
 
     async fn hatch(&self) -> Result<Hatched> {
+        fault::reached(Point::VolumeMade);
         let credentials = self.credentials().await?;
         let ((), (ssh_files, warnings), (), machine) = tokio::try_join!(
             self.clone(credentials.as_ref()),
@@ -199,6 +201,7 @@ impl<'a> Hatching<'a> {
             cli::check(&self.server.config.devcontainer.command),
             self.server.docker.machine(),
         )?;
+        fault::reached(Point::Cloned);
         for warning in &warnings {
             self.server.ui.warn(warning);
         }
@@ -232,8 +235,10 @@ impl<'a> Hatching<'a> {
             .docker
             .ensure_network(&self.server.config.docker.network)
             .await?;
+        fault::reached(Point::NetworkMade);
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose(), machine).await?;
+        fault::reached(Point::DoorOpen);
 
         let mut remote_user = None;
         loop {
@@ -379,8 +384,11 @@ impl<'a> Hatching<'a> {
             joined = self.joined().await?.unwrap_or(joined);
         }
         Registration::remember(self.server.places, name, &joined.node_key)?;
+        fault::reached(Point::NodeRemembered);
         let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
-        self.server.docker.put(container, tree).await
+        self.server.docker.put(container, tree).await?;
+        fault::reached(Point::NodePut);
+        Ok(())
     }
 
     async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
@@ -398,6 +406,7 @@ impl<'a> Hatching<'a> {
             // What its metadata says decides which features are added.
             self.server.ui.step(&format!("Pulling {name}"));
             self.pull(name).await?;
+            fault::reached(Point::ImagePulled);
             image = self.server.docker.image(name).await?;
         }
         image.map(|image| self.judged(name, image)).transpose()
@@ -459,6 +468,7 @@ impl<'a> Hatching<'a> {
             caged: !prepared.runs_here,
             readable: &self.server.config.devcontainer.readable,
         })?;
+        fault::reached(Point::CliStarted);
         let mut ready = JoinSet::new();
         let mut started = None;
         let mut stage = running.stage();
@@ -541,6 +551,7 @@ impl<'a> Hatching<'a> {
         let prepared = furniture.prepared;
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
         self.created.set(true);
+        fault::reached(Point::ContainerCreated);
         self.server.ui.step("Furnishing the container");
         let container = self.created_container(&held.container).await?;
         let metadata = furnish::metadata(&container)?;
@@ -554,6 +565,7 @@ impl<'a> Hatching<'a> {
             None => match self.user_of_image(&container).await? {
                 Some(remote_user) if !furniture.again => {
                     self.server.docker.remove_container(container.id()).await?;
+                    fault::reached(Point::ContainerDiscarded);
                     return Ok(Furnished::Again { remote_user });
                 }
                 _ => "root".to_owned(),
@@ -577,13 +589,17 @@ impl<'a> Hatching<'a> {
             tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
         }
         docker.put(&id, tree).await?;
+        fault::reached(Point::FilesPut);
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
         let egg = docker.set_wanted(&id, Wanted::Undecided);
         tokio::try_join!(self.move_in(joined, &id), egg)?;
+        fault::reached(Point::MarkedUnfinished);
         self.server.places.unmark_egg(&self.identity.name)?;
+        fault::reached(Point::EggUnmarked);
         if !held.start().await? {
             return Ok(Furnished::GivenUp);
         }
+        fault::reached(Point::ContainerStarted);
         Ok(Furnished::Running {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
@@ -730,6 +746,7 @@ impl<'a> Hatching<'a> {
         setup_failed: Option<Error>,
         still_running: Option<Stage>,
     ) -> Result<Hatched> {
+        fault::reached(Point::Reachable);
         let docker = self.server.docker;
         let ended = async {
             if !self.wishes.takes_up {
@@ -742,6 +759,7 @@ impl<'a> Hatching<'a> {
             docker.set_wanted(container, Wanted::Running),
             furnish::remote_user_of(docker, container),
         )?;
+        fault::reached(Point::MarkedRunning);
         Ok(Hatched {
             user,
             workspace: prepared.clone_at.clone(),
