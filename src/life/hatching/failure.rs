@@ -12,6 +12,9 @@ use crate::host;
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;
 
+/// In how many lines, at the end, a builder says that it has lost Docker.
+const LAST: usize = 3;
+
 /// What it means that the CLI ended before a container was there. `unlisted` is what the door did
 /// not hand on, because no spawn asks for it.
 pub(super) fn failure(outcome: Outcome, unlisted: &[String], workshop: &Path) -> Error {
@@ -59,17 +62,8 @@ fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
         .hint("free some space there, then try again")
         .because(message);
     }
-    if docker::is_out_of_addresses(&all) || docker::is_out_of_addresses(&message) {
-        return docker::out_of_addresses("create the networks of its compose file");
-    }
-    // Docker's own fault, not the Dockerfile's.
-    if let Some(line) = last_lines
-        .iter()
-        .find(|line| docker::is_engines_fault(line))
-    {
-        return Error::new(Code::DockerFailed, "Docker cannot run the container")
-            .hint(docker::ENGINE_HINT)
-            .because(line.clone());
+    if let Some(error) = of_docker(&message, &last_lines) {
+        return error;
     }
     if message.contains(cage::FAILED) {
         return Error::new(
@@ -121,6 +115,47 @@ fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
     )
     .hint("try `devcontainer up` on a clone of the repository by hand")
     .with_details(last_lines)
+}
+
+/// What Docker is to blame for, not the Dockerfile.
+fn of_docker(message: &str, last_lines: &[String]) -> Option<Error> {
+    let mut lines = last_lines.iter();
+    if docker::is_out_of_addresses(message)
+        || lines.clone().any(|line| docker::is_out_of_addresses(line))
+    {
+        return Some(docker::out_of_addresses(
+            "create the networks of its compose file",
+        ));
+    }
+    if let Some(line) = lines.find(|line| docker::is_engines_fault(line)) {
+        let error = Error::new(Code::DockerFailed, "Docker cannot run the container");
+        return Some(error.hint(docker::ENGINE_HINT).because(line.clone()));
+    }
+    let lost = last_lines
+        .iter()
+        .rev()
+        .take(LAST)
+        .find(|line| is_lost(line))?;
+    Some(
+        Error::new(
+            Code::DockerFailed,
+            "Docker ended, or was restarted, while the image was built",
+        )
+        .hint("`journalctl -u docker` says why; spawn again once `docker version` answers")
+        .because(lost.clone()),
+    )
+}
+
+/// Whether a builder says in this line that it has lost Docker.
+fn is_lost(line: &str) -> bool {
+    [
+        "error reading from server: EOF",
+        "code = Unavailable",
+        "Cannot connect to the Docker daemon",
+        "error during connect:",
+    ]
+    .iter()
+    .any(|words| line.contains(words))
 }
 
 /// The feature that the first path in this text belongs to, where the CLI unpacks them:
@@ -177,6 +212,27 @@ mod tests {
             assert!(error.message().contains(said), "{}", error.message());
             assert!(error.what_next().unwrap().contains(helps), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_docker_that_was_restarted_is_not_put_down_to_the_dockerfile() {
+        let command = "Command failed: docker buildx build";
+        for line in [
+            "ERROR: failed to solve: Unavailable: error reading from server: EOF",
+            "Cannot connect to the Docker daemon at unix:///w/d. Is the docker daemon running?",
+            "error during connect: Post \"http://%2Fw%2Fd/v1.41/build\": EOF",
+        ] {
+            let error = failed(command, &["#9 RUN make", line]);
+            assert_eq!(error.code(), Code::DockerFailed, "{line}");
+            assert!(!error.what_next().unwrap().contains("Dockerfile"), "{line}");
+        }
+        let earlier = [
+            "error during connect: x",
+            "1",
+            "2",
+            "make: *** [all] Error 1",
+        ];
+        assert_eq!(failed(command, &earlier).code(), Code::BuildFailed);
     }
 
     #[test]

@@ -721,6 +721,7 @@ impl<'a> Hatching<'a> {
                 ..
             } => {
                 let what = step.unwrap_or(message);
+                self.still_runs(&container, &what).await?;
                 let error = Error::new(
                     Code::LifecycleFailed,
                     format!("{} runs, but its setup failed: {what}", self.identity.name),
@@ -736,6 +737,23 @@ impl<'a> Hatching<'a> {
             }
         };
         self.full(&container, prepared, setup_failed, None).await
+    }
+
+    /// Fails where the container has ended: then it is not the setup that is to be fixed in it.
+    async fn still_runs(&self, container: &str, step: &str) -> Result<()> {
+        let seen = self.server.docker.container(container).await?;
+        if seen.is_some_and(|container| container.runs()) {
+            return Ok(());
+        }
+        let name = &self.identity.name;
+        Err(Error::new(
+            Code::DockerFailed,
+            format!("the container of {name} ended during its setup: {step}"),
+        )
+        .hint(
+            "spawn again if Docker was restarted (`journalctl -u docker`); else a lifecycle command \
+             has ended the container",
+        ))
     }
 
     /// From now on it is a drone, no egg.
