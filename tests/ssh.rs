@@ -61,7 +61,8 @@ fn keygen(path: &Path) {
 }
 
 impl Scene {
-    fn new(image: &str, domain: Option<&str>) -> Self {
+    /// A drone in the tailnet's domain; without one, at this loopback port.
+    fn new(image: &str, domain: Result<&str, u16>) -> Self {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         keygen(&at("user"));
@@ -69,7 +70,7 @@ impl Scene {
         let secret = ServerSecret::load_or_create(&at("state")).unwrap();
         let keys = std::fs::read_to_string(at("user.pub")).unwrap();
         let name = DroneName::of(&"acme/site".parse().unwrap());
-        let files = drone_files(&Authority::new(&secret), &name, domain, &keys).unwrap();
+        let files = drone_files(&Authority::new(&secret), &name, domain.ok(), &keys).unwrap();
         let here = |text: &str| text.replace("/etc/ssh", at("etc").to_str().unwrap());
         for file in files {
             let path = PathBuf::from(here(&file.path));
@@ -83,7 +84,11 @@ impl Scene {
         let config = format!("{}StrictModes no\n", here(&config));
         std::fs::write(at("etc/sshd_config"), config).unwrap();
         let scene = Self { place, secret };
-        let line = Authority::new(&scene.secret).known_hosts_line(domain);
+        let authority = Authority::new(&scene.secret);
+        let line = match domain {
+            Ok(domain) => authority.known_hosts_line(domain),
+            Err(port) => authority.known_hosts_line_of_port(&name, port),
+        };
         scene.know(&line.unwrap());
         scene
     }
@@ -138,7 +143,7 @@ fn one_line_in_known_hosts_is_enough_for_every_name_and_port() {
     let Some(sshd) = sshd() else { return };
     prepare();
     for (which, image) in IMAGES {
-        let scene = Scene::new(image, Some(DOMAIN));
+        let scene = Scene::new(image, Ok(DOMAIN));
         for to in [
             &["-p", "2222", "acme-site.tail.example.test"][..],
             &["-p", "22", "acme-site.tail.example.test"],
@@ -163,23 +168,40 @@ fn one_line_in_known_hosts_is_enough_for_every_name_and_port() {
 }
 
 #[test]
-fn without_a_tailnet_it_is_enough_for_loopback_ports() {
+fn without_a_tailnet_the_line_of_a_port_is_for_this_drone_there_alone() {
     let Some(sshd) = sshd() else { return };
     prepare();
-    let scene = Scene::new(IMAGES[0].1, None);
-    for to in [["-p", "49153", "127.0.0.1"], ["-p", "2222", "localhost"]] {
-        let output = scene.login(&sshd, "user", &to);
-        assert!(is_in(&output), "{to:?}: {}", text(&output));
+    let port = 49153;
+    let scene = Scene::new(IMAGES[0].1, Err(port));
+    for host in ["127.0.0.1", "localhost"] {
+        let output = scene.login(&sshd, "user", &["-p", "49153", host]);
+        assert!(is_in(&output), "{host}: {}", text(&output));
     }
-    let output = scene.login(&sshd, "user", &["-p", "49153", "192.0.2.1"]);
-    assert!(!is_in(&output), "another host was taken for the drone");
+    for to in [["-p", "49154", "127.0.0.1"], ["-p", "49153", "192.0.2.1"]] {
+        let output = scene.login(&sshd, "user", &to);
+        assert!(!is_in(&output), "{to:?} was taken for the drone");
+    }
+    // Another drone listens there, with all that this server gave it.
+    let other = DroneName::of(&"acme/web".parse().unwrap());
+    let line = Authority::new(&scene.secret).known_hosts_line_of_port(&other, port);
+    scene.know(&line.unwrap());
+    let output = scene.login(&sshd, "user", &["-p", "49153", "127.0.0.1"]);
+    let said = text(&output);
+    assert!(said.contains("Host key verification failed"), "{said}");
+    // Not even one that trusts the authority for the port takes it for a drone's name.
+    let domain = Authority::new(&scene.secret).known_hosts_line(DOMAIN);
+    let authority = domain.unwrap();
+    let key = authority.split_once(" ssh-ed25519").unwrap().1;
+    scene.know(&format!("@cert-authority [127.0.0.1]:* ssh-ed25519{key}"));
+    let output = scene.login(&sshd, "user", &["-p", "49153", "127.0.0.1"]);
+    assert!(!is_in(&output), "{}", text(&output));
 }
 
 #[test]
 fn another_authority_or_another_drones_name_is_refused() {
     let Some(sshd) = sshd() else { return };
     prepare();
-    let scene = Scene::new(IMAGES[0].1, Some(DOMAIN));
+    let scene = Scene::new(IMAGES[0].1, Ok(DOMAIN));
     let refused = |to: &str| {
         let output = scene.login(&sshd, "user", &["-p", "2222", to]);
         assert_eq!(output.status.code(), Some(255), "{to}: {}", text(&output));
@@ -190,7 +212,7 @@ fn another_authority_or_another_drones_name_is_refused() {
     refused("acme-site.other.example.test");
 
     let elsewhere = ServerSecret::load_or_create(&scene.at("elsewhere")).unwrap();
-    let line = Authority::new(&elsewhere).known_hosts_line(Some(DOMAIN));
+    let line = Authority::new(&elsewhere).known_hosts_line(DOMAIN);
     scene.know(&line.unwrap());
     let said = refused("acme-site.tail.example.test");
     assert!(said.contains("Host key verification failed"), "{said}");
@@ -201,7 +223,7 @@ fn neither_a_password_nor_an_unknown_key_lets_anybody_in() {
     let Some(sshd) = sshd() else { return };
     prepare();
     for (which, image) in IMAGES {
-        let scene = Scene::new(image, Some(DOMAIN));
+        let scene = Scene::new(image, Ok(DOMAIN));
         let to = ["-p", "2222", "acme-site.tail.example.test"];
         let output = scene.login(&sshd, "stranger", &to);
         assert!(!is_in(&output));
@@ -231,7 +253,7 @@ fn neither_a_password_nor_an_unknown_key_lets_anybody_in() {
 fn many_channels_go_over_one_connection() {
     let Some(sshd) = sshd() else { return };
     prepare();
-    let scene = Scene::new(IMAGES[1].1, Some(DOMAIN));
+    let scene = Scene::new(IMAGES[1].1, Ok(DOMAIN));
     let control = format!("ControlPath={}", scene.at("control").display());
     let to = ["-p", "2222", "acme-site.tail.example.test"];
     let mut master = scene
@@ -275,7 +297,7 @@ fn what_the_image_says_comes_second() {
     let Some(sshd) = sshd() else { return };
     prepare();
     for (which, image) in IMAGES {
-        let scene = Scene::new(image, Some(DOMAIN));
+        let scene = Scene::new(image, Ok(DOMAIN));
         let output = run(Command::new(&sshd)
             .arg("-T")
             .arg("-f")

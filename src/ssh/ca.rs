@@ -14,7 +14,8 @@ use crate::error::{Code, Error, Result};
 /// "forever" is the largest `u64`, which the crate does not write.)
 const FOR_EVER: u64 = i64::MAX as u64;
 
-/// How a drone without a tailnet is called: it listens on a loopback port of this server.
+/// Where a drone without a tailnet is reached: on a loopback port of this server. No certificate is
+/// for these names, which all drones share.
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "localhost"];
 
 /// The certificate authority of this server.
@@ -43,8 +44,9 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// The host key of the drone of this name and its certificate. The same every time. `domain`
-    /// is the tailnet's; without a tailnet the certificate is for a loopback port.
+    /// The host key of the drone of this name and its certificate. The same every time. The
+    /// certificate is for names that no other drone has: its own, and the one in the tailnet's
+    /// `domain`, where there is one.
     pub fn host_key(&self, name: &DroneName, domain: Option<&str>) -> Result<HostKey> {
         let failed = |error: ssh_key::Error| {
             Error::new(Code::HostFailed, format!("cannot make {name}'s host key")).because(error)
@@ -67,10 +69,7 @@ impl<'a> Authority<'a> {
         domain: Option<&str>,
     ) -> ssh_key::Result<Certificate> {
         let mut principals = vec![name.to_string()];
-        match domain {
-            Some(domain) => principals.push(format!("{name}.{}", domain.to_ascii_lowercase())),
-            None => principals.extend(LOOPBACK.map(str::to_owned)),
-        }
+        principals.extend(domain.map(|domain| format!("{name}.{}", domain.to_ascii_lowercase())));
         let nonce = self.secret.nonce(principals.join("\0").as_bytes());
         let mut builder = Builder::new(nonce, host, 0, FOR_EVER)?;
         builder.cert_type(CertType::Host)?.key_id(name.as_str())?;
@@ -80,23 +79,28 @@ impl<'a> Authority<'a> {
         builder.sign(&self.key)
     }
 
-    /// The line for a client's `known_hosts`: with it a drone's host key is known before the first
-    /// login. A pattern without a port also matches other ports (there was no match with the port,
-    /// so OpenSSH asks again without), but not every client is OpenSSH.
-    pub fn known_hosts_line(&self, domain: Option<&str>) -> Result<String> {
-        let patterns = match domain.map(str::to_ascii_lowercase) {
-            Some(domain) => format!("[*.{domain}]:*,*.{domain}"),
-            None => LOOPBACK.map(|host| format!("[{host}]:*")).join(","),
-        };
-        let key = self.key.public_key().to_openssh().map_err(|error| {
-            Error::new(
-                Code::HostFailed,
-                "cannot write the certificate authority's key",
-            )
-            .because(error)
-        })?;
-        Ok(format!("@cert-authority {patterns} {key}"))
+    /// The line for a client's `known_hosts` that vouches for every drone in the tailnet's domain. A
+    /// pattern without a port also matches other ports (there was no match with the port, so OpenSSH
+    /// asks again without), but not every client is OpenSSH.
+    pub fn known_hosts_line(&self, domain: &str) -> Result<String> {
+        let domain = domain.to_ascii_lowercase();
+        let key = public(&self.key)?;
+        Ok(format!("@cert-authority [*.{domain}]:*,*.{domain} {key}"))
     }
+
+    /// The line for a client's `known_hosts` that has this drone's own host key for its loopback
+    /// port.
+    pub fn known_hosts_line_of_port(&self, name: &DroneName, port: u16) -> Result<String> {
+        let patterns = LOOPBACK.map(|host| format!("[{host}]:{port}")).join(",");
+        let key = public(&self.secret.host_key(name))?;
+        Ok(format!("{patterns} {key}"))
+    }
+}
+
+fn public(key: &PrivateKey) -> Result<String> {
+    key.public_key().to_openssh().map_err(|error| {
+        Error::new(Code::HostFailed, "cannot write a key for known_hosts").because(error)
+    })
 }
 
 fn line(mut text: String) -> String {
@@ -136,7 +140,26 @@ mod tests {
             principals(Some("Tail.example.test")),
             ["acme-site", "acme-site.tail.example.test"]
         );
-        assert_eq!(principals(None), ["acme-site", "127.0.0.1", "localhost"]);
+        assert_eq!(principals(None), ["acme-site"]);
+    }
+
+    #[test]
+    fn no_two_drones_share_a_name_that_is_certified() {
+        let (_place, secret) = secret();
+        let authority = Authority::new(&secret);
+        for domain in [None, Some("tail.example.test")] {
+            let principals = |repo: &str| {
+                let name = DroneName::of(&repo.parse().unwrap());
+                let host = authority.host_key(&name, domain).unwrap();
+                let certificate: Certificate = host.certificate.parse().unwrap();
+                certificate.valid_principals().to_vec()
+            };
+            let others = principals("acme/web");
+            let shared = principals("acme/site")
+                .into_iter()
+                .filter(|name| others.contains(name));
+            assert_eq!(shared.count(), 0, "{domain:?}");
+        }
     }
 
     #[test]
@@ -151,22 +174,21 @@ mod tests {
     }
 
     #[test]
-    fn the_line_names_the_tailnet_or_the_loopback_ports() {
+    fn the_line_names_the_tailnet() {
+        let (_place, secret) = secret();
+        let line = Authority::new(&secret).known_hosts_line("Tail.example.test");
+        let begin = "@cert-authority [*.tail.example.test]:*,*.tail.example.test ssh-ed25519 ";
+        assert!(line.unwrap().starts_with(begin));
+    }
+
+    #[test]
+    fn the_line_of_a_port_has_the_drones_own_key() {
         let (_place, secret) = secret();
         let authority = Authority::new(&secret);
-        assert!(
-            authority
-                .known_hosts_line(Some("tail.example.test"))
-                .unwrap()
-                .starts_with(
-                    "@cert-authority [*.tail.example.test]:*,*.tail.example.test ssh-ed25519 "
-                )
-        );
-        assert!(
-            authority
-                .known_hosts_line(None)
-                .unwrap()
-                .starts_with("@cert-authority [127.0.0.1]:*,[localhost]:* ssh-ed25519 ")
-        );
+        let line = authority.known_hosts_line_of_port(&name(), 21383).unwrap();
+        let (patterns, key) = line.split_once(' ').unwrap();
+        assert_eq!(patterns, "[127.0.0.1]:21383,[localhost]:21383");
+        let host = authority.host_key(&name(), None).unwrap();
+        assert_eq!(host.public.trim_end(), key);
     }
 }

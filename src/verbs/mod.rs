@@ -27,6 +27,7 @@ use crate::life::work;
 use crate::repo::RepoId;
 use crate::server::Server;
 use crate::sockets::Sockets;
+use crate::ssh::{Authority, ServerSecret};
 use crate::ui::Ui;
 
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
@@ -93,7 +94,7 @@ impl Cli {
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
-            Verb::Ca(_) => ca::Ca::run(&context),
+            Verb::Ca(_) => ca::Ca::run(&context).await,
             Verb::Config(verb) => verb.run(&context),
             Verb::Completions(_) => Ok(()),
         }
@@ -215,6 +216,17 @@ fn ssh_command(config: &Config, drone: &Drone, user: &str) -> String {
         (None, Some(port)) => format!("ssh -p {port} {user}@127.0.0.1"),
         (None, None) => "not reachable: it has neither a tailnet nor a published port".to_owned(),
     }
+}
+
+/// The line for `known_hosts` by which ssh recognizes a drone on its loopback port; none in a tailnet,
+/// where the line of `hatchery ca` is for all drones.
+fn known_hosts_line(context: &Context<'_>, drone: &Drone) -> Result<Option<String>> {
+    let (None, Some(port)) = (&context.config.tailnet, drone.ssh_port) else {
+        return Ok(None);
+    };
+    let secret = ServerSecret::load_or_create(context.places.state())?;
+    let line = Authority::new(&secret).known_hosts_line_of_port(&drone.identity.name, port)?;
+    Ok(Some(line))
 }
 
 /// Waits until the person or the system says stop.

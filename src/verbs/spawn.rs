@@ -8,7 +8,7 @@ use std::path::Path;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{Context, interrupted, ssh_command};
+use super::{Context, interrupted, known_hosts_line, ssh_command};
 use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
@@ -405,6 +405,7 @@ async fn report(
 ) -> Result<()> {
     let drone = context.drone(docker, &identity.repo).await?;
     let ssh = ssh_command(&context.config, &drone, &hatched.user);
+    let known_hosts = known_hosts_line(context, &drone)?;
     if let Some(error) = hatched.setup_failed {
         return Err(error.hint(format!(
             "the drone stays: `{ssh}`; mend it there, or `hatchery slay {}` and spawn again",
@@ -423,6 +424,9 @@ async fn report(
             "workspace": hatched.workspace,
             "ssh": ssh,
         });
+        if let Some(line) = known_hosts {
+            result["known_hosts"] = line.into();
+        }
         if let Some(stage) = hatched.still_running {
             result["still_running"] = stage.as_str().into();
         }
@@ -436,6 +440,11 @@ async fn report(
         identity.repo, hatched.workspace, identity.name
     ));
     context.ui.result(ssh);
+    if let Some(line) = known_hosts {
+        let what = "For a first login without a question, add this line to ~/.ssh/known_hosts:";
+        context.ui.talk(what);
+        context.ui.talk(&line);
+    }
     Ok(())
 }
 

@@ -32,8 +32,19 @@ def listed() -> dict[str, Any]:
     return {drone["name"]: drone for drone in json.loads(server.succeed(little("list --json")))}
 
 
+def spawned(repository: str, user: str = "root", config: str = "empty") -> str:
+    """The ssh line that is printed. What `known_hosts` gets is the line that is said beside it."""
+    printed = server.succeed(little(f"spawn {repository}", user, config) + " 2> /tmp/said")
+    known = server.succeed("grep -F 'ssh-ed25519 ' /tmp/said").strip()
+    port = printed.split()[2]
+    assert known.startswith(f"[127.0.0.1]:{port},[localhost]:{port} ssh-ed25519 "), known
+    assert known in server.succeed(little("ca", user)).splitlines()
+    server.succeed(as_user(user, f"echo {shlex.quote(known)} >> {HOMES[user]}/.ssh/known_hosts"))
+    return printed
+
+
 def reached(printed: str, command: str, user: str = "root") -> str:
-    """What the command says over the ssh line that hatchery printed, trusting that machine's authority alone."""
+    """What the command says over the ssh line that hatchery printed, knowing the lines of `spawned` alone."""
     assert printed.startswith("ssh -p ") and printed.endswith("@127.0.0.1\n"), printed
     strictly = printed.strip().replace("ssh ", "ssh -o StrictHostKeyChecking=yes ", 1)
     return server.succeed(as_user(user, f"{strictly} {shlex.quote(command)}"))
@@ -43,11 +54,8 @@ def tour(user: str) -> None:
     """Every verb, once."""
     before = docker_has()
     server.succeed(as_user(user, f"cd; ssh-keygen -q -t ed25519 -N '' -f {HOMES[user]}/.ssh/id_ed25519"))
-    authority = server.succeed(little("ca", user))
-    assert authority.startswith("@cert-authority [127.0.0.1]:*,[localhost]:* ssh-ed25519 "), authority
-    server.succeed(as_user(user, f"echo {shlex.quote(authority.strip())} > {HOMES[user]}/.ssh/known_hosts"))
-
-    printed = server.succeed(little("spawn acme/plain", user))
+    assert server.succeed(little("ca", user)) == "", "there is no line for all ports"
+    printed = spawned("acme/plain", user)
     assert reached(printed, "id -un; hostname; git -C /workspaces/plain status --porcelain --ignored", user) == (
         "vscode\nacme-plain\n"
     )
@@ -111,7 +119,7 @@ with subtest("so does whoever may use Docker"):
     server.succeed("gpasswd -d levin docker", "rm -rf /home/levin/.ssh /home/levin/.local /home/levin/.cache")
 
 with subtest("drones have ports of their own, on the loopback device alone"):
-    printed = {name: server.succeed(little(f"spawn acme/{name}")) for name in ("prebuilt", "stack", "stack-shared")}
+    printed = {name: spawned(f"acme/{name}") for name in ("prebuilt", "stack", "stack-shared")}
     for name, line in printed.items():
         assert reached(line, f"head -n 1 /workspaces/{name}/README.md") == f"# acme/{name}\n"
     ports = {drone["ssh_port"] for drone in listed().values()}
@@ -121,13 +129,28 @@ with subtest("drones have ports of their own, on the loopback device alone"):
         laptop.fail(f"nc -w 2 -z server {port}")
     laptop.succeed("nc -w 5 -z server 22")
 
+with subtest("a drone cannot pass for another: no certificate is for what they share"):
+    one, other = (line.split()[2] for line in (printed["prebuilt"], printed["stack"]))
+    certificates = "ssh-keyscan -c -p {} 127.0.0.1 2> /dev/null | grep -o 'ssh-ed25519-cert.*' | ssh-keygen -L -f -"
+    for port, name in ((one, "acme-prebuilt"), (other, "acme-stack")):
+        shown = server.succeed(certificates.format(port)).split("Principals:")[1].split("Critical Options:")[0]
+        assert shown.split() == [name], shown
+    # All that the other has, at this one's port.
+    server.succeed(
+        f"grep -F ':{other},' /root/.ssh/known_hosts | sed 's/:{other}/:{one}/g' > /tmp/known-other",
+    )
+    status, said = server.execute(
+        f"ssh -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/tmp/known-other -p {one} vscode@127.0.0.1 true 2>&1"
+    )
+    assert status == 255 and "Host key verification failed" in said, said
+
 with subtest("an image that has sshd gets no other, and no tailscale"):
     server.succeed(little("slay acme/prebuilt"))
     server.succeed("printf '[devcontainer]\\nfeatures = {}\\n' > /tmp/bare.toml")
     for config in ("empty", "bare"):
         # It is not there yet.
         server.succeed("docker images -q ghcr.io/acme/prebuilt | xargs -r docker rmi")
-        address = server.succeed(little("spawn acme/prebuilt", config=config))
+        address = spawned("acme/prebuilt", config=config)
         assert reached(address, "id -un") == "vscode\n"
         shown = json.loads(server.succeed("docker inspect acme-prebuilt"))[0]
         features = [
