@@ -19,23 +19,31 @@ let
 
   viaNixos = config.networking.nftables.enable;
 
-  # What the owner adds to the table's two sets of bridges.
-  sets = lib.filterAttrs (_: names: names != [ ]) {
-    open = cfg.firewall.openBridges;
-    closed = cfg.firewall.closedBridges;
+  # What the owner adds to the table's sets: bridges, and a pool of addresses of their own.
+  sets = lib.filterAttrs (_: set: set.elements != [ ]) {
+    open = bridges cfg.firewall.openBridges;
+    closed = bridges cfg.firewall.closedBridges;
+    pool = {
+      type = "ipv4_addr; flags interval; auto-merge";
+      elements = cfg.settings.docker.subnets or [ ];
+    };
+  };
+  bridges = names: {
+    type = "ifname";
+    elements = map (name: ''"${name}"'') names;
   };
   additions = lib.concatStrings (
-    lib.mapAttrsToList (set: names: "add element inet hatchery ${set} { ${quoted names} }\n") sets
+    lib.mapAttrsToList (name: set: "add element inet hatchery ${name} { ${listed set} }\n") sets
   );
-  quoted = lib.concatMapStringsSep ", " (name: ''"${name}"'');
+  listed = set: lib.concatStringsSep ", " set.elements;
   # Within NixOS's table a set is declared twice, which adds up; a word in networking.nftables.ruleset
   # would make NixOS flush all tables, Docker's own among them.
   declarations = lib.concatStrings (
-    lib.mapAttrsToList (set: names: ''
+    lib.mapAttrsToList (name: set: ''
 
-      set ${set} {
-        type ifname
-        elements = { ${quoted names} }
+      set ${name} {
+        type ${set.type};
+        elements = { ${listed set} }
       }
     '') sets
   );

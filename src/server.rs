@@ -1,7 +1,7 @@
 //! This server, as whoever works on a drone needs it.
 
 use crate::config::Config;
-use crate::docker::Docker;
+use crate::docker::{Addresses, Docker};
 use crate::host::Places;
 use crate::sockets::Sockets;
 use crate::ui::Ui;
@@ -19,4 +19,11 @@ pub struct Server<'a> {
     pub sockets: &'a Sockets<'a>,
     /// Where words go.
     pub ui: &'a Ui,
+}
+
+impl Server<'_> {
+    /// Where drones' networks get their addresses from.
+    pub fn addresses(&self) -> Addresses {
+        Addresses::new(self.config.docker.subnets.clone(), self.places.clone())
+    }
 }

@@ -142,6 +142,12 @@ def docker_inspect(name: str, kind: str = "container") -> dict[str, Any]:
     return shown[0]
 
 
+def bridge_of(network: str) -> str:
+    """The device of a drone's network."""
+    device: str = docker_inspect(network, "network")["Options"]["com.docker.network.bridge.name"]
+    return device
+
+
 def compose_container(project: str, service: str) -> str:
     """The container's id; compose 1 and 2 make up different names."""
     labels = f"--filter label=com.docker.compose.project={project} --filter label=com.docker.compose.service={service}"

@@ -381,6 +381,20 @@ let
       # Else NixOS would empty Docker's tables, too.
       && !flushRuleset;
 
+    "the pool of the settings is in the table's set, either way" =
+      let
+        own.settings.docker.subnets = [ "10.77.0.0/16" ];
+        viaNixos = machine {
+          networking.nftables.enable = true;
+          services.hatchery = own;
+        };
+        inherit (viaNixos.config.networking.nftables.tables.hatchery) content;
+      in
+      (hatchery own).config.environment.etc."hatchery/firewall.d/nixos.nft".text == ''
+        add element inet hatchery pool { 10.77.0.0/16 }
+      ''
+      && lib.hasInfix "elements = { 10.77.0.0/16 }" content;
+
     "a drone is a destination and never a source" =
       lib.all (rule: rule.src == [ "group:people" ]) (policyOf whole).acls
       && lib.elem "devcontainer@:*" (lib.head (policyOf whole).acls).dst;

@@ -1,5 +1,7 @@
 //! The configuration file: every key has a default, every mistake is named with its line.
 
+mod subnets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::subnets::Subnets;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
@@ -33,7 +36,7 @@ pub struct Config {
     pub limits: Limits,
     /// The devcontainer CLI and what is added to repositories.
     pub devcontainer: Devcontainer,
-    /// The Docker daemon and the drones' network.
+    /// The Docker daemon and the drones' networks.
     pub docker: Docker,
     /// What is different for one drone.
     pub drones: BTreeMap<RepoId, DroneSettings>,
@@ -237,8 +240,8 @@ impl Default for Devcontainer {
 pub struct Docker {
     /// The Engine API, as in `DOCKER_HOST`.
     pub host: String,
-    /// The drones' own bridge network.
-    pub network: String,
+    /// What drones' networks get their addresses from.
+    pub subnets: Subnets,
     /// `NAME:ADDRESS` entries for the drones' `/etc/hosts`.
     pub extra_hosts: Vec<String>,
 }
@@ -247,7 +250,7 @@ impl Default for Docker {
     fn default() -> Self {
         Self {
             host: "unix:///var/run/docker.sock".to_owned(),
-            network: "hatchery".to_owned(),
+            subnets: Subnets::default(),
             extra_hosts: Vec::new(),
         }
     }

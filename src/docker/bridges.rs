@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use bollard::models::Network;
-use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions};
+use bollard::query_parameters::ListContainersOptions;
 
+use super::networks::LABEL_SHARED;
 use super::{Docker, failed};
+use crate::drone::LABEL_DRONE;
 use crate::error::Result;
 
 /// Docker's option for the name of a bridge's device.
-pub(super) const OPTION_DEVICE: &str = "com.docker.network.bridge.name";
+pub const OPTION_DEVICE: &str = "com.docker.network.bridge.name";
 
 /// A network of the driver `bridge`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Bridge {
     pub device: String,
     /// This server's addresses on it.
     pub gateways: Vec<IpAddr>,
+    /// Whether it is a drone's.
+    pub is_drones: bool,
 }
 
 /// What running containers offer.
@@ -35,11 +39,7 @@ pub struct Endpoints {
 impl Docker {
     /// All bridges.
     pub async fn bridges(&self) -> Result<Vec<Bridge>> {
-        let networks = self
-            .api
-            .list_networks(None::<ListNetworksOptions>)
-            .await
-            .map_err(|error| failed("list the networks", error))?;
+        let networks = self.networks().await?;
         Ok(networks.into_iter().filter_map(bridge).collect())
     }
 
@@ -77,10 +77,12 @@ fn bridge(network: Network) -> Option<Bridge> {
         return None;
     }
     let id = network.id.unwrap_or_default();
+    let labels = network.labels.unwrap_or_default();
     let named = network
         .options
         .and_then(|mut options| options.remove(OPTION_DEVICE));
     Some(Bridge {
+        is_drones: labels.contains_key(LABEL_DRONE) || labels.contains_key(LABEL_SHARED),
         network: network.name?,
         device: named.unwrap_or_else(|| format!("br-{}", id.get(..12).unwrap_or(&id))),
         gateways: network

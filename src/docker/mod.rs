@@ -1,5 +1,6 @@
 //! All that speaks to Docker, over its Engine API.
 
+mod addresses;
 mod archive;
 mod bridges;
 mod container;
@@ -8,6 +9,7 @@ mod exec;
 mod follow;
 mod look;
 mod machine;
+mod networks;
 mod objects;
 mod probe;
 mod restart;
@@ -19,14 +21,15 @@ use std::time::Duration;
 use bollard::ClientVersion;
 use bollard::errors::Error as ApiError;
 
+pub use self::addresses::{Addresses, Block, DEVICES, is_overlap};
 pub use self::archive::{Entry, Owner, Tree};
-pub use self::bridges::{Bridge, Endpoints};
+pub use self::bridges::{Bridge, Endpoints, OPTION_DEVICE};
 pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};
 pub use self::look::Looking;
 pub use self::machine::Machine;
-pub use self::objects::{LABEL_PROJECT, NETWORK_DEVICE};
+pub use self::objects::LABEL_PROJECT;
 pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
 
 use crate::config;

@@ -1,31 +1,19 @@
-//! Volumes, networks and images.
+//! Volumes, containers by their labels, and images.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use bollard::models::{ContainerSummary, ImageInspect, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{ContainerSummary, ImageInspect, VolumeCreateRequest};
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 
-use super::bridges::OPTION_DEVICE;
 use super::{Docker, failed, filters, found, status};
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
 
-/// The network device of the drones' bridge: what firewall rules name.
-pub const NETWORK_DEVICE: &str = "hatchery0";
-
 /// The label that compose puts on all that it makes.
 pub const LABEL_PROJECT: &str = "com.docker.compose.project";
-
-/// Marks a network as made by hatchery.
-const LABEL_NETWORK: &str = "hatchery.network";
-
-/// How often, and in between how long, a network is looked for that another spawn is creating.
-const LOOKS: usize = 20;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 impl Docker {
     /// Creates the drone's volume with its labels.
@@ -131,88 +119,6 @@ impl Docker {
             .list_containers(Some(options))
             .await
             .map_err(|error| failed("list the containers", error))
-    }
-
-    /// Removes the networks that compose made for this drone's project.
-    pub async fn remove_project_networks(&self, project: &DroneName) -> Result<()> {
-        let options = ListNetworksOptionsBuilder::new()
-            .filters(&filters("label", format!("{LABEL_PROJECT}={project}")))
-            .build();
-        let networks = self
-            .api
-            .list_networks(Some(options))
-            .await
-            .map_err(|error| failed("list the networks", error))?;
-        for network in networks.into_iter().filter_map(|network| network.name) {
-            self.remove_network(&network).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove_network(&self, name: &str) -> Result<()> {
-        match self.api.remove_network(name).await {
-            Err(error) if status(&error) != Some(404) => {
-                Err(failed(&format!("remove the network {name}"), error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes the drones' own bridge where it is missing: neighbours on it cannot talk.
-    pub async fn ensure_network(&self, name: &str) -> Result<()> {
-        let doing = format!("create the network {name}");
-        let inspected = self.api.inspect_network(name, None).await;
-        if found(&doing, inspected)?.is_some() {
-            return Ok(());
-        }
-        let options = HashMap::from([
-            (OPTION_DEVICE, NETWORK_DEVICE),
-            ("com.docker.network.bridge.enable_icc", "false"),
-        ]);
-        let request = NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            options: Some(
-                options
-                    .into_iter()
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .collect(),
-            ),
-            labels: Some(HashMap::from([(LABEL_NETWORK.to_owned(), "1".to_owned())])),
-            ..NetworkCreateRequest::default()
-        };
-        match self.api.create_network(request).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // Another spawn may have been quicker; which status that gives depends on how
-                // far Docker has come with it, and until it is done the network cannot be seen.
-                for _ in 0..LOOKS {
-                    let inspected = self.api.inspect_network(name, None).await;
-                    if found(&doing, inspected)?.is_some() {
-                        return Ok(());
-                    }
-                    tokio::time::sleep(BETWEEN_LOOKS).await;
-                }
-                Err(failed(&doing, error))
-            }
-        }
-    }
-
-    /// Removes the drones' bridge if hatchery made it and no drone is left.
-    pub async fn remove_network_if_last(&self, name: &str) -> Result<()> {
-        let (drones, warnings) = self.drones().await?;
-        if !drones.is_empty() || !warnings.is_empty() {
-            return Ok(());
-        }
-        let inspected = self.api.inspect_network(name, None).await;
-        let network = found(&format!("look at the network {name}"), inspected)?;
-        let ours = network
-            .and_then(|network| network.labels)
-            .is_some_and(|labels| labels.contains_key(LABEL_NETWORK));
-        if ours {
-            self.remove_network(name).await?;
-        }
-        Ok(())
     }
 
     /// The image of this name, if it is local.

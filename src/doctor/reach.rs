@@ -1,4 +1,4 @@
-//! What containers reach: tried from throw-away ones, on the drones' network and on Docker's own.
+//! What containers reach: tried from throw-away ones, on a network like a drone's and on Docker's own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,12 +9,11 @@ use super::targets::{Facts, targets};
 use super::units::Loader;
 use super::verdicts::{Run, verdicts};
 use crate::config::Config;
-use crate::docker::{Bridge, Docker, ENGINE_HINT};
+use crate::docker::{Addresses, Bridge, DEVICES, Docker, ENGINE_HINT};
 use crate::error::{Code, Error, Result, host_io};
 use crate::helper::probe;
 use crate::host::Places;
 use crate::life::furnish::credentials::Helper;
-use crate::life::teardown;
 
 /// Docker's own network, on which images are built.
 const DEFAULT_NETWORK: &str = "bridge";
@@ -31,21 +30,18 @@ pub(super) async fn findings(docker: &Docker, config: &Config, places: &Places) 
 }
 
 async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<Finding>> {
-    let network = &config.docker.network;
     let helper = Helper::installed()?;
     let program = helper.path();
     let content = tokio::fs::read(program)
         .await
         .map_err(|error| host_io("read", program, error))?;
-    // As a spawn does: no slay takes the network away meanwhile.
-    let shared = places.network_lock(false)?;
-    docker.ensure_network(network).await?;
+    let addresses = Addresses::new(config.docker.subnets.clone(), places.clone());
+    let network = docker.create_probes_network(&addresses).await?;
     let (tried, executed) = tokio::join!(
-        attempt(docker, config, content.clone(), program),
+        attempt(docker, config, &network, content.clone(), program),
         docker.try_exec(content)
     );
-    drop(shared);
-    teardown::last_one_out(docker, config, places).await?;
+    docker.remove_network(&network).await?;
     let executed = executed.map(|()| "programs run in containers that run already".to_owned());
     let executed = Finding::of("exec", executed);
     Ok(match tried {
@@ -57,11 +53,12 @@ async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<F
 async fn attempt(
     docker: &Docker,
     config: &Config,
+    network: &str,
     program: Vec<u8>,
     path: &Path,
 ) -> Result<Vec<Finding>> {
     let bridges = docker.bridges().await?;
-    let probed = probed(config, &bridges);
+    let probed = probed(network, &bridges);
     let facts = facts(docker, config, &bridges, &probed).await?;
     let targets = targets(&facts);
     let networks: Vec<_> = probed.iter().map(|bridge| bridge.network.clone()).collect();
@@ -123,7 +120,7 @@ async fn facts(
         internet(config),
         Loader::find(),
     );
-    let mut endpoints = endpoints?;
+    let endpoints = endpoints?;
     let published = |port: &u16| endpoints.published.contains(port);
     let ports = host::ports().into_iter().filter(|port| !published(port));
     // The bridges' own first: a container has the shortest way to them.
@@ -148,10 +145,13 @@ async fn facts(
                 .filter_map(|peer| Some((peer.label().to_owned(), *peer.addresses.first()?)))
                 .collect()
         }),
-        drones: endpoints
-            .addresses
-            .remove(&config.docker.network)
-            .unwrap_or_default(),
+        drones: bridges
+            .iter()
+            .filter(|bridge| bridge.is_drones)
+            .filter_map(|bridge| endpoints.addresses.get(&bridge.network))
+            .flatten()
+            .copied()
+            .collect(),
         internet,
         loader,
     })
@@ -166,11 +166,11 @@ async fn internet(config: &Config) -> Option<String> {
     matches!(connected, Ok(Ok(_))).then_some(target)
 }
 
-/// The networks to try from: the drones' own, Docker's own, and those with a name of their own,
-/// by which the firewall goes.
-fn probed<'a>(config: &'a Config, bridges: &'a [Bridge]) -> Vec<&'a Bridge> {
+/// The networks to try from: the one that is like a drone's, Docker's own, and those with a name of
+/// their own, by which the firewall goes.
+fn probed<'a>(network: &str, bridges: &'a [Bridge]) -> Vec<&'a Bridge> {
     let named = |name: &str| bridges.iter().find(move |bridge| bridge.network == name);
-    let usual = [named(&config.docker.network), named(DEFAULT_NETWORK)];
+    let usual = [named(network), named(DEFAULT_NETWORK)];
     let mut networks: Vec<_> = usual.into_iter().flatten().collect();
     let unknown = bridges
         .iter()
@@ -181,7 +181,8 @@ fn probed<'a>(config: &'a Config, bridges: &'a [Bridge]) -> Vec<&'a Bridge> {
 
 /// The names in `systemd/hatchery.nft`.
 fn is_known(device: &str) -> bool {
-    matches!(device, "docker0" | "docker_gwbridge" | "hatchery0")
+    matches!(device, "docker0" | "docker_gwbridge")
+        || device.starts_with(DEVICES)
         || device
             .strip_prefix("br-")
             .and_then(|rest| rest.chars().next())
@@ -191,7 +192,6 @@ fn is_known(device: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::NETWORK_DEVICE;
 
     #[test]
     fn only_a_probe_that_cannot_be_executed_is_put_down_to_the_probe() {
@@ -223,7 +223,8 @@ mod tests {
         for (device, known) in [
             ("docker0", true),
             ("docker_gwbridge", true),
-            (NETWORK_DEVICE, true),
+            ("hatchery0", true),
+            ("hatchery0abd000", true),
             ("br-0123456789ab", true),
             ("br-f3456789abcd", true),
             ("br-lan", false),

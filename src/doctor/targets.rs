@@ -29,7 +29,7 @@ pub(super) struct Facts {
     pub ports: BTreeSet<u16>,
     /// Machines of the tailnet that the server is in, by name; `None` where it is in none.
     pub peers: Option<Vec<(String, IpAddr)>>,
-    /// Containers on the drones' network.
+    /// Containers on the drones' networks.
     pub drones: Vec<IpAddr>,
     /// `NAME:PORT` of GitHub, where the server itself reaches it.
     pub internet: Option<String>,

@@ -40,7 +40,7 @@ pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<F
         closed("reach-server", "this server itself", Zone::Server),
         closed("reach-metadata", "the cloud's metadata", Zone::Metadata),
         if facts.drones.is_empty() {
-            Finding::skipped("reach-drones", "no container is on the drones' network")
+            Finding::skipped("reach-drones", "no drone runs")
         } else {
             closed("reach-drones", "the drones", Zone::Drones)
         },
@@ -74,22 +74,21 @@ fn closed(
         .iter()
         .filter(|(_, _, outcome)| outcome.reached())
         .collect();
-    let Some((_, first, _)) = reached.first() else {
+    if reached.is_empty() {
         let tries = tries.len();
         return Finding::ok(
             name,
             format!("containers do not reach {what} ({tries} tries)"),
         );
-    };
+    }
     let stranger = reached
         .iter()
         .find_map(|(_, run, _)| run.stranger.as_deref());
     let hint = match (zone, stranger, loader) {
-        (Zone::Drones, _, _) => format!(
-            "the network {} was not made by hatchery: slay all drones, `docker network rm` it, \
-             and the next spawn makes it anew",
-            first.network
-        ),
+        (Zone::Drones, _, _) => "Docker's rules between its networks are missing (iptables, chains \
+             DOCKER-ISOLATION-STAGE-1 and DOCKER-FORWARD): `systemctl restart docker` restores them, \
+             unless \"iptables\" is off in /etc/docker/daemon.json"
+            .to_owned(),
         (_, Some(device), Loader::Unit) => format!(
             "the firewall does not know the device {device}: write `add element inet hatchery \
              closed {{ \"{device}\" }}` into /etc/hatchery/firewall.d/{device}.nft, then \

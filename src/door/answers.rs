@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::judge::{self, Bounds};
 use super::own::Own;
 use super::upstream::Body;
+use crate::docker::{DEVICES, OPTION_DEVICE};
 use crate::drone::LABEL_DRONE;
 
 /// The longest event, in bytes.
@@ -37,10 +38,25 @@ pub fn is_own_network(network: &Value, bounds: &Bounds) -> bool {
     network.is_ok_and(|network| judge::is_own_network(&network, bounds))
 }
 
-/// A network without the containers of other drones in it.
+/// A network without the containers of other drones in it, and without what hatchery added to it.
 pub fn one_network(network: &mut Value, own: &Own) {
     if let Some(Value::Object(containers)) = network.get_mut("Containers") {
         containers.retain(|id, _| own.name(id).is_some());
+    }
+    if let Some(Value::Object(labels)) = network.get_mut("Labels") {
+        labels.retain(|key, _| !key.starts_with("hatchery."));
+    }
+    without_device(network);
+}
+
+/// A network without the name that hatchery gave to its device: compose 1 takes a network for another
+/// one whose options are not those that it asked for.
+pub fn without_device(network: &mut Value) {
+    if let Some(Value::Object(options)) = network.get_mut("Options") {
+        options.retain(|option, value| {
+            let is_ours = value.as_str().is_some_and(|name| name.starts_with(DEVICES));
+            option != OPTION_DEVICE || !is_ours
+        });
     }
 }
 

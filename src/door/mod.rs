@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 pub use self::judge::Bounds;
 use self::own::Own;
 use self::serve::Shared;
-use crate::docker::Container;
+use crate::docker::{Addresses, Container};
 use crate::error::{Code, Error, Result};
 use crate::host;
 
@@ -43,8 +43,8 @@ use crate::host;
 pub enum Event {
     /// The drone's container is created, and to be started.
     Held(Held),
-    /// A container, network or volume was asked for that a drone may not have. The client gets no
-    /// answer.
+    /// A container, network or volume was asked for that a drone may not have, or cannot. The client
+    /// gets no answer.
     Refused(Error),
 }
 
@@ -87,13 +87,14 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens a door to the daemon at `docker`, as in `DOCKER_HOST`, with its socket in `place`. The
-    /// containers in `there` are the drone's already; they are held to the same. For a trusted
+    /// Opens a door to the daemon at `docker`, as in `DOCKER_HOST`, with its socket in `place`. New
+    /// networks get their addresses from `addresses`. The containers in `there` are the drone's already; they are held to the same. For a trusted
     /// repository nothing is judged.
     pub fn open(
         place: &Path,
         docker: &str,
         bounds: Bounds,
+        addresses: Addresses,
         there: &[Container],
         trusted: bool,
     ) -> Result<Self> {
@@ -109,7 +110,7 @@ impl Door {
         }
         let (listener, socket) = host::listen(place)?;
         let (sender, events) = mpsc::channel(16);
-        let shared = Arc::new(Shared::new(docker, bounds, own, trusted, sender));
+        let shared = Arc::new(Shared::new(docker, bounds, addresses, own, trusted, sender));
         let serving = tokio::spawn(serve::serve(listener, Arc::clone(&shared)));
         Ok(Self {
             socket,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bollard::models::{ContainerInspectResponse, ImageInspect, NetworkInspect, Volume};
+use bollard::models::{ContainerInspectResponse, ImageInspect, Network, NetworkInspect, Volume};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
@@ -21,6 +21,8 @@ use super::wire::{becomes_another, collected, plain, replaced, resized, taken, t
 use super::{Event, Held, answers, refused};
 use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
+use crate::docker::is_overlap;
+use crate::error::Error;
 
 /// How many of the requests that are not listed are remembered.
 const MAX_UNLISTED: usize = 20;
@@ -55,10 +57,7 @@ impl Passage {
     async fn stopped(&self, stop: Stop) -> Response<Body> {
         if let Stop::Refused(what) = &stop {
             let error = refused(&self.shared.bounds, self.about.as_deref(), what);
-            if self.shared.events.send(Event::Refused(error)).await.is_ok() {
-                // The spawn ends. What would be said here could only hide why.
-                std::future::pending::<()>().await;
-            }
+            self.end(error).await;
         }
         if let Stop::NotListed(what) = &stop {
             let mut state = self.shared.state();
@@ -124,12 +123,10 @@ impl Passage {
             Ask::CreateNetwork => {
                 let (request, body) = taken(request).await?;
                 let body = judge::network(&body, &self.shared.bounds)?;
-                let many = self.shared.state().own.add_network();
-                if many > MAX_NETWORKS {
-                    let what = format!("more than {MAX_NETWORKS} networks");
-                    return Err(Stop::Refused(what));
+                if self.shared.state().own.add_network() > MAX_NETWORKS {
+                    return Err(too_many_networks());
                 }
-                self.hand_on(&call, request, full(body.to_string())).await
+                self.create_network(&call, request.headers(), body).await
             }
             Ask::Network(reference, of) => self.of_network(&call, &reference, of, request).await,
             Ask::CreateVolume => {
@@ -177,6 +174,23 @@ impl Passage {
                     self.shared.state().own.add(&id, &name);
                 }
                 Ok(answer)
+            }
+            Ask::CreateNetwork => {
+                let (request, body) = taken(request).await?;
+                let asked = serde_json::from_slice(&body);
+                let asked = asked.map_err(|error| Stop::Malformed(error.to_string()))?;
+                if !judge::wants_addresses(&asked) {
+                    let request = request.map(|()| full(body));
+                    return self.shared.docker.send(resized(request)).await.map(plain);
+                }
+                self.create_network(&call, request.headers(), asked).await
+            }
+            Ask::Networks | Ask::Network(_, OfNetwork::Inspect) => {
+                let shown = |shown: &mut Value, _: &Shared| match shown {
+                    Value::Array(all) => all.iter_mut().for_each(answers::without_device),
+                    one => answers::without_device(one),
+                };
+                self.cut(&call, request, shown).await
             }
             Ask::Container(reference, OfContainer::Start) => {
                 let own = self
@@ -408,6 +422,57 @@ impl Passage {
         Ok(false)
     }
 
+    /// Creates a network with addresses of the pool. Nobody else chooses any until Docker has made
+    /// it.
+    async fn create_network(
+        &self,
+        call: &Call,
+        head: &HeaderMap,
+        body: Value,
+    ) -> Judged<Response<Body>> {
+        let mut choice = match self.shared.addresses.choice().await {
+            Ok(choice) => choice,
+            Err(error) => return Err(self.end(error).await),
+        };
+        let all = call.instead(Ask::Networks);
+        loop {
+            let there: Option<Vec<Value>> = self.shared.docker.show(&all).await?;
+            let there = there.unwrap_or_default();
+            let bounds = &self.shared.bounds;
+            let own = there
+                .iter()
+                .filter(|it| answers::is_own_network(it, bounds));
+            if !self.shared.trusted && own.count() >= MAX_NETWORKS {
+                return Err(too_many_networks());
+            }
+            let there: Vec<Network> = there
+                .into_iter()
+                .filter_map(|network| serde_json::from_value(network).ok())
+                .collect();
+            let block = match choice.next(&there) {
+                Ok(block) => block,
+                Err(error) => {
+                    drop(choice);
+                    return Err(self.end(error).await);
+                }
+            };
+            let asked = full(judge::placed(body.clone(), block).to_string());
+            let answer = self.shared.docker.ask(&Method::POST, call, head, asked);
+            let (answer, said) = collected(answer.await?).await?;
+            if answer.status().is_success() || !is_overlap(&String::from_utf8_lossy(&said)) {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Ends the spawn. The client gets no answer: what it would say could only hide why.
+    async fn end(&self, error: Error) -> Stop {
+        if self.shared.events.send(Event::Refused(error)).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+        Stop::Away("the spawn has ended".to_owned())
+    }
+
     async fn of_network(
         &self,
         call: &Call,
@@ -433,7 +498,7 @@ impl Passage {
             return self.cut(&call, request, cut).await;
         }
         let (request, body) = taken(request).await?;
-        let body = judge::connection(&body, &self.shared.state().own, &self.shared.bounds)?;
+        let body = judge::connection(&body, &self.shared.state().own)?;
         self.hand_on(&call, request, full(body.to_string())).await
     }
 
@@ -595,6 +660,10 @@ fn pulled(call: &Call) -> Judged<String> {
         // Docker would pull all that there are.
         None => return Err(Stop::NotListed("an image without a tag".to_owned())),
     })
+}
+
+fn too_many_networks() -> Stop {
+    Stop::Refused(format!("more than {MAX_NETWORKS} networks"))
 }
 
 fn no_image(name: &str) -> Stop {

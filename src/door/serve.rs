@@ -17,6 +17,7 @@ use super::own::Own;
 use super::passage::answer;
 use super::upstream::Upstream;
 use crate::devcontainer::MAX_SERVICES;
+use crate::docker::Addresses;
 
 /// Connections at once. A spawn has a few; compose opens one for each container that it makes.
 const CONNECTIONS: usize = 256;
@@ -33,6 +34,8 @@ const TURNS: usize = 8;
 pub struct Shared {
     pub docker: Upstream,
     pub bounds: Bounds,
+    /// What networks get.
+    pub addresses: Addresses,
     pub trusted: bool,
     pub events: mpsc::Sender<Event>,
     /// Bodies that are read and judged at a time: a small text can be large once it is parsed.
@@ -79,6 +82,7 @@ impl Shared {
     pub fn new(
         docker: &str,
         bounds: Bounds,
+        addresses: Addresses,
         own: Own,
         trusted: bool,
         events: mpsc::Sender<Event>,
@@ -90,6 +94,7 @@ impl Shared {
         Self {
             docker: Upstream::new(docker),
             bounds,
+            addresses,
             trusted,
             events,
             turns: Semaphore::new(TURNS),
@@ -175,12 +180,17 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Subnets;
     use crate::door::judge::tests::bounds;
+    use crate::host::Places;
 
     #[test]
     fn there_are_places_for_so_many_containers_at_once() {
         let (events, _) = mpsc::channel(1);
-        let shared = Shared::new("/nowhere", bounds(), Own::default(), false, events);
+        let nowhere = "/nowhere";
+        let addresses = Addresses::new(Subnets::default(), Places::under(nowhere.as_ref()));
+        let own = Own::default();
+        let shared = Shared::new(nowhere, bounds(), addresses, own, false, events);
         let shared = Arc::new(shared);
         let mut places: Vec<_> = (0..MAX_SERVICES)
             .map(|_| shared.reserve().unwrap())

@@ -1,8 +1,9 @@
 //! Where hatchery keeps things on the host, the locks that keep two of it apart, and what the host's
-//! kernel tells of containers.
+//! kernel tells of containers and routes.
 
 pub mod cgroup;
 pub mod kernel_log;
+pub mod routes;
 mod size;
 
 pub use size::Size;
@@ -265,32 +266,15 @@ impl Places {
         }
     }
 
-    /// Shares (a spawn) or takes alone (the last slay) the right to the drones' network.
-    pub fn network_lock(&self, alone: bool) -> Result<Option<File>> {
-        // A dot cannot begin a drone's name.
-        let path = self.locks()?.join(".network");
-        let file = open_lock(&path)?;
-        let locked = if alone {
-            file.try_lock()
-        } else {
-            file.lock_shared().map_err(TryLockError::Error)
-        };
-        match locked {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(host_io("lock", &path, error)),
-        }
-    }
-
     /// Waits for the right to count the drones and add one; it is held until the new one's volume
     /// exists, so that spawns that start together do not exceed `limits.drones`.
     pub fn admission(&self) -> Result<File> {
         self.wait_for(".admission")
     }
 
-    /// Waits for the right to look whether the last drone is gone; it is held for moments.
-    pub fn turn(&self) -> Result<File> {
-        self.wait_for(".last")
+    /// Waits for the right to choose addresses for a network; it is held until Docker has made it.
+    pub fn addresses(&self) -> Result<File> {
+        self.wait_for(".addresses")
     }
 
     /// Waits for this lock of the whole server's. A dot cannot begin a drone's name.

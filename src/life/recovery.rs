@@ -20,7 +20,6 @@ use crate::life::furnish::credentials::{self, Helper};
 use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
-use crate::life::teardown;
 use crate::life::waking::{self, For};
 use crate::life::work;
 use crate::server::Server;
@@ -134,7 +133,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     reports.extend(forget_the_gone(server, units.as_ref()).await?);
     if drones.is_empty() {
         // A slay may have been killed after the last drone was gone and before the network was.
-        teardown::last_one_out(server.docker, server.config, server.places).await?;
+        server.docker.remove_shared_network().await?;
     }
     if let Some(why) = unknown {
         server.ui.warn(&format!(

@@ -40,7 +40,7 @@ pub async fn remove(
         fault::reached(Point::OwnVolumeRemoved);
         results.extend([
             places.unmark_egg(name),
-            last_one_out(docker, config, places).await,
+            docker.remove_shared_network().await,
         ]);
     }
     results.into_iter().filter_map(Result::err).collect()
@@ -67,7 +67,7 @@ pub async fn remove_around_volumes(
     let mut results = vec![close(config, places, identity).await];
     remove_containers(docker, identity, &mut results).await;
     let (networks, images) = tokio::join!(
-        docker.remove_project_networks(&identity.name),
+        docker.remove_networks(&identity.name),
         docker.remove_images(&identity.name),
     );
     results.extend([networks, images, places.forget(&identity.name)]);
@@ -96,7 +96,7 @@ async fn objects(docker: &Docker, places: &Places, identity: &Identity) -> Vec<R
         at(Point::VolumesRemoved, remove_volumes(docker, identity)),
         at(
             Point::NetworksRemoved,
-            docker.remove_project_networks(&identity.name)
+            docker.remove_networks(&identity.name)
         ),
         at(Point::ImagesRemoved, docker.remove_images(&identity.name)),
     );
@@ -163,19 +163,6 @@ pub async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>
     names.sort();
     names.dedup();
     Ok(names)
-}
-
-/// Removes the drones' network where no drone is left and no spawn under way.
-pub async fn last_one_out(docker: &Docker, config: &Config, places: &Places) -> Result<()> {
-    // One after the other, so that the last of several really is the last that looks.
-    let _turn = places.turn()?;
-    // A spawn that is under way needs the network: then the next slay sees to it.
-    if let Some(_alone) = places.network_lock(true)? {
-        docker
-            .remove_network_if_last(&config.docker.network)
-            .await?;
-    }
-    Ok(())
 }
 
 /// `${devcontainerId}`: what the devcontainer CLI names volumes after, derived from its labels

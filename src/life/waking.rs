@@ -39,7 +39,9 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str, by: For) -
         }
         join(server, drone, container).await
     };
-    tokio::try_join!(joining, refurnish(server, drone, container))?;
+    let addresses = server.addresses();
+    let networking = docker.restore_network(&drone.identity, container, &addresses);
+    tokio::try_join!(joining, refurnish(server, drone, container), networking)?;
     siblings::start(docker, drone, container).await?;
     match ready(server, drone, container).await {
         // It was away for longer than Headscale remembers it.

@@ -24,6 +24,8 @@ struct Asked {
     kinds: Vec<String>,
     starts_fail: bool,
     surprises: bool,
+    networks: Vec<Value>,
+    refused: Vec<String>,
 }
 
 pub struct Fake {
@@ -82,6 +84,31 @@ impl Fake {
         self.asked.lock().unwrap().surprises = true;
     }
 
+    /// A network of somebody's.
+    pub fn has_network(&self, name: &str, subnet: &str) {
+        let ipam = json!({"Driver": "default", "Config": [{"Subnet": subnet}]});
+        let network = json!({"Name": name, "Id": name, "Driver": "bridge", "IPAM": ipam});
+        self.asked.lock().unwrap().networks.push(network);
+    }
+
+    /// A network of the drone's project, from an earlier spawn.
+    pub fn has_project_network(&self, name: &str) {
+        let labels = json!({"com.docker.compose.project": "acme-site"});
+        let network =
+            json!({"Name": format!("acme-site_{name}"), "Driver": "bridge", "Labels": labels});
+        self.asked.lock().unwrap().networks.push(network);
+    }
+
+    /// These addresses are some device's.
+    pub fn refuses_subnet(&self, subnet: &str) {
+        self.asked.lock().unwrap().refused.push(subnet.to_owned());
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> Vec<Value> {
+        self.asked.lock().unwrap().networks.clone()
+    }
+
     pub fn fail_starts(&self) {
         self.asked.lock().unwrap().starts_fail = true;
     }
@@ -125,10 +152,37 @@ async fn answer(
             .insert(UPGRADE, "tcp".parse().unwrap());
         return Ok(response);
     }
-    let (status, body) = told(line.split('?').next().unwrap(), starts_fail, surprises);
+    let path = line.replace("/v1.41", "");
+    let of_networks = match path.split('?').next().unwrap_or_default() {
+        "GET /networks" => Some((200, Value::Array(asked.lock().unwrap().networks.clone()))),
+        "POST /networks/create" => Some(create(&mut asked.lock().unwrap(), &body)),
+        _ => None,
+    };
+    let usual = || told(line.split('?').next().unwrap(), starts_fail, surprises);
+    let (status, body) = of_networks.unwrap_or_else(usual);
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     Ok(response)
+}
+
+/// A new network. Docker gives each range once.
+fn create(asked: &mut Asked, body: &[u8]) -> (u16, Value) {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let subnet = |network: &Value| network["IPAM"]["Config"][0]["Subnet"].clone();
+    let there = asked
+        .networks
+        .iter()
+        .any(|other| subnet(other) == subnet(&body));
+    let refused = asked
+        .refused
+        .iter()
+        .any(|refused| subnet(&body) == **refused);
+    if there || refused {
+        let message = "Pool overlaps with other one on this address space";
+        return (403, json!({"message": message}));
+    }
+    asked.networks.push(body);
+    (201, json!({"Id": "n9", "Warning": ""}))
 }
 
 /// What Docker says to this method and path.
@@ -146,10 +200,12 @@ fn told(line: &str, starts_fail: bool, surprises: bool) -> (u16, Value) {
                 json!({"Id": "sha256:4567", "Config": {"Labels": labels}}),
             )
         }
-        "GET /networks/hatchery" => (
-            200,
-            json!({"Id": "n1", "Name": "hatchery", "Driver": "bridge"}),
-        ),
+        "GET /networks/acme-site" => {
+            let labels = json!({"hatchery.drone": "acme-site"});
+            let network =
+                json!({"Id": "n1", "Name": "acme-site", "Driver": "bridge", "Labels": labels});
+            (200, network)
+        }
         "GET /networks/bridge" => (
             200,
             json!({"Id": "n2", "Name": "bridge", "Driver": "bridge"}),

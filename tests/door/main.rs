@@ -7,9 +7,11 @@ mod server;
 use std::time::Duration;
 
 use bollard::models::ContainerInspectResponse;
-use hatchery::docker::Container;
+use hatchery::config::Subnets;
+use hatchery::docker::{Addresses, Container};
 use hatchery::door::{Bounds, Door, Event, Held};
 use hatchery::drone::{Identity, Scope};
+use hatchery::host::Places;
 use serde_json::{Value, json};
 
 use crate::docker::Fake;
@@ -35,6 +37,9 @@ const LOCKED: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// The pool of addresses where a test is about something else.
+const POOL: &[&str] = &["10.189.0.0/16"];
+
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -51,21 +56,22 @@ impl Bed {
     }
 
     fn with(trusted: bool) -> Self {
+        Self::of(trusted, false, POOL)
+    }
+
+    /// One of either kind, with this pool of addresses.
+    fn of(trusted: bool, compose: bool, pool: &[&str]) -> Self {
         let host = json!({"NetworkMode": "none", "MaskedPaths": MASKED, "ReadonlyPaths": LOCKED});
-        Self::beside(&host, trusted).unwrap()
+        Self::beside(&host, trusted, compose, pool).unwrap()
+    }
+
+    /// A compose project's.
+    fn composed() -> Self {
+        Self::of(false, true, POOL)
     }
 
     /// A sibling with this part of the host is there already.
-    fn beside(host: &Value, trusted: bool) -> Result<Self, String> {
-        Self::open(host, trusted, false)
-    }
-
-    fn composed() -> Self {
-        let host = json!({"NetworkMode": "none", "MaskedPaths": MASKED, "ReadonlyPaths": LOCKED});
-        Self::open(&host, false, true).unwrap()
-    }
-
-    fn open(host: &Value, trusted: bool, compose: bool) -> Result<Self, String> {
+    fn beside(host: &Value, trusted: bool, compose: bool, pool: &[&str]) -> Result<Self, String> {
         let place = tempfile::tempdir().unwrap();
         let docker = Fake::start(&place.path().join("docker"));
         let scope = Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap();
@@ -75,7 +81,6 @@ impl Bed {
             sockets: None,
             limits: hatchery::config::Limits::default(),
             ssh_port: None,
-            network: "hatchery".to_owned(),
             compose,
             machine: hatchery::docker::Machine::default(),
         };
@@ -83,8 +88,18 @@ impl Bed {
         let there = [Container::from(
             serde_json::from_value::<ContainerInspectResponse>(sibling).unwrap(),
         )];
-        let door = Door::open(place.path(), &docker.host, bounds, &there, trusted)
-            .map_err(|error| error.message())?;
+        let pool: Vec<String> = pool.iter().map(ToString::to_string).collect();
+        let places = Places::under(&place.path().join("places"));
+        let addresses = Addresses::new(Subnets::try_from(pool).unwrap(), places);
+        let door = Door::open(
+            place.path(),
+            &docker.host,
+            bounds,
+            addresses,
+            &there,
+            trusted,
+        )
+        .map_err(|error| error.message())?;
         Ok(Self {
             door,
             docker,
@@ -124,7 +139,7 @@ async fn ask(socket: &std::path::Path, method: &str, target: &str, body: &Value)
 }
 
 fn container() -> Value {
-    json!({"Image": "base", "HostConfig": {"NetworkMode": "hatchery", "Privileged": false}})
+    json!({"Image": "base", "HostConfig": {"NetworkMode": "acme-site", "Privileged": false}})
 }
 
 const CREATE: &str = "/v1.41/containers/create?name=acme-site";
@@ -264,7 +279,7 @@ async fn what_a_drone_may_not_have_ends_the_spawn() {
     for (target, body, said) in [
         (
             CREATE,
-            json!({"Image": "base", "HostConfig": {"NetworkMode": "hatchery", "Privileged": true}}),
+            json!({"Image": "base", "HostConfig": {"NetworkMode": "acme-site", "Privileged": true}}),
             "the container that came of acme-site's configuration would have all privileges (privileged)",
         ),
         (
@@ -274,7 +289,7 @@ async fn what_a_drone_may_not_have_ends_the_spawn() {
         ),
         (
             CREATE,
-            json!({"Image": "base", "HostConfig": {"NetworkMode": "hatchery", "Binds": ["acme-site_host:/x"]}}),
+            json!({"Image": "base", "HostConfig": {"NetworkMode": "acme-site", "Binds": ["acme-site_host:/x"]}}),
             "which is a part of the host",
         ),
         (
@@ -367,13 +382,15 @@ async fn what_is_there_already_is_held_to_the_same() {
     ] {
         let mut host = plain.clone();
         host[key] = value;
-        let refusal = Bed::beside(&host, false).err().unwrap_or_default();
+        let refusal = Bed::beside(&host, false, false, POOL)
+            .err()
+            .unwrap_or_default();
         assert!(refusal.contains(said), "{key}: {refusal}");
         assert!(
             refusal.starts_with("the container acme-site_db_1 that came of"),
             "{refusal}"
         );
-        assert!(Bed::beside(&host, true).is_ok());
+        assert!(Bed::beside(&host, true, false, POOL).is_ok());
     }
 }
 
@@ -381,7 +398,7 @@ async fn what_is_there_already_is_held_to_the_same() {
 async fn a_volume_without_a_name_is_whose_containers_have_it() {
     let with = |volume: &str| {
         let binds = json!([format!("{volume}:/x")]);
-        json!({"Image": "base", "HostConfig": {"NetworkMode": "hatchery", "Binds": binds}})
+        json!({"Image": "base", "HostConfig": {"NetworkMode": "acme-site", "Binds": binds}})
     };
     let bed = Bed::new();
     let (status, _) = bed.ask("POST", CREATE, &with(&"a".repeat(64))).await;
@@ -474,4 +491,125 @@ async fn a_container_is_started_once_and_not_for_somebody_who_is_gone() {
         !asked.iter().any(|line| line.ends_with("start")),
         "{asked:?}"
     );
+}
+
+const NETWORK: &str = "/v1.41/networks/create";
+
+/// What compose asks for.
+fn network(name: &str) -> Value {
+    json!({"Name": format!("acme-site_{name}"), "Driver": "bridge", "CheckDuplicate": true,
+        "IPAM": {"Driver": "default", "Config": []}, "Options": null,
+        "Labels": {"com.docker.compose.network": name}})
+}
+
+#[tokio::test]
+async fn each_network_has_addresses_of_the_pool_and_a_device_that_the_firewall_knows() {
+    for trusted in [false, true] {
+        let bed = Bed::of(trusted, true, POOL);
+        // The first is another's, and the second one is not to be had, whatever the list says.
+        bed.docker.has_network("others", "10.189.0.0/27");
+        bed.docker.refuses_subnet("10.189.0.32/27");
+        for name in ["a", "b"] {
+            let (status, said) = bed.ask("POST", NETWORK, &network(name)).await;
+            assert_eq!(status, 201, "{said}");
+        }
+        let made = bed.docker.networks();
+        let of = |key: &str| -> Vec<Value> {
+            let made = made.iter().skip(1);
+            made.map(|network| network.pointer(key).cloned().unwrap_or_default())
+                .collect()
+        };
+        assert_eq!(
+            of("/IPAM/Config/0/Subnet"),
+            ["10.189.0.64/27", "10.189.0.96/27"]
+        );
+        assert_eq!(of("/IPAM/Config/0/Gateway"), ["10.189.0.65", "10.189.0.97"]);
+        let device = "/Options/com.docker.network.bridge.name";
+        assert_eq!(of(device), ["hatchery0abd004", "hatchery0abd006"]);
+        if !trusted {
+            assert_eq!(of("/Labels/hatchery.drone"), ["acme-site", "acme-site"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn networks_that_are_made_at_once_get_different_addresses() {
+    let bed = Bed::of(false, true, POOL);
+    let names = ["a", "b", "c", "d", "e", "f"].map(network);
+    let asking = names.iter().map(|body| bed.ask("POST", NETWORK, body));
+    for (status, said) in futures_util::future::join_all(asking).await {
+        assert_eq!(status, 201, "{said}");
+    }
+    let made = bed.docker.networks();
+    let subnets: std::collections::HashSet<_> = made
+        .iter()
+        .map(|network| network["IPAM"]["Config"][0]["Subnet"].to_string())
+        .collect();
+    assert_eq!(subnets.len(), 6, "{made:?}");
+}
+
+#[tokio::test]
+async fn one_repository_asks_for_networks_without_end_and_gets_a_few() {
+    let mut bed = Bed::of(false, true, POOL);
+    for number in 0..6 {
+        let (status, said) = bed
+            .ask("POST", NETWORK, &network(&format!("n{number}")))
+            .await;
+        assert_eq!(status, 201, "{said}");
+    }
+    let socket = bed.socket();
+    let asking = tokio::spawn(async move {
+        server::exchange(&socket, &server::request("POST", NETWORK, &network("more"))).await
+    });
+    let refused = bed.refused().await;
+    assert!(refused.contains("more than 6 networks"), "{refused}");
+    assert_eq!(bed.docker.networks().len(), 6);
+    asking.abort();
+
+    // Nor does it get more by asking at another spawn.
+    let mut bed = Bed::of(false, true, POOL);
+    for number in 0..6 {
+        bed.docker.has_project_network(&format!("n{number}"));
+    }
+    let socket = bed.socket();
+    let asking = tokio::spawn(async move {
+        server::exchange(&socket, &server::request("POST", NETWORK, &network("more"))).await
+    });
+    assert!(bed.refused().await.contains("more than 6 networks"));
+    assert_eq!(bed.docker.networks().len(), 6);
+    asking.abort();
+}
+
+#[tokio::test]
+async fn a_pool_that_is_used_up_ends_the_spawn_and_holds_nobody_up() {
+    for trusted in [false, true] {
+        let mut bed = Bed::of(trusted, true, &["10.189.7.0/27"]);
+        bed.docker.has_network("others", "10.189.0.0/16");
+        let socket = bed.socket();
+        let asking = tokio::spawn(async move {
+            server::exchange(&socket, &server::request("POST", NETWORK, &network("a"))).await
+        });
+        let refused = bed.refused().await;
+        assert!(refused.contains("no addresses are left"), "{refused}");
+        assert!(refused.contains("10.189.7.0/27"), "{refused}");
+        // Others may choose while that client waits for the end.
+        let places = Places::under(&bed.place.path().join("places"));
+        let lock = tokio::task::spawn_blocking(move || places.addresses().map(drop));
+        tokio::time::timeout(SOON, lock)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        asking.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_hatchery_added_to_a_network_is_not_shown() {
+    let bed = Bed::of(false, true, POOL);
+    bed.ask("POST", NETWORK, &network("a")).await;
+    let (_, shown) = bed.ask("GET", "/v1.41/networks", &json!({})).await;
+    let shown = shown.to_string();
+    assert!(shown.contains("acme-site_a"), "{shown}");
+    assert!(!shown.contains("hatchery"), "{shown}");
 }

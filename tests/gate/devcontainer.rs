@@ -252,13 +252,13 @@ fn the_container_is_seated_on_this_server() {
     let mut world =
         with(r#""containerEnv": {"A": "${localEnv:HOME}x", "F": "${localWorkspaceFolder}"}"#);
     world.config = config(&format!(
-        "{TAILNET}[limits]\nmemory = \"1GiB\"\ncpus = 0.5\npids = 99\n[docker]\nnetwork = \"nest\"\nextra_hosts = [\"h:1.2.3.4\"]\n"
+        "{TAILNET}[limits]\nmemory = \"1GiB\"\ncpus = 0.5\npids = 99\n[docker]\nextra_hosts = [\"h:1.2.3.4\"]\n"
     ));
     let written = world.written();
     for arg in [
         "--name=acme-site",
         "--hostname=acme-site",
-        "--network=nest",
+        "--network=acme-site",
         "--restart=unless-stopped",
         "--memory=1073741824",
         "--cpus=0.5",
@@ -544,7 +544,7 @@ fn a_trusted_repository_keeps_all_but_what_hatchery_owns() {
         "7",
         "--security-opt=seccomp=unconfined",
         "--name=acme-site",
-        "--network=hatchery",
+        "--network=acme-site",
     ] {
         assert!(has_arg(&written, arg), "{arg}: {}", written["runArgs"]);
     }

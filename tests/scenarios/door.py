@@ -7,7 +7,7 @@ CLI = """#!/bin/bash
 said=$(cd "$HOME" && bash /usr/local/lib/hostile/attack 2>&1 | tr '\\n' ';')
 jq -nc --arg said "$said" '{outcome: "error", message: $said}' 2>&1
 """
-RUN = "docker run --detach --name acme-web --network hatchery"
+RUN = "docker run --detach --name acme-web --network acme-web"
 IDLE = f"{IMAGE} sleep infinity"
 
 # A container or the like that ends the spawn, and what is said of it.
@@ -37,7 +37,7 @@ REFUSED = {
     f"{RUN} --mac-address 02:42:ac:11:00:99 {IDLE}": "a hardware address",
     f"{RUN} --link acme-dockerfile:x {IDLE}": "a link to another container",
     f"{RUN} --label hatchery.drone=acme-dockerfile {IDLE}": "the label hatchery.drone",
-    f"docker run --detach --name acme-other --network hatchery {IDLE}": 'the name "acme-other"',
+    f"docker run --detach --name acme-other --network acme-web {IDLE}": 'the name "acme-other"',
     "docker volume create --opt type=none --opt o=bind --opt device=/ acme-web_host": "DriverOpts",
     "docker volume create hostile": 'the volume "hostile"',
     "docker network create --opt com.docker.network.bridge.name=hostile0 acme-web_net": 'the network "acme-web_net"',

@@ -170,12 +170,15 @@ with subtest("where Docker can run nothing in a container, its own word is told"
     assert "static" not in found["hint"], found
     server.succeed("mv /root/runc /usr/sbin/runc")
 
-with subtest("no address range is left for a network"):
+with subtest("no addresses are left in the pool; Docker's own are not needed"):
     server.succeed(
-        "printf '[docker]\\nnetwork = \"another\"\\n' | cat /etc/hatchery/config.toml - > /root/another.toml"
+        "printf '[docker]\nsubnets = [\"10.77.0.0/27\"]\n' | cat /etc/hatchery/config.toml - > /root/narrow.toml",
+        "docker network create --subnet 10.77.0.0/24 full-pool",
     )
     server.succeed("n=0; while docker network create full-$n > /dev/null 2>&1; do n=$((n + 1)); done")
-    refused("--config /root/another.toml spawn acme/site", "[docker-failed]", "address range", "network prune")
+    told = hatchery("--config /root/narrow.toml spawn acme/site", status=5)
+    contains(told, "[limit-reached]", "no addresses are left", "docker.subnets is 10.77.0.0/27")
+    server.succeed("hatchery spawn acme/site", "hatchery slay acme/site")
 
 for repository in ("oneshot", "attach", "start"):
     server.succeed(f"hatchery slay --force every/{repository}")

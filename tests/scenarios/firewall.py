@@ -145,7 +145,7 @@ with subtest("drones and containers of all kinds"):
         f"docker run -d --restart unless-stopped --name shop -p 127.0.0.1:8081:80 -p 8082:80 {IMAGE} python3 -m http.server 80",
     )
     bridge = own_address(server, "docker0")
-    gateway = own_address(server, "hatchery0")
+    gateway = own_address(server, bridge_of("acme-site"))
     listeners = [f"{address}:22" for address in (gateway, lan, member, bridge)]
     doors = [f"{person}:22", METADATA, *listeners]
 
@@ -203,13 +203,13 @@ with subtest("after restarts of Docker and tailscaled, in any order"):
     healthy()
     in_service()
 
-with subtest("with the drones' network and a project's made anew"):
+with subtest("with new networks for a drone and a project"):
     for repository in ("acme/site", "acme/web", "acme/stack"):
         server.succeed(f"hatchery slay {repository}")
-    server.fail("docker network inspect hatchery")
+    server.fail("docker network inspect acme-site || docker network ls --quiet --filter name=acme-stack | grep .")
     for repository in ("acme/site", "acme/stack"):
         server.succeed(f"hatchery spawn {repository}")
-    gateway = own_address(server, "hatchery0")
+    gateway = own_address(server, bridge_of("acme-site"))
     doors = [f"{person}:22", METADATA, *(f"{address}:22" for address in (gateway, lan, member, bridge))]
     closed(doors)
     in_service()
@@ -217,7 +217,7 @@ with subtest("with the drones' network and a project's made anew"):
 with subtest("containers have DNS where the server uses MagicDNS, and no more than that"):
     server.succeed("tailscale set --accept-dns=true")
     server.wait_until_succeeds("grep -F 100.100.100.100 /etc/resolv.conf", timeout=10)
-    for network in ("hatchery", "bridge"):
+    for network in ("acme-site", "bridge"):
         server.succeed(f"docker run -d --name magic --network {network} {IMAGE} sleep infinity")
         assert reached_by("magic", [*doors, "100.100.100.100:80", INTERNET]) == {INTERNET}
         server.succeed("docker rm -f magic")
@@ -254,6 +254,14 @@ with subtest("it comes back after nftables.service, which empties everything"):
         server.succeed("systemctl stop hatchery-firewall; systemctl start nftables; systemctl stop nftables")
         server.fail("systemctl is-active hatchery-firewall || nft list table inet hatchery")
         server.succeed("systemctl start hatchery-firewall; systemctl restart docker")
+
+with subtest("a bridge with addresses of the drones' pool is closed, whatever its name"):
+    server.succeed(
+        "docker network create -o com.docker.network.bridge.name=odd0 --subnet 10.189.255.0/24 odd",
+        f"docker run -d --name odd --network odd {IMAGE} sleep infinity",
+    )
+    assert reached_by("odd", [*doors, INTERNET]) == {INTERNET}
+    server.succeed("docker rm -f odd; docker network rm odd")
 
 with subtest("a bridge with a name of its own is told of, and added"):
     own = "/etc/hatchery/firewall.d"

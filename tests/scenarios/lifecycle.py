@@ -24,8 +24,9 @@ with subtest("an image and a compose repository become drones"):
     both("hatchery spawn acme/site", "hatchery spawn acme/stack")
     assert drones() == {"acme/site": "running", "acme/stack": "running"}
     added = what_is_new()
-    contains(added, "container acme-site\n", "volume acme-site\n", "volume acme-stack_data\n", "network hatchery\n")
-    contains(added, "image ", "unit hatchery-credd@acme-site.service\n", "device hatchery0:\n", "process ")
+    contains(added, "container acme-site\n", "volume acme-site\n", "volume acme-stack_data\n")
+    contains(added, "network acme-site\n", "network acme-stack_", f"device {bridge_of('acme-site')}:\n")
+    contains(added, "image ", "unit hatchery-credd@acme-site.service\n", "process ")
 
 with subtest("work is done in them"):
     in_drone("acme-site", "cd /workspaces/site && echo draft > draft && echo more >> README.md")

@@ -102,9 +102,10 @@ with subtest("Drones accept connections from personal machines but cannot reach 
     assert heard("acme-site", "127.0.0.1/2222", *own) == sorted(["127.0.0.1/2222", *own])
     assert heard("acme-site", *other, *people[0], *people[1]) == []
 
-with subtest("nor each other, on the bridge that they share"):
-    site, web = (docker_inspect(name)["NetworkSettings"]["Networks"]["hatchery"] for name in ("acme-site", "acme-web"))
-    server.succeed("ip link show master hatchery0 | grep veth > /dev/null")
+with subtest("nor each other, each on a bridge of its own"):
+    site, web = (docker_inspect(name)["NetworkSettings"]["Networks"][name] for name in ("acme-site", "acme-web"))
+    for name in ("acme-site", "acme-web"):
+        assert server.succeed(f"ip link show master {bridge_of(name)} | grep -c veth") == "1\n"
     server.succeed(f"nc -w 5 {web['IPAddress']} 2222 < /dev/null | grep ^SSH-2.0 > /dev/null")
     on("acme-site", f"ip -4 route get {web['IPAddress']} | grep 'dev eth0' > /dev/null", "root")
     assert heard("acme-site", f"{site['IPAddress']}/2222", f"{web['IPAddress']}/2222", f"{web['IPAddress']}/3000") == [

@@ -41,7 +41,7 @@ impl ImageFacts {
 pub struct Seat<'a> {
     /// The drone.
     pub identity: &'a Identity,
-    /// Limits, network, tailnet, features.
+    /// Limits, tailnet, features.
     pub config: &'a Config,
     /// The volume that holds the clone.
     pub volume: &'a str,
@@ -210,7 +210,8 @@ impl Repository {
         args.extend([
             format!("--name={name}"),
             format!("--hostname={name}"),
-            format!("--network={}", seat.config.docker.network),
+            // The network that is the drone's own has its name.
+            format!("--network={name}"),
             "--restart=unless-stopped".to_owned(),
             format!("--memory={}", limits.memory.as_u64()),
             format!("--memory-swap={}", limits.memory.as_u64()),

@@ -53,14 +53,7 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
     let of_image = asked.image.config.clone().unwrap_or_default();
     // By its id: a name may lead to something else by the time that Docker reads it.
     body.put("Image", &image)?;
-    body.keep::<String>(&["User", "WorkingDir", "StopSignal"])?;
-    if bounds.compose {
-        body.keep::<String>(&["Hostname", "Domainname"])?;
-    } else {
-        // In the network for all drones, others find it by this name (moby, `DNSNames`).
-        body.drop(&["Hostname", "Domainname"]);
-        body.put("Hostname", &bounds.name())?;
-    }
+    body.keep::<String>(&["User", "WorkingDir", "StopSignal", "Hostname", "Domainname"])?;
     body.keep::<bool>(&[
         "AttachStdin",
         "AttachStdout",
@@ -134,7 +127,7 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
             networking.take("EndpointsConfig")?;
         let mut endpoints = HashMap::new();
         for (name, endpoint) in asked_for.unwrap_or_default() {
-            let endpoint = network::endpoint(endpoint.unwrap_or_default(), asked.own, bounds)?;
+            let endpoint = network::endpoint(endpoint.unwrap_or_default(), asked.own)?;
             networks.insert(name.clone());
             endpoints.insert(name, endpoint);
         }

@@ -17,7 +17,7 @@ pub use self::container::{Asked, Creation, creation, labelled, present, surprise
 pub use self::exec::exec;
 pub use self::host::is_the_sockets;
 pub use self::image::{are_elsewhere, are_free, is_usable, pull};
-pub use self::network::{connection, is_own as is_own_network, network};
+pub use self::network::{connection, is_own as is_own_network, network, placed, wants_addresses};
 pub use self::volume::{is_plain, volume};
 
 use crate::config::Limits;
@@ -37,8 +37,6 @@ pub struct Bounds {
     pub limits: Limits,
     /// The loopback port that leads to the drone's sshd.
     pub ssh_port: Option<u16>,
-    /// The drones' network.
-    pub network: String,
     /// Whether it is a compose project, with networks of its own.
     pub compose: bool,
     /// What Docker can enforce here.
@@ -104,7 +102,6 @@ pub(super) mod tests {
                 ..Limits::default()
             },
             ssh_port: Some(4022),
-            network: "hatchery".to_owned(),
             compose: true,
             machine: Machine {
                 cgroup: "2".into(),

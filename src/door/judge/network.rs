@@ -3,35 +3,37 @@
 use std::collections::HashMap;
 
 use bollard::models::{EndpointSettings, NetworkInspect};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{Bounds, labels};
-use crate::docker::LABEL_PROJECT;
+use crate::docker::{Block, DEVICES, LABEL_PROJECT, OPTION_DEVICE};
 use crate::door::own::Own;
 use crate::door::rewrite::{Rewrite, is_none};
 use crate::door::stop::{Judged, Stop};
+use crate::drone::LABEL_DRONE;
 
 /// Whether a network, as Docker shows it, is one that the drone's containers may be in: a plain
-/// bridge that compose made for its project, or without compose the one for all drones.
+/// bridge that compose made for its project, or without compose the one that hatchery made for it.
 pub fn is_own(network: &NetworkInspect, bounds: &Bounds) -> bool {
-    let name = network.name.as_deref().unwrap_or_default();
-    if !bounds.compose {
-        return name == bounds.network;
-    }
-    let labels = network.labels.as_ref();
-    let project = labels.and_then(|labels| labels.get(LABEL_PROJECT));
-    let mut options = network.options.iter().flat_map(HashMap::keys);
-    project.map(String::as_str) == Some(bounds.name())
+    let label = |key: &str| network.labels.as_ref()?.get(key).map(String::as_str);
+    let is_drones = if bounds.compose {
+        label(LABEL_PROJECT) == Some(bounds.name())
+    } else {
+        network.name.as_deref() == Some(bounds.name()) && label(LABEL_DRONE) == Some(bounds.name())
+    };
+    let mut options = network.options.iter().flatten();
+    is_drones
         && network.driver.as_deref() == Some("bridge")
-        // Docker writes these itself: 28, and one that is told so in its daemon.json.
-        && options.all(|option| {
-            option.starts_with("com.docker.network.enable_ipv")
-                || option == "com.docker.network.driver.mtu"
+        && options.all(|(option, value)| match option.as_str() {
+            OPTION_DEVICE => value.starts_with(DEVICES),
+            // Docker writes these itself: 28, and one that is told so in its daemon.json.
+            "com.docker.network.driver.mtu" => true,
+            option => option.starts_with("com.docker.network.enable_ipv"),
         })
 }
 
-/// The body of a new network of the drone's project: a bridge without options, with addresses of
-/// Docker's choice.
+/// The body of a new network of the drone's project: a bridge without options, still without
+/// addresses.
 pub fn network(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     let name: String = body.take("Name")?.unwrap_or_default();
@@ -76,12 +78,52 @@ pub fn network(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     let given: Option<HashMap<String, String>> = body.take("Labels")?;
     let mut given = labels::given(given.unwrap_or_default(), bounds)?;
     given.insert(LABEL_PROJECT.to_owned(), bounds.name().to_owned());
+    let own = bounds.identity.labels();
+    given.extend(own.map(|(key, value)| (key.to_owned(), value)));
     body.put("Labels", &given)?;
     body.finish()
 }
 
+/// Whether the addresses of a trusted repository's network are hatchery's to choose: it is a bridge
+/// whose own are not written down.
+pub fn wants_addresses(body: &Value) -> bool {
+    let is = |at: &str, usual: &[&str]| {
+        let value = body.pointer(at).unwrap_or(&Value::Null);
+        is_none(value) || value.as_str().is_some_and(|text| usual.contains(&text))
+    };
+    is("/Driver", &["bridge"])
+        && is("/IPAM/Driver", &["default"])
+        && [
+            "/IPAM/Config",
+            "/IPAM/Options",
+            "/ConfigOnly",
+            "/ConfigFrom",
+            "/Ingress",
+        ]
+        .iter()
+        .all(|at| is(at, &[]))
+}
+
+/// The body of a new network with its addresses and the name of its device. A device that has a name
+/// keeps it.
+pub fn placed(mut body: Value, block: Block) -> Value {
+    // Without IPv4 there is nothing to give out of them.
+    if body["EnableIPv4"] != Value::Bool(false) {
+        body["IPAM"] = json!(block.ipam());
+    }
+    let mut options = match body["Options"].take() {
+        Value::Object(options) => options,
+        _ => Map::new(),
+    };
+    for (option, value) in block.options() {
+        options.entry(option).or_insert(Value::String(value));
+    }
+    body["Options"] = Value::Object(options);
+    body
+}
+
 /// The body of a container's joining or leaving a network, and the container's whole id.
-pub fn connection(body: &[u8], own: &Own, bounds: &Bounds) -> Judged<Value> {
+pub fn connection(body: &[u8], own: &Own) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     let container: String = body.take("Container")?.unwrap_or_default();
     let id = own
@@ -90,14 +132,14 @@ pub fn connection(body: &[u8], own: &Own, bounds: &Bounds) -> Judged<Value> {
     body.put("Container", &id)?;
     body.keep::<bool>(&["Force"])?;
     if let Some(asked) = body.take("EndpointConfig")? {
-        body.put("EndpointConfig", &endpoint(asked, own, bounds)?)?;
+        body.put("EndpointConfig", &endpoint(asked, own)?)?;
     }
     body.finish()
 }
 
 /// A container's place in a network: names there, and links to the drone's own containers.
 /// Addresses are Docker's to choose. What only Docker's answers hold is left out.
-pub fn endpoint(asked: EndpointSettings, own: &Own, bounds: &Bounds) -> Judged<EndpointSettings> {
+pub fn endpoint(asked: EndpointSettings, own: &Own) -> Judged<EndpointSettings> {
     let refused = |what: &str| Err(Stop::Refused(what.to_owned()));
     if asked.mac_address.is_some_and(|address| !address.is_empty()) {
         return refused("a hardware address of its choice");
@@ -117,8 +159,7 @@ pub fn endpoint(asked: EndpointSettings, own: &Own, bounds: &Bounds) -> Judged<E
     }
     Ok(EndpointSettings {
         links: asked.links,
-        // In the network for all drones, others would find the container by them.
-        aliases: asked.aliases.filter(|_| bounds.compose),
+        aliases: asked.aliases,
         gw_priority: asked.gw_priority,
         ..EndpointSettings::default()
     })
@@ -137,7 +178,6 @@ pub fn foreign_link(links: &[String], own: &Own) -> Option<String> {
 mod tests {
     use super::*;
     use crate::door::judge::tests::bounds;
-    use serde_json::json;
 
     fn own() -> Own {
         let mut own = Own::default();
@@ -156,6 +196,7 @@ mod tests {
         let made = judged(&compose).unwrap();
         assert_eq!(made["Labels"]["com.docker.compose.project"], "acme-site");
         assert_eq!(made["Driver"], "bridge");
+        assert_eq!(made["Labels"]["hatchery.drone"], "acme-site");
         for (key, value) in [
             ("Name", json!("acme-other_default")),
             ("Name", json!("acme-site-b_default")),
@@ -204,8 +245,27 @@ mod tests {
         });
         assert!(is(project.clone(), true));
         assert!(!is(project.clone(), false));
-        assert!(is(json!({"Name": "hatchery", "Driver": "bridge"}), false));
-        assert!(!is(json!({"Name": "hatchery", "Driver": "bridge"}), true));
+        let drones = json!({
+            "Name": "acme-site", "Driver": "bridge", "Labels": {"hatchery.drone": "acme-site"},
+            "Options": {"com.docker.network.bridge.name": "hatchery0abd000"},
+        });
+        assert!(is(drones.clone(), false));
+        assert!(!is(drones.clone(), true));
+        for (key, value) in [
+            ("Name", json!("acme-other")),
+            ("Name", json!("hatchery")),
+            ("Labels", json!({"hatchery.drone": "acme-other"})),
+            ("Labels", json!({})),
+            ("Driver", json!("macvlan")),
+            (
+                "Options",
+                json!({"com.docker.network.bridge.name": "docker0"}),
+            ),
+        ] {
+            let mut odd = drones.clone();
+            odd[key] = value;
+            assert!(!is(odd.clone(), false), "{odd}");
+        }
         for (key, value) in [
             ("Driver", json!("macvlan")),
             (
@@ -225,8 +285,26 @@ mod tests {
     }
 
     #[test]
+    fn a_trusted_repositorys_network_has_the_addresses_that_it_names_or_ours() {
+        let compose = json!({"Name": "x", "Driver": "bridge", "IPAM": {"Driver": "default", "Config": []}, "Ingress": false});
+        assert!(wants_addresses(&compose) && wants_addresses(&json!({"Name": "x"})));
+        for (key, value) in [
+            ("Driver", json!("macvlan")),
+            ("IPAM", json!({"Config": [{"Subnet": "192.168.0.0/16"}]})),
+            ("IPAM", json!({"Driver": "dhcp"})),
+            ("ConfigFrom", json!({"Network": "x"})),
+            ("ConfigOnly", json!(true)),
+            ("Ingress", json!(true)),
+        ] {
+            let mut odd = compose.clone();
+            odd[key] = value;
+            assert!(!wants_addresses(&odd), "{odd}");
+        }
+    }
+
+    #[test]
     fn a_place_in_a_network_is_of_dockers_choice() {
-        let judged = |body: Value| connection(body.to_string().as_bytes(), &own(), &bounds());
+        let judged = |body: Value| connection(body.to_string().as_bytes(), &own());
         let plain = json!({"Container": "acme-site_db_1", "EndpointConfig": {
             "Aliases": ["db"], "Links": ["acme-site_db_1:x"], "IPAMConfig": {}, "MacAddress": "", "Gateway": "192.0.2.1",
         }});

@@ -229,13 +229,12 @@ impl<'a> Hatching<'a> {
             door::judge::are_elsewhere(&features).await?;
         }
         let image = self.image_facts(&repository).await?;
-        // Held until the container stands on the network, so that no slay takes it away.
-        let _network = self.server.places.network_lock(false)?;
-        self.server
-            .docker
-            .ensure_network(&self.server.config.docker.network)
-            .await?;
-        fault::reached(Point::NetworkMade);
+        if !repository.is_compose() {
+            let addresses = self.server.addresses();
+            let docker = self.server.docker;
+            docker.create_network(self.identity, &addresses).await?;
+            fault::reached(Point::NetworkMade);
+        }
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose(), machine).await?;
         fault::reached(Point::DoorOpen);
@@ -626,12 +625,12 @@ impl<'a> Hatching<'a> {
             sockets,
             limits: self.server.config.limits.clone(),
             ssh_port: self.wishes.ssh_port,
-            network: self.server.config.docker.network.clone(),
             compose,
             machine,
         };
-        let trusted = self.wishes.trusted;
-        Door::open(self.workshop.path(), docker.host(), bounds, &there, trusted)
+        let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
+        let place = self.workshop.path();
+        Door::open(place, docker.host(), bounds, addresses, &there, trusted)
     }
 
     /// Whether a volume that is taken up has something where the clone would be: it is left as it is.

@@ -27,7 +27,7 @@ use crate::error::Result;
 /// Services that a project may have: each has the limits of a drone.
 pub(crate) const MAX_SERVICES: usize = 16;
 
-/// Networks that a project may have: Docker has about thirty to give to all.
+/// Networks that a project may have: each takes a block of the pool.
 pub(crate) const MAX_NETWORKS: usize = 6;
 
 /// A compose project that passed the gate.

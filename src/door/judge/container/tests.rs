@@ -352,7 +352,7 @@ fn what_an_image_brings_does_not_count() {
         compose: false,
         ..bounds()
     };
-    let mut asked = with("NetworkMode", json!("hatchery"));
+    let mut asked = with("NetworkMode", json!("acme-site"));
     asked["Labels"] = json!({});
     let made = judged_as("acme-site", &image, &asked, &alone).unwrap().body;
     assert_eq!(made["Labels"]["com.docker.compose.project"], "");
@@ -369,24 +369,6 @@ fn what_an_image_brings_does_not_count() {
         let found = judged_as("acme-site", &image, &asked, &alone).unwrap_err();
         assert!(found.message().contains(label));
     }
-}
-
-#[test]
-fn in_the_network_for_all_drones_it_has_one_name() {
-    let alone = Bounds {
-        compose: false,
-        ..bounds()
-    };
-    let mut asked = with("NetworkMode", json!("hatchery"));
-    asked["Hostname"] = json!("github.com");
-    asked["Labels"] = json!({});
-    asked["NetworkingConfig"] =
-        json!({"EndpointsConfig": {"hatchery": {"Aliases": ["github.com"]}}});
-    let made = judged_as("acme-site", &image(), &asked, &alone)
-        .unwrap()
-        .body;
-    assert_eq!(made["Hostname"], "acme-site");
-    assert!(!made.to_string().contains("github.com"), "{made}");
 }
 
 #[test]
