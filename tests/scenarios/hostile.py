@@ -55,18 +55,20 @@ def touching(name: str) -> str:
     return f"touch /host/hostile-{name}"
 
 
-def service(name: str, line: str = "\n") -> str:
-    """What makes a service of the host's out of the sibling, where a text becomes part of a compose file. What
-    comes after it in that file is a list."""
+def service(name: str, line: str = "\n", first: str = "base") -> str:
+    """What gives the sibling root's directory, where a text becomes part of a compose file. What comes after it in
+    that file are further arguments of a build, and further keys of one."""
     lines = (
-        "x",
+        first,
         "  db:",
-        '    volumes: ["/root:/host"]',
+        "    volumes: [/root:/host]",
         f"    command: {touching(name)}",
         "  rest:",
         f"    image: {IMAGE}",
         "    profiles: [never]",
-        "    environment:",
+        "    build:",
+        "      context: .",
+        "      args:",
         "        - A=b",
     )
     return line.join(lines)
@@ -98,7 +100,7 @@ def feature(name: str, **about: Any) -> str:
 def words() -> dict[str, Attack]:
     """Texts that would become part of a text which nobody judges: a compose file, a Dockerfile, a terminal."""
     stage = {"context": ".", "target": "${STAGE}"}
-    dotenv = service("words-dotenv").replace('"', '\\"').replace("\n", "\\n")
+    dotenv = service("words-dotenv").replace("\n", "\\n")
     return {
         "separator": composed(
             "build.target", {"build": {"context": ".", "target": service("words-separator", "\u2028")}}
@@ -121,24 +123,38 @@ def words() -> dict[str, Attack]:
             {"build": {"context": ".", "args": {"WHO": service("words-argument", "\u2028")}}},
             files={"Dockerfile": f"FROM {SHARED}ARG WHO\nUSER $WHO\n"},
         ),
-        "capability": composed("capAdd", {}, config={"capAdd": [service("words-capability")]}),
-        "option": composed("securityOpt", {}, config={"securityOpt": [service("words-option")]}),
+        "capability": composed("capAdd", {}, config={"capAdd": [service("words-capability", first="NET_ADMIN")]}),
+        "option": composed(
+            "securityOpt", {}, config={"securityOpt": [service("words-option", first="no-new-privileges:true")]}
+        ),
         "mount": composed(
-            "mounts", {}, config={"mounts": [{"type": "volume", "source": "x", "target": f"/{service('words-mount')}"}]}
+            "mounts",
+            {},
+            config={"mounts": [{"type": "volume", "source": "x", "target": service("words-mount", first="/x")}]},
         ),
         "variable": composed(
-            "containerEnv", {}, config={"containerEnv": {f"A=b'\n{service('words-variable')[2:]}\n        - 'C": "d"}}
+            "containerEnv",
+            {},
+            config={"containerEnv": {f"A=b'\n{service('words-variable', first='')[1:]}\n        - 'C": "d"}},
         ),
-        "label": composed("capAdd", {"image": metadata("words:label", capAdd=[service("words-label")])}),
+        "label": composed(
+            "capAdd", {"image": metadata("words:label", capAdd=[service("words-label", first="NET_ADMIN")])}
+        ),
         "published": composed(
-            "capAdd", {}, config={"features": {feature("capability", capAdd=[service("words-published")]): {}}}
+            "capAdd",
+            {},
+            config={"features": {feature("capability", capAdd=[service("words-published", first="NET_ADMIN")]): {}}},
         ),
         "local": composed(
             "capAdd",
             {},
             config={"features": {"./f": {}}},
             files={
-                "f/devcontainer-feature.json": {"id": "f", "version": "1", "capAdd": [service("words-local")]},
+                "f/devcontainer-feature.json": {
+                    "id": "f",
+                    "version": "1",
+                    "capAdd": [service("words-local", first="NET_ADMIN")],
+                },
                 "f/install.sh": "#!/bin/sh\n",
             },
         ),
@@ -162,7 +178,11 @@ def links() -> dict[str, Attack]:
         "upward": Attack(
             "build.context", {"build": {"dockerfile": "D", "context": up}}, {"D": f"FROM {IMAGE}\nCOPY etc/shadow /\n"}
         ),
-        "envfile": Attack("--env-file", {"image": IMAGE, "runArgs": ["--env-file", "e"]}, links={"e": secret}),
+        "envfile": Attack(
+            "--env-file",
+            {"image": IMAGE, "runArgs": ["--env-file", "${localWorkspaceFolder}/.devcontainer/envfile/e"]},
+            links={"e": secret},
+        ),
         "envfiles": composed("env_file", {"env_file": "e"}, links={"e": secret}),
         "dotenv": composed("the file", {}, links={".env": secret}, code="devcontainer-invalid"),
         "compose": Attack(
@@ -186,11 +206,11 @@ def arguments() -> dict[str, Attack]:
     run = {
         "csv": ["--mount", '"type=bind",source=/root,target=/host'],
         "plugin": [
-            "--mount=type=volume,source=x,target=/host,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/root"
+            "--mount=type=volume,source=hostile,target=/host,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/root"
         ],
-        "cluster": ["-itv/root:/host"],
+        "cluster": ["-iv/root:/host"],
         "volume": ["-v", "/root:/host:rw,rshared"],
-        "upward": ["--volume=../../../../../../../../../root:/host"],
+        "upward": ["--volume=./../../../../../../../../../../root:/host"],
         "privileged": ["--privileged=TRUE"],
         "cidfile": ["--cidfile=/root/hostile-arguments-cidfile"],
         "profile": [f"--security-opt=seccomp={SECRET}"],
@@ -256,25 +276,27 @@ def arguments() -> dict[str, Attack]:
 
 def names() -> dict[str, Attack]:
     """Names that another drone, hatchery or the server go by."""
+    of_web = docker_inspect("acme-web")["Image"]
+    tag = next(tag for tag in docker_inspect(of_web, "image")["RepoTags"] if tag.startswith("vsc-"))
     host = {"driver_opts": {"type": "none", "o": "bind", "device": "/root"}}
     mark = {"command": touching("names-device"), "volumes": ["x:/host"], "image": IMAGE}
-    anothers = {"external": True, "name": "acme-web"}
-    steal = {"command": "touch /x/hostile-names-volume", "volumes": ["x:/x"], "image": IMAGE}
+    anothers = {"external": True}
+    steal = {"command": "touch /x/hostile-names-volume", "volumes": ["acme-web:/x"], "image": IMAGE}
     inside = f"FROM {IMAGE}\nCOPY --from=acme/innocent:1 /etc/hostname /\n"
     return {
         "own": composed("image", {"image": "hatchery.invalid/acme-web/x:app"}),
-        "cli": composed("image", {"image": "vsc-web-0123456789abcdef-features"}),
-        "id": plain("image", image="sha256:" + "0" * 64),
-        "escape": built("the image", f"# escape=`\nFROM {IMAGE}\nRUN true `\nFROM hatchery.invalid/x/y:z\n"),
-        "onbuild": built("the image", f"FROM {IMAGE}\nONBUILD COPY --from=hatchery.invalid/x/y:z / /\n"),
-        "syntax": built("the image", f"#syntax=127.0.0.1:5000/x\nFROM {IMAGE}\n"),
+        "cli": composed("image", {"image": tag}),
+        "id": plain("image", image=of_web),
+        "escape": built("the image", f"# escape=`\nFROM {IMAGE}\nRUN true `\nFROM hatchery.invalid/acme-web/x:app\n"),
+        "onbuild": built("the image", f"FROM {IMAGE}\nONBUILD COPY --from=hatchery.invalid/acme-web/x:app / /\n"),
+        "syntax": built("the image", f"#syntax=127.0.0.1:8099/x\nFROM {IMAGE}\n"),
         "innocent": built("acme/innocent:1", inside),
         "label": composed("labels", {"labels": {"hatchery.drone": "acme-web"}}),
         "project": composed("labels", {"labels": ["com.docker.compose.project=acme-web"]}),
         "built": built("build.options", options=["--label=hatchery.drone=acme-web"]),
-        "volume": composed("volumes.x", {}, services={"db": steal}, volumes={"x": anothers}),
+        "volume": composed("volumes.acme-web", {}, services={"db": steal}, volumes={"acme-web": anothers}),
         "device": composed("volumes.x", {}, services={"db": mark}, volumes={"x": host}),
-        "network": composed("networks.default", {}, networks={"default": {"external": True, "name": "hatchery"}}),
+        "network": composed("networks.hatchery", {"networks": ["hatchery"]}, networks={"hatchery": {"external": True}}),
         "bridge": composed(
             "networks.n",
             {"networks": ["n"]},
@@ -393,8 +415,9 @@ server.succeed(
     # The attacks are told from each other by what is said, not by a node; without a tailnet that takes half a second.
     f"sed '/^.tailnet/,/^.ssh/{{/^.ssh/!d}}' /etc/hatchery/config.toml > {OUT}/config.toml",
     "hatchery spawn acme/web > /dev/null 2>&1",
-    # An image of the other drone's, by a name that anyone knows.
-    "docker tag $(docker inspect --format '{{.Image}}' acme-web) acme/innocent:1",
+    # An image of the other drone's, by names that anyone knows.
+    "for name in acme/innocent:1 hatchery.invalid/acme-web/x:app; do "
+    "docker tag $(docker inspect --format '{{.Image}}' acme-web) $name; done",
     f"systemd-run --quiet --unit=hostile-listener python3 -u -m http.server --bind 127.0.0.1 {LISTENER[-4:]}",
 )
 attacks = {lane: make() for lane, make in LANES.items()}
@@ -447,7 +470,7 @@ for who, prefix in (("root", ""), ("member", MEMBER)):
         ]
         changed = server.execute(f"bash {OUT}/state | diff {OUT}/before -")[1]
         asked = server.succeed(
-            f"journalctl --unit hostile-listener --since @{begun} --output cat | grep -e GET -e HEAD || true"
+            f"journalctl --unit hostile-listener --since @{begun} --output cat | grep -v ^Serving || true"
         )
         now = innocents()
         assert not (wrong or changed or asked), "\n".join([*wrong, changed, asked])
