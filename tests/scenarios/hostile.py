@@ -130,7 +130,7 @@ def words() -> dict[str, Attack]:
         "mount": composed(
             "mounts",
             {},
-            config={"mounts": [{"type": "volume", "source": "x", "target": service("words-mount", first="/x")}]},
+            config={"mounts": [{"type": "volume", "source": "data", "target": service("words-mount", first="/x")}]},
         ),
         "variable": composed(
             "containerEnv",
