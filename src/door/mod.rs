@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 pub use self::judge::Bounds;
 use self::own::Own;
 use self::serve::Shared;
+pub use self::upstream::Making;
 use crate::docker::{Addresses, Container};
 use crate::error::{Code, Error, Result};
 use crate::host;
@@ -132,6 +133,11 @@ impl Door {
             // It is open for as long as it is there.
             None => std::future::pending().await,
         }
+    }
+
+    /// What Docker is making, which outlasts the door.
+    pub fn making(&self) -> Making {
+        self.shared.docker.making.clone()
     }
 
     /// What was asked for that no spawn asks for, and was not done.

@@ -168,7 +168,7 @@ impl Passage {
                 let body = judge::labelled(&body, &image, &self.shared.bounds)?;
                 let request = request.map(|()| full(body.to_string()));
                 let name = call.query.get("name").unwrap_or_default().to_owned();
-                let answer = self.shared.docker.send(resized(request)).await?;
+                let answer = self.shared.docker.make(resized(request)).await?;
                 let (answer, id) = created(answer).await?;
                 if let Some(id) = id {
                     self.shared.state().own.add(&id, &name);

@@ -1,6 +1,7 @@
 //! The way to Docker itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -11,8 +12,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
-use super::call::Call;
+use super::call::{Ask, Call};
 use super::stop::{Judged, Stop};
 use crate::docker;
 
@@ -35,6 +37,34 @@ const HANDED_ON: [&str; 4] = [
 #[derive(Debug)]
 pub struct Upstream {
     socket: PathBuf,
+    /// What it is making.
+    pub making: Making,
+}
+
+/// Containers, networks and volumes that Docker is making. It goes on with them whatever becomes of
+/// who asked, so what is taken back before it has ended is not all.
+#[derive(Debug, Clone, Default)]
+pub struct Making(Arc<watch::Sender<usize>>);
+
+impl Making {
+    /// Comes back when nothing is made any more.
+    pub async fn ended(&self) {
+        let mut count = self.0.subscribe();
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    fn begin(&self) -> Begun {
+        self.0.send_modify(|count| *count += 1);
+        Begun(self.clone())
+    }
+}
+
+struct Begun(Making);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Upstream {
@@ -42,6 +72,7 @@ impl Upstream {
     pub fn new(host: &str) -> Self {
         Self {
             socket: docker::socket_of(host).to_owned(),
+            making: Making::default(),
         }
     }
 
@@ -74,25 +105,32 @@ impl Upstream {
         let request = request
             .body(body)
             .map_err(|error| Stop::Malformed(error.to_string()))?;
-        self.send(request).await
+        if matches!(
+            call.ask,
+            Ask::Create | Ask::CreateNetwork | Ask::CreateVolume
+        ) {
+            self.make(request).await
+        } else {
+            self.send(request).await
+        }
+    }
+
+    /// Sends a request for something that is to be made, and waits for the answer even if nobody
+    /// else does any more.
+    pub async fn make(&self, request: Request<Body>) -> Judged<Response<Incoming>> {
+        let (socket, begun) = (self.socket.clone(), self.making.begin());
+        let sending = tokio::spawn(async move {
+            let _begun = begun;
+            send(&socket, request).await
+        });
+        sending
+            .await
+            .unwrap_or_else(|error| Err(Stop::Away(error.to_string())))
     }
 
     /// Sends a request on a connection of its own.
     pub async fn send(&self, request: Request<Body>) -> Judged<Response<Incoming>> {
-        let away = |error: &dyn std::fmt::Display| Stop::Away(error.to_string());
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| away(&error))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream))
-                .await
-                .map_err(|error| away(&error))?;
-        // Ends with the answer's body, or with the connection that it has become.
-        tokio::spawn(connection.with_upgrades());
-        sender
-            .send_request(request)
-            .await
-            .map_err(|error| away(&error))
+        send(&self.socket, request).await
     }
 
     /// What Docker shows of something; nothing where it knows none.
@@ -107,6 +145,23 @@ impl Upstream {
             status => Err(Stop::Away(format!("status {status}"))),
         }
     }
+}
+
+async fn send(socket: &Path, request: Request<Body>) -> Judged<Response<Incoming>> {
+    let away = |error: &dyn std::fmt::Display| Stop::Away(error.to_string());
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| away(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream))
+            .await
+            .map_err(|error| away(&error))?;
+    // Ends with the answer's body, or with the connection that it has become.
+    tokio::spawn(connection.with_upgrades());
+    sender
+        .send_request(request)
+        .await
+        .map_err(|error| away(&error))
 }
 
 /// The whole of an answer.

@@ -458,6 +458,7 @@ async fn take_back(
     error: Error,
 ) -> Error {
     context.ui.step("Taking back what was made");
+    hatching.settle().await;
     let kept = match docker.container_of(&identity.name).await {
         Ok(Some(id)) => is_somebodys(docker, identity, &id, takes_up).await,
         Ok(None) => None,

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -26,6 +27,8 @@ struct Asked {
     surprises: bool,
     networks: Vec<Value>,
     refused: Vec<String>,
+    creates_slowly: bool,
+    created: usize,
 }
 
 pub struct Fake {
@@ -109,6 +112,16 @@ impl Fake {
         self.asked.lock().unwrap().networks.clone()
     }
 
+    /// A container takes a while.
+    pub fn create_slowly(&self) {
+        self.asked.lock().unwrap().creates_slowly = true;
+    }
+
+    /// How many containers there are.
+    pub fn created(&self) -> usize {
+        self.asked.lock().unwrap().created
+    }
+
     pub fn fail_starts(&self) {
         self.asked.lock().unwrap().starts_fail = true;
     }
@@ -125,13 +138,13 @@ async fn answer(
     let kind = request.headers().get("content-type").cloned();
     let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    let (starts_fail, surprises) = {
+    let (starts_fail, surprises, slow) = {
         let mut asked = asked.lock().unwrap();
         asked.lines.push(line.clone());
         asked.bodies.push(body.to_vec());
         asked.headers.extend(names);
         asked.kinds.extend(kind);
-        (asked.starts_fail, asked.surprises)
+        (asked.starts_fail, asked.surprises, asked.creates_slowly)
     };
     if upgrades {
         tokio::spawn(async move {
@@ -151,6 +164,12 @@ async fn answer(
             .headers_mut()
             .insert(UPGRADE, "tcp".parse().unwrap());
         return Ok(response);
+    }
+    if line.contains("/containers/create") {
+        if slow {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        asked.lock().unwrap().created += 1;
     }
     let path = line.replace("/v1.41", "");
     let of_networks = match path.split('?').next().unwrap_or_default() {

@@ -416,6 +416,30 @@ async fn a_volume_without_a_name_is_whose_containers_have_it() {
 }
 
 #[tokio::test]
+async fn what_docker_is_making_outlasts_the_door_and_is_waited_for() {
+    let bed = Bed::new();
+    bed.docker.create_slowly();
+    let socket = bed.socket();
+    let asking = tokio::spawn(async move { ask(&socket, "POST", CREATE, &container()).await });
+    while !bed
+        .docker
+        .asked()
+        .iter()
+        .any(|line| line.starts_with("POST "))
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (making, docker) = (bed.door.making(), bed.docker);
+    drop(bed.door);
+    asking.abort();
+    assert_eq!(docker.created(), 0);
+    tokio::time::timeout(SOON, making.ended()).await.unwrap();
+    assert_eq!(docker.created(), 1);
+    // With nothing under way there is nothing to wait for.
+    tokio::time::timeout(SOON, making.ended()).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_all_drones_share_stays_as_it_is() {
     let bed = Bed::new();
     for (method, target, status) in [

@@ -24,7 +24,7 @@ use crate::devcontainer::{
     parse_metadata,
 };
 use crate::docker::{Container, Machine, Owner, Tree, Wanted};
-use crate::door::{self, Bounds, Door, Held};
+use crate::door::{self, Bounds, Door, Held, Making};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
@@ -99,6 +99,8 @@ pub struct Hatching<'a> {
     created: Cell<bool>,
     /// The container is to be made again.
     again: Notify,
+    /// What Docker is making.
+    making: RefCell<Option<Making>>,
 }
 
 /// How a drone gets its tokens.
@@ -155,6 +157,7 @@ impl<'a> Hatching<'a> {
             step: RefCell::default(),
             created: Cell::new(false),
             again: Notify::new(),
+            making: RefCell::default(),
         })
     }
 
@@ -267,6 +270,15 @@ impl<'a> Hatching<'a> {
                     self.again.notify_one();
                 }
             }
+        }
+    }
+
+    /// Waits until Docker has ended what it was making, once [`Self::run`] has come to its end: what
+    /// comes to be later would not be taken back.
+    pub async fn settle(&self) {
+        let making = self.making.borrow().clone();
+        if let Some(making) = making {
+            let _ = tokio::time::timeout(SETTLE, making.ended()).await;
         }
     }
 
@@ -630,7 +642,9 @@ impl<'a> Hatching<'a> {
         };
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();
-        Door::open(place, docker.host(), bounds, addresses, &there, trusted)
+        let door = Door::open(place, docker.host(), bounds, addresses, &there, trusted)?;
+        self.making.replace(Some(door.making()));
+        Ok(door)
     }
 
     /// Whether a volume that is taken up has something where the clone would be: it is left as it is.
