@@ -45,7 +45,7 @@ impl Burrow {
             _ => {
                 return Err(Error::new(
                     Code::DroneNotFound,
-                    format!("{name} is an egg: its spawn did not finish"),
+                    format!("{name} is an egg: its spawn or slay did not finish"),
                 )
                 .hint(format!(
                     "`hatchery spawn {repo}` starts over, `hatchery slay {repo}` removes it"

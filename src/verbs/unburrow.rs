@@ -51,7 +51,7 @@ impl Unburrow {
                 return Err(Error::new(
                     Code::DroneNotFound,
                     format!(
-                        "{} is an egg: its spawn did not finish",
+                        "{} is an egg: its spawn or slay did not finish",
                         drone.identity.name
                     ),
                 )

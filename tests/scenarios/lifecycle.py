@@ -168,7 +168,7 @@ for step, repository, machine, unit, there, state in HELD:
         if state:
             contains(hatchery("list"), "egg", f"hatchery spawn {repository}")
             for verb in ("burrow", "unburrow"):
-                contains(hatchery(f"{verb} {repository}", status=3), "is an egg: its spawn did not finish")
+                contains(hatchery(f"{verb} {repository}", status=3), "is an egg: its spawn or slay did not finish")
         if repository in ("acme/plain", "acme/site"):
             said = hatchery(f"spawn {repository}")
             contains(said, "Spawning drone... Hatchery ready.", f"ssh -p 2222 vscode@{repository.replace('/', '-')}.")
