@@ -2,12 +2,16 @@
 //! each lasting effect of a verb. A release build has none of them.
 //!
 //! `HATCHERY_FAULT=VolumeMade hatchery spawn acme/site` is ended by signal 9 once the volume is made.
-//! The scenario `killed` does this for every point, and for every verb that passes it.
+//! The scenario `killed` does this for every point, and for every verb that passes it. `HATCHERY_PAUSE`
+//! stops the process there, until it gets a SIGCONT, so that the world can change meanwhile.
 
 use rustix::process::{Signal, getpid, kill_process};
 
-/// Names the point at which the process ends.
-const VARIABLE: &str = "HATCHERY_FAULT";
+/// The variables that name a point, and what the process sends itself there.
+const SIGNALS: [(&str, Signal); 2] = [
+    ("HATCHERY_FAULT", Signal::KILL),
+    ("HATCHERY_PAUSE", Signal::STOP),
+];
 
 /// What has just been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,12 +117,15 @@ pub enum Point {
     ContainersAwake,
 }
 
-/// Ends the process here if a test has asked for that.
+/// Ends or stops the process here if a test has asked for that.
 pub fn reached(point: Point) {
-    if cfg!(debug_assertions)
-        && std::env::var(VARIABLE).is_ok_and(|wanted| wanted == format!("{point:?}"))
-    {
-        // It does not come back.
-        let _ = kill_process(getpid(), Signal::KILL);
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    for (variable, signal) in SIGNALS {
+        if std::env::var(variable).is_ok_and(|wanted| wanted == format!("{point:?}")) {
+            // A signal to oneself cannot be refused.
+            let _ = kill_process(getpid(), signal);
+        }
     }
 }

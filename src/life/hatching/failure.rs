@@ -117,6 +117,13 @@ fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
     .with_details(last_lines)
 }
 
+/// Whether the CLI says that the start of the container failed, not a command in it.
+pub(super) fn is_of_the_start(message: &str) -> bool {
+    ["docker run", "docker compose", "docker-compose"]
+        .iter()
+        .any(|command| message.starts_with(&format!("Command failed: {command}")))
+}
+
 /// What Docker is to blame for, not the Dockerfile.
 fn of_docker(message: &str, last_lines: &[String]) -> Option<Error> {
     let mut lines = last_lines.iter();
@@ -233,6 +240,18 @@ mod tests {
             "make: *** [all] Error 1",
         ];
         assert_eq!(failed(command, &earlier).code(), Code::BuildFailed);
+    }
+
+    #[test]
+    fn a_start_that_was_lost_is_no_setup_that_failed() {
+        for (message, is) in [
+            ("Command failed: docker run", true),
+            ("Command failed: docker compose", true),
+            ("Command failed: docker exec", false),
+            ("Command failed: /bin/sh -c docker run x", false),
+        ] {
+            assert_eq!(is_of_the_start(message), is, "{message}");
+        }
     }
 
     #[test]

@@ -733,8 +733,9 @@ impl<'a> Hatching<'a> {
                 message,
                 ..
             } => {
+                let lost = step.is_none() && failure::is_of_the_start(&message);
                 let what = step.unwrap_or(message);
-                self.still_runs(&container, &what).await?;
+                self.still_runs(&container, &what, lost).await?;
                 let error = Error::new(
                     Code::LifecycleFailed,
                     format!("{} runs, but its setup failed: {what}", self.identity.name),
@@ -752,16 +753,17 @@ impl<'a> Hatching<'a> {
         self.full(&container, prepared, setup_failed, None).await
     }
 
-    /// Fails where the container has ended: then it is not the setup that is to be fixed in it.
-    async fn still_runs(&self, container: &str, step: &str) -> Result<()> {
+    /// Fails where the container has ended, or nobody was told of its start: then it is not the setup
+    /// that is to be fixed in it.
+    async fn still_runs(&self, container: &str, step: &str, lost: bool) -> Result<()> {
         let seen = self.server.docker.container(container).await?;
-        if seen.is_some_and(|container| container.runs()) {
+        if !lost && seen.is_some_and(|container| container.runs()) {
             return Ok(());
         }
         let name = &self.identity.name;
         Err(Error::new(
             Code::DockerFailed,
-            format!("the container of {name} ended during its setup: {step}"),
+            format!("the container of {name} ended before its setup did: {step}"),
         )
         .hint(
             "spawn again if Docker was restarted (`journalctl -u docker`); else a lifecycle command \
