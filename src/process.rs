@@ -133,8 +133,14 @@ impl Drop for Group {
 
 /// Where the running hatchery is.
 pub fn own_path() -> Result<PathBuf> {
-    std::env::current_exe()
-        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))
+    let path = std::env::current_exe()
+        .map_err(|error| host_io("find", Path::new("the running hatchery"), error))?;
+    // A test runs in cargo's `deps`; hatchery itself, which it calls by its links, lies above.
+    let test = path.parent().filter(|place| place.ends_with("deps"));
+    let tested = test
+        .and_then(Path::parent)
+        .map(|above| above.join("hatchery"));
+    Ok(tested.filter(|path| path.is_file()).unwrap_or(path))
 }
 
 /// The full path of a program that must be there.

@@ -443,7 +443,7 @@ async fn what_docker_is_making_outlasts_the_door_and_is_waited_for() {
 async fn what_all_drones_share_stays_as_it_is() {
     let bed = Bed::new();
     for (method, target, status) in [
-        ("DELETE", "/v1.41/networks/hatchery", 403),
+        ("DELETE", "/v1.41/networks/hatchery", 404),
         ("POST", "/v1.41/images/create?fromImage=debian", 403),
         ("POST", "/v1.41/images/others/tag?repo=vsc-site&tag=1", 404),
     ] {
@@ -459,22 +459,25 @@ async fn what_all_drones_share_stays_as_it_is() {
 
 #[tokio::test]
 async fn volumes_and_networks_are_not_without_number() {
-    for (target, name, most) in [
-        ("/v1.41/volumes/create", "acme-site_v", 64),
-        ("/v1.41/networks/create", "acme-site_n", 6),
+    // The fake has no volumes.
+    for (target, name, most, made) in [
+        ("/v1.41/volumes/create", "acme-site_v", 64, 404),
+        ("/v1.41/networks/create", "acme-site_n", 6, 201),
     ] {
         let mut bed = Bed::composed();
         let body = |number: usize| json!({"Name": format!("{name}{number}")});
         for number in 0..most {
             let (status, said) = bed.ask("POST", target, &body(number)).await;
-            assert_eq!(status, 404, "the fake has none: {said}");
+            assert_eq!(status, made, "{said}");
         }
         let (socket, body) = (bed.socket(), body(most));
         let asking = tokio::spawn(async move { ask(&socket, "POST", target, &body).await });
         let refusal = bed.refused().await;
         assert!(refusal.contains(&format!("more than {most}")), "{refusal}");
         asking.abort();
-        assert_eq!(bed.docker.asked().len(), most);
+        let asked = bed.docker.asked();
+        let made = asked.iter().filter(|line| line.starts_with("POST "));
+        assert_eq!(made.count(), most, "{asked:?}");
     }
 }
 
