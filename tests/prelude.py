@@ -24,7 +24,8 @@ MEMBER = "runuser -u overlord -- env HOME=/home/overlord"
 GIT_AUTHOR = "-c user.name=Sarah -c user.email=sarah@example.test"
 
 # All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
-# ssh secret, its locks' directory and the directories in which the drones have theirs.
+# ssh secret, its locks' directory and the directories in which the drones have theirs; polkit runs since
+# a person of the group hatchery was let in.
 INVENTORY = r"""
 export LC_ALL=C
 {
@@ -33,10 +34,10 @@ export LC_ALL=C
   docker network ls --format 'network {{.Name}}'
   docker volume ls --format 'volume {{.Name}}'
   systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,mount | awk '{ print "unit", $1 }' |
-    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean
+    grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean -e polkit.service
   find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
     grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?'
+      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?' -e 'file /tmp/systemd-private-[^/]*-polkit.service-.*'
   find /etc -type f -printf 'file %p %s %T@\n'
   ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
   ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
