@@ -78,8 +78,8 @@ def attack(script: str, trust: bool = False) -> str:
 
 
 def each(commands: tuple[str, ...]) -> str:
-    """One after the other, and in two words why each did nothing."""
-    words = "grep -o -m 1 -e 'No such' -e 'hatchery refuses' why"
+    """One after the other, and in two words why each did nothing, or all that it said."""
+    words = "grep -o -m 1 -e 'No such' -e 'hatchery refuses' why || cat why"
     return "\n".join(f"({command}) > /dev/null 2> why && echo DONE: '{command}' || {words}" for command in commands)
 
 

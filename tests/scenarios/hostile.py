@@ -296,7 +296,7 @@ def names() -> dict[str, Attack]:
         "built": built("build.options", options=["--label=hatchery.drone=acme-web"]),
         "volume": composed("volumes.acme-web", {}, services={"db": steal}, volumes={"acme-web": anothers}),
         "device": composed("volumes.x", {}, services={"db": mark}, volumes={"x": host}),
-        "network": composed("networks.hatchery", {"networks": ["hatchery"]}, networks={"hatchery": {"external": True}}),
+        "network": composed("networks.acme-web", {"networks": ["acme-web"]}, networks={"acme-web": {"external": True}}),
         "bridge": composed(
             "networks.n",
             {"networks": ["n"]},

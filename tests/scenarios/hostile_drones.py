@@ -291,7 +291,7 @@ with subtest("what trust does not change"):
         assert 0 < shown["Memory"] <= 8 * GIB and 0 < shown["PidsLimit"] <= 4096 and shown["NanoCpus"] > 0, shown
         assert shown["LogConfig"]["Type"] == "json-file" and not shown["PortBindings"], shown
     shown = docker_inspect("evil-trusted")
-    assert shown["HostConfig"]["NetworkMode"] == "hatchery", shown["HostConfig"]
+    assert shown["HostConfig"]["NetworkMode"] == "evil-trusted", shown["HostConfig"]
     belongs("evil-trusted", "evil-trusted")
     assert "FOUND=" in shown["Config"]["Env"], shown["Config"]["Env"]
     scope = json.loads(shown["Config"]["Labels"]["hatchery.scope"])
