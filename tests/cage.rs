@@ -250,12 +250,9 @@ fn what_is_unpacked_is_no_program() {
 fn no_process_takes_more_memory_than_it_may() {
     let place = Place::new();
     let hatchery = Path::new(env!("CARGO_BIN_EXE_hatchery"));
-    Rules::of_system()
-        .program(hatchery)
-        .write(&place.inside)
-        .memory(64 * 1024 * 1024)
-        .install(&place.rules, hatchery)
-        .unwrap();
+    let mut rules = Rules::of_system().program(hatchery).write(&place.inside);
+    rules.memory = 64 * 1024 * 1024;
+    rules.install(&place.rules, hatchery).unwrap();
     // It keeps all that comes before the end of a line.
     let keep = |size: &str| format!("head -c {size} /dev/zero | tail -n 1 > /dev/null");
     place.works(&keep("8M"));

@@ -187,13 +187,6 @@ impl Rules {
         self
     }
 
-    /// Bounds the memory of each process, in bytes.
-    #[must_use]
-    pub const fn memory(mut self, most: u64) -> Self {
-        self.memory = most;
-        self
-    }
-
     /// Puts a socket out of sight.
     #[must_use]
     pub fn hide(mut self, socket: &Path) -> Self {

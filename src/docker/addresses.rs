@@ -102,7 +102,7 @@ impl Block {
     }
 }
 
-/// Whether Docker says that somebody has these addresses: another network, or a device.
+/// Whether Docker says that these addresses are in use: by another network, or by a device.
 pub fn is_overlap(text: &str) -> bool {
     text.to_ascii_lowercase().contains("overlap")
 }

@@ -54,7 +54,7 @@ pub struct Tokens<'a> {
 
 /// What is to be cloned, and how.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct Job<'a> {
     /// Where from.
     pub github: &'a config::Github,
     /// What.
@@ -72,20 +72,20 @@ pub struct Wanted<'a> {
 /// Clones with the whole history into `into`, which must not exist. git runs in a cage, whose files
 /// are kept in the directory `cage`. `progress` is told git's own last line now and then.
 pub async fn clone(
-    wanted: &Wanted<'_>,
+    job: &Job<'_>,
     into: &Path,
     cage: &Path,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
-    let Wanted {
+    let Job {
         github,
         repo,
         submodules,
         tokens,
         ..
-    } = *wanted;
+    } = *job;
     let url = url_of(github, repo);
-    let mut command = caged(wanted, into, cage)?;
+    let mut command = caged(job, into, cage)?;
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -129,12 +129,12 @@ pub async fn clone(
     };
     let (said, status) = tokio::select! {
         ended = working => ended,
-        () = outgrows(into, wanted.most) => return Err(too_large(repo, wanted.most)),
+        () = outgrows(into, job.most) => return Err(too_large(repo, job.most)),
     };
     if status?.success() {
         // What came after the last look.
-        if is_more_than(into, wanted.most).await {
-            return Err(too_large(repo, wanted.most));
+        if is_more_than(into, job.most).await {
+            return Err(too_large(repo, job.most));
         }
         return Ok(());
     }
@@ -147,16 +147,16 @@ pub async fn clone(
 }
 
 /// git in its cage: it writes beside the clone, and reads its own files and the drone's socket.
-fn caged(wanted: &Wanted<'_>, into: &Path, cage: &Path) -> Result<Command> {
+fn caged(job: &Job<'_>, into: &Path, cage: &Path) -> Result<Command> {
     let git = process::found("git")?;
     let mut rules = Rules::of_system()
         .program(&git)
         .write(into.parent().unwrap_or(into))
-        .hide(docker::socket_of(wanted.hidden_host));
-    if let Some(ca) = &wanted.github.ca_file {
+        .hide(docker::socket_of(job.hidden_host));
+    if let Some(ca) = &job.github.ca_file {
         rules = rules.read(ca);
     }
-    if let Some(tokens) = wanted.tokens {
+    if let Some(tokens) = job.tokens {
         rules = rules.program(tokens.helper).read(tokens.directory);
     }
     rules.supervised(cage, &git)

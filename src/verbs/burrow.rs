@@ -11,7 +11,6 @@ use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::life::memory;
-use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::teardown;
 use crate::life::waking::STOP_WITHIN;
@@ -78,12 +77,10 @@ impl Burrow {
                 Some(tailnet) if drone.life == Life::Running => {
                     if tailnet.api_key_file.is_some() {
                         // Headscale can be told while it stops; it can only leave while it runs.
-                        let forgetting = async {
-                            let owners = Registration::owners(&context.places)?;
-                            tailnet::join::forget(tailnet, name, &owners, None).await
-                        };
+                        let leaving =
+                            teardown::leave_tailnet(&context.config, &context.places, name);
                         let (stopped, left) =
-                            tokio::join!(stopping, tokio::time::timeout(LEAVE_WITHIN, forgetting));
+                            tokio::join!(stopping, tokio::time::timeout(LEAVE_WITHIN, leaving));
                         stopped?;
                         matches!(left, Ok(Ok(())))
                     } else {

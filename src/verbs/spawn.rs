@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::{Context, interrupted, known_hosts_line, ssh_command};
-use crate::docker::{Docker, Drone, Life, Wanted};
+use crate::docker::{Docker, Drone, Life, Machine, Wanted};
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
@@ -61,7 +61,8 @@ impl Spawn {
         let docker = context.docker().await?;
         let bare = make_room(context, &docker, &identity).await?;
         let takes_up = bare.is_some();
-        has_reserve(context, &docker).await?;
+        let machine = docker.machine().await?;
+        has_reserve(context, &machine)?;
         if let Some(bare) = bare {
             self.take_up(context, &mut identity, bare)?;
         }
@@ -79,7 +80,7 @@ impl Spawn {
         let workshop = context.places.workshop(&identity.name)?;
         fault::reached(Point::WorkshopMade);
         let server = context.server(&docker, &sockets);
-        let hatching = Hatching::new(server, &identity, &wishes, &workshop)?;
+        let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine)?;
         let admitted = Cell::new(false);
         let spawning = async {
             admit(context, &docker, &identity, takes_up).await?;
@@ -320,10 +321,10 @@ async fn admit(
 }
 
 /// Refuses where Docker's disk is so full that the drones which are there may soon have no room.
-async fn has_reserve(context: &Context<'_>, docker: &Docker) -> Result<()> {
-    let directory = docker.machine().await?.directory;
+fn has_reserve(context: &Context<'_>, machine: &Machine) -> Result<()> {
+    let directory = &machine.directory;
     // Docker may keep its data where this server's people cannot look, or on another machine.
-    let free = host::free_space(Path::new(&directory)).map(ByteSize::b);
+    let free = host::free_space(Path::new(directory)).map(ByteSize::b);
     let reserve = context.config.limits.reserve;
     match free.filter(|free| *free < reserve) {
         Some(free) => Err(Error::new(

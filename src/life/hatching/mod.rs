@@ -84,6 +84,7 @@ pub struct Hatching<'a> {
     identity: &'a Identity,
     wishes: &'a Wishes,
     workshop: &'a Workshop,
+    machine: &'a Machine,
     /// Where the repository is cloned to on the host. The devcontainer CLI names the image after
     /// this path: another repository's Dockerfile must not be able to build on it.
     checkout: PathBuf,
@@ -141,6 +142,7 @@ impl<'a> Hatching<'a> {
         identity: &'a Identity,
         wishes: &'a Wishes,
         workshop: &'a Workshop,
+        machine: &'a Machine,
     ) -> Result<Self> {
         let secret = ServerSecret::load_or_create(server.places.state())?;
         let token = secret.token(&identity.name);
@@ -150,6 +152,7 @@ impl<'a> Hatching<'a> {
             identity,
             wishes,
             workshop,
+            machine,
             checkout,
             token,
             node: Mutex::default(),
@@ -198,11 +201,10 @@ impl<'a> Hatching<'a> {
     async fn hatch(&self) -> Result<Hatched> {
         fault::reached(Point::VolumeMade);
         let credentials = self.credentials().await?;
-        let ((), (ssh_files, warnings), (), machine) = tokio::try_join!(
+        let ((), (ssh_files, warnings), ()) = tokio::try_join!(
             self.clone(credentials.as_ref()),
             furnish::ssh_files(self.server.config, self.server.places, &self.identity.name),
             cli::check(&self.server.config.devcontainer.command),
-            self.server.docker.machine(),
         )?;
         fault::reached(Point::Cloned);
         for warning in &warnings {
@@ -239,7 +241,7 @@ impl<'a> Hatching<'a> {
             fault::reached(Point::NetworkMade);
         }
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
-        let mut door = self.door(sockets, repository.is_compose(), machine).await?;
+        let mut door = self.door(sockets, repository.is_compose()).await?;
         fault::reached(Point::DoorOpen);
 
         let mut remote_user = None;
@@ -328,7 +330,7 @@ impl<'a> Hatching<'a> {
             }
         };
         let config = self.server.config;
-        let wanted = clone::Wanted {
+        let job = clone::Job {
             github: &config.github,
             repo: &self.identity.repo,
             submodules: self.wishes.submodules,
@@ -343,7 +345,7 @@ impl<'a> Hatching<'a> {
             hidden_host: self.server.docker.host(),
         };
         let cage = self.workshop.directory("clone")?;
-        let cloning = clone::clone(&wanted, &self.checkout, &cage, &progress);
+        let cloning = clone::clone(&job, &self.checkout, &cage, &progress);
         let mut cloning = std::pin::pin!(cloning);
         tokio::select! {
             done = &mut cloning => {
@@ -618,12 +620,7 @@ impl<'a> Hatching<'a> {
     }
 
     /// The door that stands before Docker for as long as this spawn goes on.
-    async fn door(
-        &self,
-        sockets: Option<PathBuf>,
-        compose: bool,
-        machine: Machine,
-    ) -> Result<Door> {
+    async fn door(&self, sockets: Option<PathBuf>, compose: bool) -> Result<Door> {
         let docker = self.server.docker;
         // Siblings of a drone that has lost its container: compose takes them up again.
         let there = if compose {
@@ -638,7 +635,7 @@ impl<'a> Hatching<'a> {
             limits: self.server.config.limits.clone(),
             ssh_port: self.wishes.ssh_port,
             compose,
-            machine,
+            machine: self.machine.clone(),
         };
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();

@@ -88,7 +88,7 @@ pub async fn spawn_ended(docker: &Docker, container: &str) {
 }
 
 /// Makes all count that git ignores in the volumes of a drone whose spawn has failed, and in which
-/// somebody has worked meanwhile.
+/// a person has worked meanwhile.
 pub async fn all_counts(docker: &Docker, container: &str) -> Result<()> {
     docker.put(container, noted(Tree::default(), "0")).await
 }
