@@ -13,7 +13,7 @@ from bed import tools
 from bed.content import digest_of_text
 from bed.process import DIES_WITH_US, making, run
 from bed.scratch import scratch
-from bed.settings import CACHE, HEADSCALE_VERSION, TAILSCALE_VERSION
+from bed.settings import BUILDKIT_VERSION, CACHE, HEADSCALE_VERSION, TAILSCALE_VERSION
 
 # What neither Hatchery nor the world uses of tailscale is half of the time that it takes to compile.
 _OMITTED_OF_TAILSCALE = (
@@ -58,6 +58,12 @@ TAILSCALED = Program(
     TAILSCALE_VERSION,
     tags=("ts_include_cli", *(f"ts_omit_{feature}" for feature in _OMITTED_OF_TAILSCALE)),
     linker=f"-X tailscale.com/version.shortStamp={TAILSCALE_VERSION} -X tailscale.com/version.longStamp={TAILSCALE_VERSION}",
+)
+_BUILDKIT = "github.com/moby/buildkit"
+_VERSION_OF_BUILDKIT = f"-X {_BUILDKIT}/version.Version=v{BUILDKIT_VERSION}"
+BUILDKITD, BUILDCTL = (
+    Program(name, _BUILDKIT, f"{_BUILDKIT}/cmd/{name}", BUILDKIT_VERSION, linker=_VERSION_OF_BUILDKIT)
+    for name in ("buildkitd", "buildctl")
 )
 
 

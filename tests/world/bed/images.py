@@ -41,6 +41,7 @@ class Carried:
     registry: str
     drone: str
     nosudo: str
+    buildkit: str
 
 
 def internet(filled_registry: str, graphql: Path, git: Path) -> str:
@@ -75,6 +76,10 @@ def drone(base: str) -> str:
 
 def nosudo(drone: str) -> str:
     return _build("nosudo", drone)
+
+
+def buildkit(base: str, buildkitd: Path, buildctl: Path) -> str:
+    return _build("buildkit", base, {"buildkitd": buildkitd, "buildctl": buildctl})
 
 
 def registry(machine: str) -> str:

@@ -11,7 +11,8 @@ from bed.settings import ENGINE_NAME, ENGINES, INTERNET, LAPTOP, SERVER, TAILNET
 
 _T = TypeVar("_T")
 # Of two processors that do nothing else.
-_MINUTES = {"tailscaled": 1.0, "headscale": 1.5}
+_MINUTES = {"tailscaled": 1.0, "headscale": 1.5, "buildkitd": 1.8, "buildctl": 0.2}
+_PROGRAMS = (binaries.TAILSCALED, binaries.HEADSCALE, binaries.BUILDKITD, binaries.BUILDCTL)
 _MINUTES_OF_RELEASE = 0.7
 
 
@@ -35,6 +36,9 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
         tailscaled = pool.submit(binaries.build, binaries.TAILSCALED)
         sources = pool.submit(binaries.fetch, binaries.HEADSCALE)
         headscale = then(lambda *_: binaries.build(binaries.HEADSCALE), tailscaled, sources)
+        more = pool.submit(binaries.fetch, binaries.BUILDKITD)
+        buildkitd = then(lambda *_: binaries.build(binaries.BUILDKITD), headscale, more)
+        buildctl = then(lambda *_: binaries.build(binaries.BUILDCTL), buildkitd)
         node, cli = pool.submit(tools.node_runtime), pool.submit(tools.devcontainer_cli)
         gh, graphql = pool.submit(tools.gh), pool.submit(tools.graphql_core)
         git = pool.submit(images.git_repositories)
@@ -50,8 +54,9 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
         servers = {name: server(ENGINES[name]) for name in names}
         drone = then(images.drone, bases[own])
         filled = then(
-            lambda *parts: registry.ensure(images.Carried(*parts[:4])),
+            lambda *parts: registry.ensure(images.Carried(*parts[:5])),
             bases[own], then(images.registry, machines[own]), drone, then(images.nosudo, drone),
+            then(images.buildkit, bases[own], buildkitd, buildctl),
             tailscaled, cli, gh,
         )  # fmt: skip
         internet = then(images.internet, filled, graphql, git)
@@ -69,11 +74,11 @@ def everything(engines: Iterable[str]) -> dict[MachineSpec, str]:
 
 def _announce(suites: list[str]) -> None:
     """Say beforehand what the first time takes; nothing where only some image has changed."""
-    programs = [program.name for program in (binaries.TAILSCALED, binaries.HEADSCALE) if not program.binary.exists()]
+    programs = [program.name for program in _PROGRAMS if not program.binary.exists()]
     releases = [suite for suite in suites if not debian.is_made(suite)]
     parts = []
     if programs:
-        parts.append(f"{' and '.join(programs)} compiled")
+        parts.append(f"{', '.join(programs)} compiled")
     if releases:
         parts.append(f"images of {', '.join(releases)} made")
     if parts:

