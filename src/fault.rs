@@ -55,6 +55,14 @@ pub enum Point {
     DoorOpen,
     /// The devcontainer CLI is started.
     CliStarted,
+    /// The drone's builder is made, with the volume of its cache, and does not run yet.
+    BuilderMade,
+    /// The builder runs.
+    BuilderStarted,
+    /// Docker has an image that the builder has built; the builder runs.
+    ImageBuilt,
+    /// The builder is gone; what it has built is not.
+    BuilderEnded,
     /// The container is created, with its siblings, and does not run yet.
     ContainerCreated,
     /// The container is removed again, to be made with another user.

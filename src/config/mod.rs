@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::subnets::Subnets;
+use crate::builder::choice::{self, Choice};
+use crate::devcontainer::judging::policy;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
@@ -211,12 +213,22 @@ pub struct Devcontainer {
     pub trust: Vec<String>,
     /// What the CLI may read in its cage beside the system's and its own.
     pub readable: Vec<PathBuf>,
+    /// Images and features (`ghcr.io/devcontainers/*`, or a whole name) whose code may run in Docker's
+    /// shared builder.
+    pub known: Vec<String>,
 }
 
 /// The feature that starts sshd on port 2222.
 pub const SSHD_FEATURE: &str = "ghcr.io/devcontainers/features/sshd:1";
 /// The feature that runs tailscaled.
 pub const TAILSCALE_FEATURE: &str = "ghcr.io/tailscale/codespace/tailscale";
+
+/// Microsoft's and Tailscale's.
+const KNOWN: [&str; 3] = [
+    "ghcr.io/devcontainers/*",
+    "ghcr.io/tailscale/*",
+    "mcr.microsoft.com/*",
+];
 
 impl Default for Devcontainer {
     fn default() -> Self {
@@ -230,9 +242,13 @@ impl Default for Devcontainer {
             ]),
             trust: Vec::new(),
             readable: Vec::new(),
+            known: KNOWN.map(str::to_owned).into(),
         }
     }
 }
+
+/// The builder's image.
+pub const BUILDKIT: &str = "docker.io/moby/buildkit:v0.26.0-rootless";
 
 /// `[docker]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -242,6 +258,10 @@ pub struct Docker {
     pub host: String,
     /// What drones' networks get their addresses from.
     pub subnets: Subnets,
+    /// What builds untrusted repositories.
+    pub builder: Choice,
+    /// `BuildKit`'s image, the one that runs without root, for drones' own builders.
+    pub buildkit: String,
     /// `NAME:ADDRESS` entries for the drones' `/etc/hosts`.
     pub extra_hosts: Vec<String>,
 }
@@ -251,6 +271,8 @@ impl Default for Docker {
         Self {
             host: "unix:///var/run/docker.sock".to_owned(),
             subnets: Subnets::default(),
+            builder: Choice::default(),
+            buildkit: BUILDKIT.to_owned(),
             extra_hosts: Vec::new(),
         }
     }
@@ -398,6 +420,25 @@ impl Config {
             return Err((
                 "devcontainer.readable",
                 format!("must hold absolute paths, not {}", path.display()),
+            ));
+        }
+        if let Some(pattern) = self
+            .devcontainer
+            .known
+            .iter()
+            .find(|it| !choice::is_pattern(it))
+        {
+            return Err((
+                "devcontainer.known",
+                format!(
+                    "holds {pattern:?}; write a namespace as \"ghcr.io/org/*\", or a whole name without a tag"
+                ),
+            ));
+        }
+        if !policy::is_image(&self.docker.buildkit) {
+            return Err((
+                "docker.buildkit",
+                format!("{:?} is not the name of an image", self.docker.buildkit),
             ));
         }
         if !(self.limits.cpus.is_finite() && self.limits.cpus > 0.0) {

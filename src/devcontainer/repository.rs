@@ -32,6 +32,8 @@ pub struct Repository {
     left_out: Vec<String>,
     file: Option<PathBuf>,
     images: Names,
+    /// Whether its image is the configuration's.
+    is_configured: bool,
 }
 
 impl Repository {
@@ -100,6 +102,8 @@ impl Repository {
         };
         let mount = mount.map(|(root, target)| (*root, target.as_str()));
         let workspace = workspace::plan(repo.name(), mount, passed.workspace_folder.as_deref());
+        let configured = &config.devcontainer.image;
+        let is_configured = matches!(&passed.base, Some(Base::Image(image)) if image == configured);
         Ok(Self {
             checkout: checkout.root().to_path_buf(),
             passed,
@@ -108,6 +112,7 @@ impl Repository {
             left_out,
             file,
             images,
+            is_configured,
         })
     }
 
@@ -143,6 +148,19 @@ impl Repository {
         let dockerfile = checkout.inside(checkout.root(), file.to_str()?).ok()?;
         let dockerfile = checkout.read(&dockerfile).ok()?;
         from::image(&dockerfile, text("target"))
+    }
+
+    /// Whether all that is run while its images are built is what this takes for known: no Dockerfile
+    /// of its own, no feature but published ones.
+    pub fn is_built_of(&self, known: impl Fn(&str) -> bool) -> bool {
+        let builds = match &self.project {
+            Some(project) => project.builds(),
+            None => !matches!(self.passed.base, Some(Base::Image(_))),
+        };
+        let image = self
+            .image()
+            .is_some_and(|image| self.is_configured || known(image));
+        !builds && image && self.features().all(known)
     }
 
     /// Whether it is a compose project.

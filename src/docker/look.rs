@@ -317,7 +317,7 @@ fn volume_mount(volume: &str, at: &str, read_only: bool) -> Mount {
     }
 }
 
-fn host_mount(place: &Path, at: &str) -> Mount {
+pub(super) fn host_mount(place: &Path, at: &str) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
         source: Some(place.to_string_lossy().into_owned()),

@@ -31,6 +31,16 @@ pub struct Machine {
     pub podman: bool,
 }
 
+impl Machine {
+    /// The first number of Docker's version; 0 where it has none.
+    pub fn major(&self) -> u32 {
+        let first = self.version.split('.').next();
+        first
+            .and_then(|first| first.parse().ok())
+            .unwrap_or_default()
+    }
+}
+
 /// Podman names its engine among the components, as Docker does; its server's version is its own.
 fn is_podman(version: &SystemVersion) -> bool {
     let mut components = version.components.iter().flatten();

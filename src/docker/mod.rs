@@ -3,6 +3,7 @@
 mod addresses;
 mod archive;
 mod bridges;
+mod builder;
 mod container;
 mod drones;
 mod exec;
@@ -24,6 +25,7 @@ use bollard::errors::Error as ApiError;
 pub use self::addresses::{Addresses, Block, DEVICES, is_overlap};
 pub use self::archive::{Entry, Owner, Tree};
 pub use self::bridges::{Bridge, Endpoints, OPTION_DEVICE};
+pub use self::builder::{BuilderSpec, Built};
 pub use self::container::{Container, Usage, Wanted};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output};

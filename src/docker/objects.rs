@@ -110,7 +110,7 @@ impl Docker {
             .collect())
     }
 
-    async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>> {
+    pub(super) async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>> {
         let options = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&filters("label", label.to_owned()))

@@ -1,6 +1,7 @@
 //! Whether this server can be a hatchery: the programs, the services, the machine, and what its
 //! containers can reach, each with what to do.
 
+mod builds;
 mod cage;
 mod host;
 mod machine;
@@ -102,7 +103,9 @@ pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
             }
         }),
         bounded("programs", programs::findings(config)),
-        bounded("cage", async { vec![cage::finding(config).await] }),
+        bounded("cage", async {
+            vec![cage::finding(config).await, builds::finding(config)]
+        }),
         bounded("units", async { vec![units::finding().await] }),
         bounded("services", services::findings(config, places, connected)),
         bounded("containers", async {

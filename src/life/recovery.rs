@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
 
+use crate::builder::own;
 use crate::config::Config;
 use crate::docker;
 use crate::docker::{Drone, Life};
@@ -93,6 +94,7 @@ pub async fn sockets(
 /// Brings back every drone that should run.
 pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     server.places.sweep();
+    own::sweep(server.docker, server.places).await?;
     let (drones, warnings) = server.docker.drones().await?;
     for warning in warnings {
         server

@@ -83,6 +83,7 @@ impl Bed {
             ssh_port: None,
             compose,
             machine: hatchery::docker::Machine::default(),
+            builds: true,
         };
         let sibling = json!({"Id": "bbbb", "Name": "/acme-site_db_1", "HostConfig": host});
         let there = [Container::from(

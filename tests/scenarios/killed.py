@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 # How many verbs are at work at once.
 AT_ONCE = 4
 PULLED = "ghcr.io/acme/prebuilt"
-UNSAID = "registry.example.test/killed/unsaid:1"
+UNSAID = "ghcr.io/killed/unsaid:1"
 # What verbs have at work for them on the server.
 WORKERS = r"^([^ ]*(git[^ ]*|node|docker|docker-compose) |[^ ]*tailscaled .*userspace|[^ ]*sh -c exec 3|hatchery )"
 
@@ -26,6 +26,10 @@ SPAWN = {
     "NetworkMade": "egg",
     "DoorOpen": "egg",
     "CliStarted": "egg",
+    "BuilderMade": "egg",
+    "BuilderStarted": "egg",
+    "ImageBuilt": "egg",
+    "BuilderEnded": "egg",
     "ContainerCreated": "egg",
     "ContainerDiscarded": "egg",
     "FilesPut": "egg",
@@ -153,6 +157,7 @@ server.succeed(
     "(cat /etc/hatchery/config.toml; printf '[limits]\\ndrones = 60\\n') > /root/killed.toml",
     f"docker images -q {PULLED} | xargs -r docker rmi",
     f"docker build -q -t {UNSAID} - <<'END'\nFROM {IMAGE}\nLABEL devcontainer.metadata=[]\nEND",
+    f"docker push -q {UNSAID}",
 )
 broken, by_user = f"FROM {IMAGE}\nRUN false\n", f"FROM {UNSAID}\nUSER vscode\n"
 built = {"build": {"dockerfile": "Dockerfile"}}
@@ -160,6 +165,11 @@ publish("killed/all", {**IGNORED, ".devcontainer/devcontainer.json": MADE})
 publish_devcontainer("killed/compose", {"devcontainer.json": COMPOSE, "compose.yml": SERVICES})
 publish_devcontainer("killed/pulled", {"devcontainer.json": {"image": PULLED}})
 publish_devcontainer("killed/user", {"devcontainer.json": built, "Dockerfile": by_user})
+publish_devcontainer("killed/built", {"devcontainer.json": built, "Dockerfile": f"FROM {IMAGE}\n"})
+services = SERVICES.replace(f"image: {IMAGE}", "build: .", 1)
+publish_devcontainer(
+    "killed/both", {"devcontainer.json": COMPOSE, "compose.yml": services, "Dockerfile": f"FROM {IMAGE}\n"}
+)
 publish_devcontainer("killed/broken", {"devcontainer.json": built, "Dockerfile": broken})
 take_inventory()
 
@@ -168,6 +178,8 @@ spawns = of_compose | {f"killed/{point.lower()}": point for point in SPAWN}
 kinds = {
     "killed/containerdiscarded": "user",
     "killed/filesremoved": "broken",
+    **dict.fromkeys(("killed/buildermade", "killed/builderstarted", "killed/imagebuilt"), "built"),
+    "killed/builderended": "both",
     "killed/imagepulled": "pulled",
     **dict.fromkeys(of_compose, "compose"),
 }
@@ -191,6 +203,7 @@ with subtest("recover removes what has no egg, and what an egg does not need"):
     for name in ("killed-workshopmade", "killed-eggmarked"):
         assert name not in left, left
     server.fail("find /var/cache/hatchery -mindepth 1 -type d | grep .")
+    server.fail("docker ps -aq --filter label=hatchery.builder | grep .")
     assert drones() == expected, drones()
 
 with subtest("what somebody has made in an egg is not taken for what its spawn has made"):

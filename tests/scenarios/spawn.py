@@ -170,9 +170,9 @@ with subtest("It reads `devcontainer.json`, builds images: a Dockerfile and its 
     slay("acme/dockerfile")
 
 with subtest("a Dockerfile that ends in another user than root, of an image that says nothing of users"):
-    unsaid = "registry.example.test/acme/unsaid:1"
+    unsaid = "ghcr.io/acme/unsaid:1"
     dockerfile = f"FROM {IMAGE}\nRUN rm -f /usr/bin/sudo\nLABEL devcontainer.metadata=[]"
-    server.succeed(f"docker build -q -t {unsaid} - <<'END'\n{dockerfile}\nEND")
+    server.succeed(f"docker build -q -t {unsaid} - <<'END'\n{dockerfile}\nEND", f"docker push -q {unsaid}")
     for user in ("vscode", "1000:1000"):
         build = {"build": {"dockerfile": "Dockerfile"}}
         publish_devcontainer("acme/user", {"devcontainer.json": build, "Dockerfile": f"FROM {unsaid}\nUSER {user}\n"})

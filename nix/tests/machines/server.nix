@@ -38,6 +38,8 @@ in
     };
     authorizedKeys = [ keys.snakeOilEd25519PublicKey ];
     settings.github.ca_file = "/usr/local/share/ca-certificates/hatchery-world.crt";
+    # BuildKit's image has programs with file capabilities, which no image that Nix builds can have.
+    settings.docker.builder = "shared";
   };
 
   introductions = {

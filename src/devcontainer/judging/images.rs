@@ -52,8 +52,13 @@ pub fn is_own_tag(drone: &DroneName, name: &str) -> bool {
     if let Some(built) = name.strip_prefix(OWN_REGISTRY) {
         return built.starts_with(&format!("/{drone}/"));
     }
-    let [of_the_cli, shared] = OF_THE_CLI;
-    !name.contains('/') && (name.starts_with(of_the_cli) || name == format!("{shared}-{drone}"))
+    !name.contains('/') && (name.starts_with(OF_THE_CLI[0]) || name == temporary(drone))
+}
+
+/// The drone's name for the image in which the devcontainer CLI hands over features, where builds take
+/// no directories by name.
+pub fn temporary(drone: &DroneName) -> String {
+    format!("{}-{drone}", OF_THE_CLI[1])
 }
 
 /// The registry's host in a name, as Docker finds it, and the rest.
@@ -118,6 +123,29 @@ pub fn barred(name: &str) -> Option<&'static str> {
     (id || name.starts_with("sha256:")).then_some(BY_ID)
 }
 
+/// The registry and the path of an image or published feature, without tag or digest; `None` for what
+/// is no plain name.
+pub fn whole(name: &str) -> Option<String> {
+    let (host, path) = split_registry(name);
+    let path = path.split('@').next().unwrap_or_default();
+    let last = path.rfind('/').map_or(0, |slash| slash + 1);
+    let path = match path[last..].find(':') {
+        Some(colon) => &path[..last + colon],
+        None => path,
+    };
+    let plain = path
+        .split('/')
+        .all(|part| !matches!(part, "" | "." | "..") && !part.contains(':'));
+    if !plain || !policy::is_image(name) {
+        return None;
+    }
+    Some(match host {
+        Some(host) if !is_dockers(host) => format!("{}/{path}", host.to_ascii_lowercase()),
+        _ if path.contains('/') => format!("docker.io/{path}"),
+        _ => format!("docker.io/library/{path}"),
+    })
+}
+
 /// One spelling for all that Docker takes for the same name.
 pub fn normal(name: &str) -> String {
     let (registry, path) = split_registry(name);
@@ -131,6 +159,15 @@ pub fn normal(name: &str) -> String {
     } else {
         format!("{path}:latest")
     }
+}
+
+/// The spelling by which `BuildKit` knows an image that it is handed (its Dockerfile frontend's named
+/// contexts).
+pub fn familiar(name: &str) -> String {
+    let normal = normal(name);
+    normal
+        .strip_suffix(":latest")
+        .map_or(normal.clone(), str::to_owned)
 }
 
 /// Images that a project is made from, each once.
@@ -186,6 +223,15 @@ pub fn check_dockerfile(
         }
     }
     Ok(())
+}
+
+/// The images that a Dockerfile names, each once, as far as they can be told.
+pub fn of_dockerfile(text: &str, args: &Variables) -> Vec<String> {
+    let mut names = Names::default();
+    for (_, name) in named(text, args) {
+        names.add(name.as_deref().unwrap_or_default());
+    }
+    names.0
 }
 
 /// The images that a Dockerfile names, with their lines; `Err` is a name that cannot be told.

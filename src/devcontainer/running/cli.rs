@@ -2,20 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::contexts;
 use super::guard;
 use super::last_lines::LastLines;
 use super::lifecycle::Stage;
-use super::shim::{MAX_MESSAGE, Refusal, SETTINGS_FILE, Settings};
+use super::shim::{Answer, MAX_MESSAGE, SETTINGS_FILE, Settings, Word};
+use crate::builder::own::Ended;
+use crate::builder::{Build, Builder};
 use crate::cage::{self, Rules};
+use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::docker;
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
@@ -29,6 +36,9 @@ const NODE: u32 = 20;
 
 /// How long compose 1 waits for an answer of Docker's: longer than joining a tailnet may take.
 const START_WITHIN: Duration = Duration::from_secs(30 * 60);
+
+/// Where the CLI keeps what it has fetched and generated, in the workshop.
+pub const TEMPORARY: &str = "tmp";
 
 /// The longest result that the CLI may print, in bytes.
 const MAX_RESULT: u64 = 1024 * 1024;
@@ -54,6 +64,11 @@ pub struct Up<'a> {
     pub hidden_host: &'a str,
     /// What is held against the policy before anything is built; nothing for a trusted repository.
     pub guard: Option<guard::Rules>,
+    /// The drone's own builder; without one Docker builds.
+    pub builder: Option<Arc<Builder>>,
+    /// Whether a Dockerfile's own `syntax` is left out: for a Docker for which the CLI would put one in
+    /// that the builder knows by itself.
+    pub omits_syntax: bool,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
     /// Whether it runs in its cage.
@@ -69,7 +84,8 @@ pub enum Event {
     Step(String),
     /// A line of the builder's or of a lifecycle command's.
     Line(String),
-    /// The gate refuses what it was about to build; nothing of it was.
+    /// The gate refuses what it was about to build, or there is nothing to build it with; nothing of it
+    /// was.
     Refused(Error),
     /// It has ended.
     Ended(Outcome),
@@ -141,7 +157,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let bin = shim(up, &control)?;
     let home = up.workshop.directory("home")?;
     contexts::share_copies(&home, up.token)?;
-    let temporary = up.workshop.directory("tmp")?;
+    let temporary = up.workshop.directory(TEMPORARY)?;
 
     let program = process::found(up.command)?;
     let mut command = if up.caged {
@@ -181,6 +197,9 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     if let Some(ca) = up.ca_file {
         command.env("NODE_EXTRA_CA_CERTS", ca);
     }
+    if up.omits_syntax {
+        command.arg("--omit-syntax-directive");
+    }
     for (key, value) in up.identity.labels() {
         command.arg("--id-label").arg(format!("{key}={value}"));
     }
@@ -189,7 +208,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let (sender, events) = mpsc::channel(64);
     let log = Log::default();
     let stage = log.stage.subscribe();
-    let task = tokio::spawn(attend(group, listener, sender, log));
+    let hearing = hear(listener, sender.clone(), up.builder.clone());
+    let task = tokio::spawn(attend(group, hearing, sender, log));
     Ok(Running {
         events,
         stage,
@@ -302,7 +322,7 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
         docker,
         compose: process::find("docker-compose"),
         control: control.to_owned(),
-        temporary: up.workshop.path().join("tmp"),
+        temporary: up.workshop.path().join(TEMPORARY),
         labels: up
             .identity
             .labels()
@@ -310,6 +330,7 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
             .into(),
         drone: up.identity.name.to_string(),
         guard: up.guard.clone(),
+        own_builder: up.builder.is_some(),
     };
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();
@@ -342,13 +363,12 @@ fn builds_with_buildkit(docker: &Path) -> bool {
 /// Reads all that the CLI says until it ends.
 async fn attend(
     mut group: Group,
-    listener: UnixListener,
+    hearing: impl Future<Output = ()>,
     events: mpsc::Sender<Event>,
     mut log: Log,
 ) {
     let stdout = group.child().stdout.take();
     let stderr = group.child().stderr.take();
-    let answering = tokio::spawn(answer_all(listener, events.clone()));
     let reading = async {
         if let Some(stderr) = stderr {
             let _ = process::lines(stderr, |line| {
@@ -368,32 +388,98 @@ async fn attend(
         text
     };
     // What the CLI left running may hold its output open: with its own end the group's comes.
-    let ((), result, _) = tokio::join!(reading, result, group.wait());
-    answering.abort();
+    let ending = async { tokio::join!(reading, result, group.wait()) };
+    let ((), result, _) = tokio::select! {
+        ended = ending => ended,
+        () = hearing => return,
+    };
     let _ = events.send(Event::Ended(outcome(&result, log))).await;
 }
 
-async fn answer_all(listener: UnixListener, events: mpsc::Sender<Event>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(answer(stream, events.clone()));
+/// Hears what the shims have to say, all at once, until this is dropped.
+async fn hear(listener: UnixListener, events: mpsc::Sender<Event>, builder: Option<Arc<Builder>>) {
+    let mut answering = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    answering.spawn(answer(stream, events.clone(), builder.clone()));
+                }
+                // Without a descriptor for it nobody is heard; one may be free soon.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = answering.join_next() => {}
+        }
     }
 }
 
-async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
+async fn answer(stream: UnixStream, events: mpsc::Sender<Event>, builder: Option<Arc<Builder>>) {
     let mut line = String::new();
-    let (reading, _writing) = stream.into_split();
+    let (reading, writing) = stream.into_split();
     let mut reading = BufReader::new(reading.take(MAX_MESSAGE));
     if reading.read_line(&mut line).await.is_err() {
         return;
     }
-    let Ok(refused) = serde_json::from_str::<Refusal>(&line) else {
-        return;
+    let stopping = match serde_json::from_str(&line) {
+        Ok(Word::Refused(refused)) => {
+            let error = Error::new(Code::GateRefused, clean::line(&refused.message));
+            Some(error.hint(clean::line(refused.hint.as_deref().unwrap_or_default())))
+        }
+        Ok(Word::Build(build)) => match builder {
+            Some(builder) => build_for(&builder, *build, writing).await.err(),
+            None => None,
+        },
+        Err(_) => None,
     };
-    let error = Error::new(Code::GateRefused, clean::line(&refused.message));
-    let hint = clean::line(refused.hint.as_deref().unwrap_or_default());
     // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
-    if events.send(Event::Refused(error.hint(hint))).await.is_ok() {
+    if let Some(error) = stopping
+        && events.send(Event::Refused(error)).await.is_ok()
+    {
         events.closed().await;
+    }
+}
+
+/// Has an image built and tells the shim how that goes. What fails on this server's side ends the
+/// spawn.
+async fn build_for(builder: &Builder, build: Build, mut writing: OwnedWriteHalf) -> Result<()> {
+    // Of more lines than can be told, the last are.
+    let (lines, mut said) = broadcast::channel(256);
+    let line = move |line: &str| {
+        let _ = lines.send(line.to_owned());
+    };
+    let building = async move { builder.build(build, &line).await };
+    let telling = async {
+        loop {
+            match said.recv().await {
+                Ok(line) => tell(&mut writing, &Answer::Line(line)).await,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            }
+        }
+    };
+    let (ended, ()) = tokio::join!(building, telling);
+    let answer = match ended? {
+        Ended::Built => Answer::Built,
+        Ended::Failed => Answer::Failed(None),
+        Ended::Refused(what) => {
+            return Err(Error::new(
+                Code::GateRefused,
+                format!("hatchery builds no image with {what}"),
+            )
+            .hint(format!(
+                "change that in the repository, or trust it: {WAYS_ON}"
+            )));
+        }
+    };
+    tell(&mut writing, &answer).await;
+    Ok(())
+}
+
+/// A shim that has gone needs no answer.
+async fn tell(writing: &mut OwnedWriteHalf, answer: &Answer) {
+    if let Ok(mut line) = serde_json::to_vec(answer) {
+        line.push(b'\n');
+        let _ = writing.write_all(&line).await;
     }
 }
 

@@ -12,6 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::builder::Build;
+use crate::builder::project::{self, Wanted};
 use crate::devcontainer::judging::metadata::{self, Entry, Own};
 use crate::devcontainer::judging::mounts;
 use crate::devcontainer::judging::policy::{self, Judgement};
@@ -87,6 +89,87 @@ impl Rules {
     }
 }
 
+/// A call of compose that builds or starts.
+#[derive(Debug)]
+pub struct ComposeCall {
+    files: Vec<PathBuf>,
+    wanted: Wanted,
+    no_cache: bool,
+    pull: bool,
+}
+
+impl ComposeCall {
+    /// What these arguments ask for; `None` where they neither build nor start. The error is a word
+    /// that the devcontainer CLI does not write.
+    pub fn read(args: &[OsString]) -> std::result::Result<Option<Self>, String> {
+        let text = |word: &OsString| {
+            word.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| word.to_string_lossy().into_owned())
+        };
+        let mut words = args.iter().filter(|word| *word != "compose");
+        let mut files = Vec::new();
+        let subcommand = loop {
+            let Some(word) = words.next() else {
+                return Ok(None);
+            };
+            match text(word)?.as_str() {
+                "-f" => files.extend(words.next().map(PathBuf::from)),
+                "--project-name" | "--env-file" | "--profile" => {
+                    words.next();
+                }
+                word if word.starts_with('-') => return Err(word.to_owned()),
+                word => break word.to_owned(),
+            }
+        };
+        if !matches!(subcommand.as_str(), "build" | "up") {
+            return Ok(None);
+        }
+        let (mut services, mut no_cache, mut pull) = (Vec::new(), false, false);
+        for word in words {
+            match text(word)?.as_str() {
+                "--no-cache" => no_cache = true,
+                "--pull" => pull = true,
+                "-d" | "--no-recreate" | "--no-start" => {}
+                word if word.starts_with('-') => return Err(word.to_owned()),
+                word => services.push(word.to_owned()),
+            }
+        }
+        let wanted = match subcommand.as_str() {
+            "build" => Wanted::Build(services),
+            _ => Wanted::Up(services),
+        };
+        Ok(Some(Self {
+            files,
+            wanted,
+            no_cache,
+            pull,
+        }))
+    }
+
+    /// Whether nothing is started.
+    pub const fn only_builds(&self) -> bool {
+        matches!(self.wanted, Wanted::Build(_))
+    }
+
+    /// What is to be built. The error is in words.
+    pub fn builds(&self) -> std::result::Result<Vec<Build>, String> {
+        let files = self.files.iter().map(|path| {
+            let document = read(path).and_then(|text| yaml::parse(&text, "").ok());
+            document
+                .map(|document| document.to_value())
+                .ok_or_else(|| format!("{} cannot be read", path.display()))
+        });
+        let files = files.collect::<std::result::Result<Vec<_>, _>>()?;
+        project::builds(&files, &self.wanted, self.no_cache, self.pull)
+    }
+
+    fn services(&self) -> &[String] {
+        let (Wanted::Build(services) | Wanted::Up(services)) = &self.wanted;
+        services
+    }
+}
+
 /// One look at what the CLI has made.
 struct Looker<'a> {
     rules: &'a Rules,
@@ -159,57 +242,40 @@ impl Looker<'_> {
     /// Judges a call of compose and the files that the CLI adds; whether it builds or starts.
     fn compose(&self, args: &[OsString], gate: &mut Gate) -> bool {
         gate.turn_to(THE_CALL);
-        let mut words = args.iter().filter(|word| *word != "compose");
-        let mut files = Vec::new();
-        let subcommand = loop {
-            let Some(text) = words.next().and_then(|word| one_line(word, gate)) else {
-                return false;
-            };
-            match text {
-                "-f" => files.extend(words.next().and_then(|file| one_line(file, gate))),
-                "--project-name" | "--env-file" | "--profile" => {
-                    words.next();
-                }
-                _ if text.starts_with('-') => {
-                    gate.refuse_text(0, "docker-compose", &quoted(text), NOT_THE_CLIS);
-                    return true;
-                }
-                _ => break text,
+        let mut lines = args.iter();
+        if !lines.all(|word| one_line(word, gate).is_some()) {
+            return true;
+        }
+        let call = match ComposeCall::read(args) {
+            Ok(Some(call)) => call,
+            Ok(None) => return false,
+            Err(word) => {
+                gate.refuse_text(0, "docker-compose", &quoted(&word), NOT_THE_CLIS);
+                return true;
             }
         };
-        if !matches!(subcommand, "build" | "up") {
-            return false;
-        }
-        for text in words
-            .filter_map(|word| one_line(word, gate))
-            .collect::<Vec<_>>()
-        {
-            let known = matches!(
-                text,
-                "-d" | "--no-recreate" | "--no-start" | "--no-cache" | "--pull"
-            );
-            if !known && !policy::is_name(text) {
+        let subcommand = if call.only_builds() { "build" } else { "up" };
+        for name in call.services() {
+            if !policy::is_name(name) {
                 let property = format!("docker-compose {subcommand}");
-                gate.refuse_text(0, &property, &quoted(text), NOT_THE_CLIS);
+                gate.refuse_text(0, &property, &quoted(name), NOT_THE_CLIS);
             }
         }
         let Some((own, service)) = &self.rules.compose else {
             gate.refuse_text(0, "docker-compose", subcommand, NOT_THE_CLIS);
             return true;
         };
-        for file in files {
-            if Path::new(file) == own {
+        for file in &call.files {
+            if file == own {
                 continue;
             }
             gate.turn_to("the compose file that the devcontainer CLI generated");
-            let text = self
-                .is_temporary(file)
-                .then(|| read(Path::new(file)))
-                .flatten();
+            let shown = file.to_string_lossy();
+            let text = self.is_temporary(&shown).then(|| read(file)).flatten();
             match text.and_then(|text| yaml::parse(&text, "").ok()) {
                 Some(document) => self.compose_file(&document, service, gate),
                 None => {
-                    gate.refuse_text(0, "the file", &quoted(file), UNKNOWN_FORM);
+                    gate.refuse_text(0, "the file", &quoted(&shown), UNKNOWN_FORM);
                 }
             }
         }
@@ -479,7 +545,7 @@ fn directories(path: &Path) -> Option<Vec<PathBuf>> {
 }
 
 /// A plain file's text; no link is followed.
-fn read(path: &Path) -> Option<String> {
+pub(crate) fn read(path: &Path) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
     let metadata = file.metadata().ok()?;

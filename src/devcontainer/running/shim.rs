@@ -5,7 +5,7 @@
 //! through, to the door that stands before Docker.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use std::process::{Command, ExitCode};
 use serde::{Deserialize, Serialize};
 
 use super::contexts;
-use super::guard::{Call, Rules};
+use super::guard::{Call, ComposeCall, Rules};
+use crate::builder::Build;
 use crate::error::Error;
 
 /// The name of the settings beside the link that the CLI calls.
@@ -24,7 +25,7 @@ pub const SETTINGS_FILE: &str = "shim.json";
 const SHARED_TAG: &str = "dev_container_feature_content_temp";
 
 /// The longest message on the control socket, in bytes.
-pub const MAX_MESSAGE: u64 = 64 * 1024;
+pub const MAX_MESSAGE: u64 = 1024 * 1024;
 
 /// What the shim must know, written by the hatchery that started the CLI.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +46,28 @@ pub struct Settings {
     pub guard: Option<Rules>,
     /// Whether this docker builds with `BuildKit` when asked by its environment.
     pub buildkit: bool,
+    /// Whether the drone has a builder of its own, which the waiting hatchery is asked for.
+    pub own_builder: bool,
+}
+
+/// What the waiting hatchery is told or asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Word {
+    /// Nothing is built, because of this.
+    Refused(Refusal),
+    /// An image is to be built.
+    Build(Box<Build>),
+}
+
+/// What it answers to a build, line by line.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// A line of the builder's.
+    Line(String),
+    /// The image is there.
+    Built,
+    /// It is not: the lines say why, or these words.
+    Failed(Option<String>),
 }
 
 /// What [`Rules`] refused, so that nothing is built.
@@ -88,6 +111,14 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         tell(&settings.control, &error);
         return complain(&error.message());
     }
+    if settings.own_builder {
+        match build_by_hatchery(settings, call) {
+            Ok(Some(done)) => return done,
+            Ok(None) => {}
+            Err(what) => return complain(&what),
+        }
+        return replace(Command::new(program).args(args));
+    }
     if compose || subcommand == Some("compose") {
         prepare_files(settings, true, &settings.temporary, 0);
         contexts::send_whole(&settings.temporary);
@@ -104,6 +135,81 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         Some("buildx") => replace(Command::new(program).args(build_arguments(settings, args))),
         _ => replace(Command::new(program).args(args)),
     }
+}
+
+/// Builds what this call would have Docker build; what is left of it for the program itself is
+/// nothing where there is an exit status.
+fn build_by_hatchery(settings: &Settings, call: Call<'_>) -> Result<Option<ExitCode>, String> {
+    match call {
+        Call::Docker([first, second]) if first == "buildx" && second == "version" => {
+            // The devcontainer CLI goes by it, whether buildx is installed or not.
+            print(BUILDX);
+            Ok(Some(ExitCode::SUCCESS))
+        }
+        Call::Docker(args) => {
+            let Some(build) = Build::read(args) else {
+                return Ok(None);
+            };
+            let mut build = build.map_err(|what| format!("docker build: {what}"))?;
+            prepare_files(settings, false, &settings.temporary, 0);
+            let own = own_tag(settings);
+            for tag in &mut build.tags {
+                *tag = tag.replace(SHARED_TAG, &own);
+            }
+            for value in build.args.values_mut() {
+                *value = value.replace(SHARED_TAG, &own);
+            }
+            ask(settings, build)?;
+            Ok(Some(ExitCode::SUCCESS))
+        }
+        Call::Compose(args) => {
+            let Some(call) = ComposeCall::read(args)? else {
+                return Ok(None);
+            };
+            prepare_files(settings, false, &settings.temporary, 0);
+            for build in call.builds()? {
+                ask(settings, build)?;
+            }
+            Ok(call.only_builds().then_some(ExitCode::SUCCESS))
+        }
+    }
+}
+
+/// What buildx would say of itself: the features of `BuildKit` that hatchery's builder has came with it.
+const BUILDX: &str = "github.com/docker/buildx 0.30.0 (hatchery's builder)\n";
+
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Has the waiting hatchery build this.
+fn ask(settings: &Settings, build: Build) -> Result<(), String> {
+    let away = |error: std::io::Error| format!("the hatchery that builds has gone: {error}");
+    contexts::send_whole(&settings.temporary);
+    let mut stream = say(&settings.control, &Word::Build(Box::new(build))).map_err(away)?;
+    let answers = BufReader::new(&mut stream);
+    for answer in answers.lines() {
+        match serde_json::from_str(&answer.map_err(away)?) {
+            Ok(Answer::Line(line)) => {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }
+            Ok(Answer::Built) => return Ok(()),
+            Ok(Answer::Failed(why)) => {
+                return Err(why.unwrap_or_else(|| "the build failed".to_owned()));
+            }
+            Err(error) => return Err(away(error.into())),
+        }
+    }
+    Err(away(std::io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// Sends a word to the waiting hatchery.
+fn say(control: &Path, word: &Word) -> std::io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(control)?;
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    Ok(stream)
 }
 
 /// Adds the drone's labels and makes the shared tag the drone's own.
@@ -216,16 +322,10 @@ fn tell(control: &Path, refused: &Error) {
         message: refused.message(),
         hint: refused.what_next().map(str::to_owned),
     };
-    let told = || -> std::io::Result<()> {
-        let mut stream = UnixStream::connect(control)?;
-        let mut refusal = serde_json::to_vec(&refusal)?;
-        refusal.push(b'\n');
-        stream.write_all(&refusal)?;
-        stream.read_to_end(&mut Vec::new())?;
-        Ok(())
-    };
     // What it would say is said by the exit status too.
-    let _ = told();
+    if let Ok(mut stream) = say(control, &Word::Refused(refusal)) {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
 }
 
 fn replace(command: &mut Command) -> ExitCode {
@@ -252,6 +352,7 @@ mod tests {
             drone: "a-b".into(),
             guard: None,
             buildkit: false,
+            own_builder: false,
         }
     }
 
@@ -304,6 +405,52 @@ mod tests {
             let text = std::fs::read_to_string(&file).unwrap();
             assert_eq!(text, format!("FROM {SHARED_TAG}-a-b as x\n"));
         }
+    }
+
+    #[test]
+    fn a_build_is_asked_for_where_the_drone_has_a_builder() {
+        let place = tempfile::tempdir().unwrap();
+        let control = place.path().join("control");
+        let listener = std::os::unix::net::UnixListener::bind(&control).unwrap();
+        let settings = Settings {
+            control,
+            temporary: place.path().into(),
+            own_builder: true,
+            ..settings()
+        };
+        let answers = [
+            (r#"{"Line":"1 done"}"#, "\"Built\"", true),
+            (r#"{"Line":"no"}"#, r#"{"Failed":null}"#, false),
+            ("", r#"{"Failed":"no room"}"#, false),
+            ("", "", false),
+            ("", "nonsense", false),
+        ];
+        let hatchery = std::thread::spawn(move || {
+            answers.map(|(first, last, _)| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                writeln!(stream, "{}{last}", first.replace('}', "}\n")).unwrap();
+                line
+            })
+        });
+        let args = os(&["buildx", "build", "--load", "-t", SHARED_TAG, "/x"]);
+        for (_, last, built) in answers {
+            let done = build_by_hatchery(&settings, Call::Docker(&args));
+            assert_eq!(matches!(done, Ok(Some(_))), built, "{last}: {done:?}");
+        }
+        for line in hatchery.join().unwrap() {
+            let Ok(Word::Build(build)) = serde_json::from_str(&line) else {
+                panic!("{line}");
+            };
+            assert_eq!(build.tags, ["dev_container_feature_content_temp-a-b"]);
+        }
+        for (args, left) in [(&["ps", "-q"][..], true), (&["buildx", "version"], false)] {
+            let done = build_by_hatchery(&settings, Call::Docker(&os(args)));
+            assert_eq!(matches!(done, Ok(None)), left, "{args:?}");
+        }
+        let unknown = os(&["build", "--ssh=default", "/x"]);
+        assert!(build_by_hatchery(&settings, Call::Docker(&unknown)).is_err());
     }
 
     #[test]

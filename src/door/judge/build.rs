@@ -68,6 +68,9 @@ const UNSAID: &[&str] = &[
 /// but the usual one.
 pub fn build(query: &Query, bounds: &Bounds) -> Judged<()> {
     let refused = |what: String| Err(Stop::Refused(what));
+    if !bounds.builds {
+        return refused("a build that is not its own builder's".to_owned());
+    }
     let mut tags = query.all("t").filter(|tag| !tag.is_empty());
     if let Some(tag) = tags.find(|tag| !images::is_own_tag(&bounds.identity.name, tag)) {
         return refused(format!("its image called {tag:.200?}"));

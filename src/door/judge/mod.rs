@@ -41,6 +41,8 @@ pub struct Bounds {
     pub compose: bool,
     /// What Docker can enforce here.
     pub machine: Machine,
+    /// Whether Docker builds its images, and not a builder of its own.
+    pub builds: bool,
 }
 
 impl Bounds {
@@ -101,6 +103,7 @@ pub(super) mod tests {
                 pids: 99,
                 ..Limits::default()
             },
+            builds: true,
             ssh_port: Some(4022),
             compose: true,
             machine: Machine {

@@ -8,6 +8,7 @@ mod failure;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::ImageInspect;
@@ -15,6 +16,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use self::failure::failure;
+use crate::builder::Builder;
 use crate::cage::Support;
 use crate::devcontainer::running::cli::{self, Event, Outcome};
 use crate::devcontainer::running::guard::Rules;
@@ -42,6 +44,9 @@ use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet;
 use crate::tailnet::Joined;
+
+/// For an older Docker the devcontainer CLI names a frontend in each Dockerfile of its own.
+const FIRST_WITH_SYNTAX: u32 = 23;
 
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -102,6 +107,8 @@ pub struct Hatching<'a> {
     again: Notify,
     /// What Docker is making.
     making: RefCell<Option<Making>>,
+    /// The drone's own builder, where it has one.
+    builder: RefCell<Option<Arc<Builder>>>,
 }
 
 /// How a drone gets its tokens.
@@ -161,6 +168,7 @@ impl<'a> Hatching<'a> {
             created: Cell::new(false),
             again: Notify::new(),
             making: RefCell::default(),
+            builder: RefCell::default(),
         })
     }
 
@@ -234,11 +242,18 @@ impl<'a> Hatching<'a> {
             door::judge::are_elsewhere(&features).await?;
         }
         let image = self.image_facts(&repository).await?;
-        if !repository.is_compose() {
+        let config = self.server.config;
+        let choice = config.docker.builder;
+        let own = choice.is_own(&repository, &config.devcontainer.known, self.wishes.trusted);
+        // Compose makes its networks when all is built.
+        if own || !repository.is_compose() {
             let addresses = self.server.addresses();
             let docker = self.server.docker;
             docker.create_network(self.identity, &addresses).await?;
             fault::reached(Point::NetworkMade);
+        }
+        if own {
+            self.builder.replace(Some(Arc::new(self.own_builder()?)));
         }
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose()).await?;
@@ -476,6 +491,8 @@ impl<'a> Hatching<'a> {
             docker_host: &docker_host,
             hidden_host: self.server.docker.host(),
             guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
+            builder: self.builder.borrow().clone(),
+            omits_syntax: self.machine.major() < FIRST_WITH_SYNTAX,
             ca_file: self.server.config.github.ca_file.as_deref(),
             // A command for this server, which its owner trusts, is meant to change this server.
             caged: !prepared.runs_here,
@@ -605,7 +622,8 @@ impl<'a> Hatching<'a> {
         fault::reached(Point::FilesPut);
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
         let egg = docker.set_wanted(&id, Wanted::Undecided);
-        tokio::try_join!(self.move_in(joined, &id), egg)?;
+        let built = self.end_builder(prepared.compose.is_some());
+        tokio::try_join!(self.move_in(joined, &id), egg, built)?;
         fault::reached(Point::MarkedUnfinished);
         self.server.places.unmark_egg(&self.identity.name)?;
         fault::reached(Point::EggUnmarked);
@@ -636,12 +654,43 @@ impl<'a> Hatching<'a> {
             ssh_port: self.wishes.ssh_port,
             compose,
             machine: self.machine.clone(),
+            builds: self.builder.borrow().is_none(),
         };
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();
         let door = Door::open(place, docker.host(), bounds, addresses, &there, trusted)?;
         self.making.replace(Some(door.making()));
         Ok(door)
+    }
+
+    /// A builder that reads the clone and what the devcontainer CLI puts beside it.
+    fn own_builder(&self) -> Result<Builder> {
+        let roots = vec![
+            self.checkout.clone(),
+            self.workshop.directory(cli::TEMPORARY)?,
+        ];
+        let Server { docker, config, .. } = self.server;
+        // Its own network is called like the drone.
+        Ok(Builder::new(
+            docker,
+            self.identity,
+            config,
+            self.identity.name.as_str(),
+            roots,
+        ))
+    }
+
+    /// Ends the builder, and the network that it alone was in: everything is built.
+    async fn end_builder(&self, compose: bool) -> Result<()> {
+        let Some(builder) = self.builder.borrow().clone() else {
+            return Ok(());
+        };
+        builder.end().await?;
+        if compose {
+            let network = self.identity.name.as_str();
+            self.server.docker.remove_network(network).await?;
+        }
+        Ok(())
     }
 
     /// Whether a volume that is taken up has something where the clone would be: it is left as it is.

@@ -67,6 +67,12 @@ impl Project {
         self.services.get(&self.service)?.get("build")?.as_object()
     }
 
+    /// Whether any of its services is built.
+    pub fn builds(&self) -> bool {
+        let mut services = self.services.values();
+        services.any(|service| service.get("build").is_some())
+    }
+
     /// The image of the drone's service, where it has no build.
     pub fn image(&self) -> Option<&str> {
         let service = self.services.get(&self.service)?;

@@ -1,0 +1,619 @@
+//! One image to be built: asked for in the words of `docker build`, and judged value by value.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use bytesize::ByteSize;
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+use crate::devcontainer::judging::{images, policy};
+use crate::drone::Identity;
+
+/// The most entries of one kind that a build may have.
+const MAX_ENTRIES: usize = 500;
+
+/// The context in which the devcontainer CLI hands over features, where it builds with contexts.
+const FEATURES: &str = "dev_containers_feature_content_source";
+
+/// One image to be built. It comes from a process in the cage: [`Build::check`] is what makes it safe.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Build {
+    /// The directory that files are copied from.
+    pub context: PathBuf,
+    /// The Dockerfile; a relative path is one of the context's.
+    pub dockerfile: PathBuf,
+    /// What it is to be called.
+    pub tags: Vec<String>,
+    /// The stage that is built, where it is not the last.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Directories by the names that the Dockerfile has for them.
+    pub contexts: BTreeMap<String, PathBuf>,
+    /// Images whose layers may stand in for steps.
+    pub cache_from: Vec<String>,
+    /// `default` or `none`.
+    pub network: Option<String>,
+    /// What it is built for, where that is not this machine.
+    pub platform: Option<String>,
+    /// `NAME:ADDRESS` or `NAME=ADDRESS` entries for `/etc/hosts`.
+    pub hosts: Vec<String>,
+    /// The size of `/dev/shm`.
+    pub shm_size: Option<ByteSize>,
+    /// `NAME=SOFT:HARD`, as docker's command takes them.
+    pub ulimits: Vec<String>,
+    /// Nothing that was built before stands in for a step.
+    pub no_cache: bool,
+    /// The registry is asked for images that are there.
+    pub pull: bool,
+    /// Nothing is to be done where an image of the first name is there.
+    pub if_missing: bool,
+}
+
+/// `docker build` and `docker buildx build`, as far as the devcontainer CLI and `build.options` use
+/// them.
+#[derive(Debug, Parser)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "one for each switch of docker's"
+)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Words {
+    context: PathBuf,
+    #[arg(short = 'f', long)]
+    file: Option<PathBuf>,
+    #[arg(short = 't', long)]
+    tag: Vec<String>,
+    #[arg(long)]
+    target: Option<String>,
+    #[arg(long, value_parser = pair::<String>)]
+    build_arg: Vec<(String, String)>,
+    #[arg(long, value_parser = pair::<String>)]
+    label: Vec<(String, String)>,
+    #[arg(long, value_parser = pair::<PathBuf>)]
+    build_context: Vec<(String, PathBuf)>,
+    #[arg(long)]
+    cache_from: Vec<String>,
+    #[arg(long)]
+    network: Option<String>,
+    #[arg(long)]
+    platform: Option<String>,
+    #[arg(long)]
+    add_host: Vec<String>,
+    #[arg(long)]
+    shm_size: Option<ByteSize>,
+    #[arg(long)]
+    ulimit: Vec<String>,
+    #[arg(long)]
+    no_cache: bool,
+    #[arg(long)]
+    pull: bool,
+    // Of no account here: the image is always loaded, and nothing is left between two steps.
+    #[arg(long)]
+    load: bool,
+    #[arg(long)]
+    force_rm: bool,
+    #[arg(long)]
+    progress: Option<String>,
+}
+
+/// `NAME=VALUE`
+fn pair<T: From<String>>(text: &str) -> Result<(String, T), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as NAME=VALUE")?;
+    Ok((name.to_owned(), T::from(value.to_owned())))
+}
+
+impl Build {
+    /// What these arguments of docker's command ask for; `None` where they do not build.
+    ///
+    /// # Errors
+    /// In words: what is not understood.
+    pub fn read(args: &[OsString]) -> Option<Result<Self, String>> {
+        let words = match args {
+            [first, rest @ ..] if first == "build" => rest,
+            [first, second, rest @ ..] if first == "buildx" && second == "build" => rest,
+            _ => return None,
+        };
+        let read = Words::try_parse_from(words).map_err(|error| {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().to_owned()
+        });
+        Some(read.map(Self::from))
+    }
+
+    /// Holds every value against its rule: files below these directories, names of the drone's own,
+    /// no part of the server's network or environment.
+    ///
+    /// # Errors
+    /// In words: what does not pass.
+    pub fn check(
+        &self,
+        roots: &[PathBuf],
+        identity: &Identity,
+        most: ByteSize,
+    ) -> Result<(), String> {
+        let Self {
+            context,
+            dockerfile,
+            tags,
+            contexts,
+            ..
+        } = self;
+        let is_below = |path: &Path| {
+            let plain = path.components().all(|part| part != Component::ParentDir);
+            plain
+                && path.to_str().is_some_and(policy::is_one_line)
+                && roots.iter().any(|root| path.starts_with(root))
+        };
+        if !is_below(context) {
+            return refused("the context", context);
+        }
+        let dockerfile_in = context.join(dockerfile).parent().map(Path::to_path_buf);
+        if !dockerfile_in.is_some_and(|directory| is_below(&directory))
+            || !is_below(&context.join(dockerfile))
+        {
+            return refused("the Dockerfile", dockerfile);
+        }
+        if tags.is_empty() {
+            return Err("an image without a name".to_owned());
+        }
+        if let Some(tag) = tags
+            .iter()
+            .find(|tag| !policy::is_image(tag) || !images::is_own_tag(&identity.name, tag))
+        {
+            return refused("the name", tag);
+        }
+        if let Some((name, path)) = contexts
+            .iter()
+            .find(|(name, path)| *name != FEATURES || !is_below(path))
+        {
+            return refused("the context", &format!("{name}={}", path.display()));
+        }
+        self.check_words(most)
+    }
+
+    fn check_words(&self, most: ByteSize) -> Result<(), String> {
+        let Self {
+            // Where it is and what it is called was judged before.
+            context: _,
+            dockerfile: _,
+            tags,
+            target,
+            args,
+            labels,
+            contexts,
+            cache_from,
+            network,
+            platform,
+            hosts,
+            shm_size,
+            ulimits,
+            no_cache: _,
+            pull: _,
+            if_missing: _,
+        } = self;
+        let sizes = [
+            args.len(),
+            labels.len(),
+            contexts.len(),
+            cache_from.len(),
+            hosts.len(),
+            ulimits.len(),
+            tags.len(),
+        ];
+        if sizes.iter().any(|&size| size > MAX_ENTRIES) {
+            return Err(format!("more than {MAX_ENTRIES} entries of one kind"));
+        }
+        if let Some(target) = target.as_ref().filter(|target| !policy::is_name(target)) {
+            return refused("the target", target);
+        }
+        if let Some((name, _)) = args.iter().find(|(name, value)| !is_argument(name, value)) {
+            return refused("the argument", name);
+        }
+        if let Some((name, _)) = labels.iter().find(|(name, value)| !is_label(name, value)) {
+            return refused("the label", name);
+        }
+        let is_foreign =
+            |image: &&String| !policy::is_image(image) || images::barred(image).is_some();
+        if let Some(image) = cache_from.iter().find(is_foreign) {
+            return refused("the cache", image);
+        }
+        if let Some(network) = network
+            .as_ref()
+            .filter(|it| !matches!(it.as_str(), "default" | "none"))
+        {
+            return refused("the network", network);
+        }
+        if let Some(platform) = platform
+            .as_ref()
+            .filter(|platform| !policy::is_platform(platform))
+        {
+            return refused("the platform", platform);
+        }
+        if let Some(host) = hosts.iter().find(|host| host_entry(host).is_none()) {
+            return refused("the host", host);
+        }
+        if let Some(size) = shm_size.filter(|&size| size > most) {
+            return refused("the size of /dev/shm", &size.to_string());
+        }
+        if let Some(limit) = ulimits
+            .iter()
+            .find(|limit| !is_plain(limit) || !policy::is_ulimit(limit))
+        {
+            return refused("the ulimit", limit);
+        }
+        Ok(())
+    }
+
+    /// The directories that `buildctl` is given, by its own names for them.
+    pub fn directories(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let dockerfile = self.context.join(&self.dockerfile);
+        let beside = dockerfile
+            .parent()
+            .map_or_else(|| self.context.clone(), Path::to_path_buf);
+        let named = self
+            .contexts
+            .iter()
+            .map(|(name, path)| (name.as_str(), path.clone()));
+        [("context", self.context.clone()), ("dockerfile", beside)]
+            .into_iter()
+            .chain(named)
+    }
+
+    /// The options of `BuildKit`'s Dockerfile frontend (its documentation, "dockerfile.v0").
+    pub fn options(&self) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        let mut put = |key: String, value: &str| out.push((key, value.to_owned()));
+        let file = self.dockerfile.file_name().and_then(|name| name.to_str());
+        put("filename".to_owned(), file.unwrap_or("Dockerfile"));
+        for (name, value) in &self.args {
+            put(format!("build-arg:{name}"), value);
+        }
+        for (name, value) in &self.labels {
+            put(format!("label:{name}"), value);
+        }
+        for name in self.contexts.keys() {
+            put(format!("context:{name}"), &format!("local:{name}"));
+        }
+        if let Some(target) = &self.target {
+            put("target".to_owned(), target);
+        }
+        if let Some(platform) = &self.platform {
+            put("platform".to_owned(), platform);
+        }
+        if self.network.as_deref() == Some("none") {
+            put("force-network-mode".to_owned(), "none");
+        }
+        if self.no_cache {
+            put("no-cache".to_owned(), "");
+        }
+        if self.pull {
+            put("image-resolve-mode".to_owned(), "pull");
+        }
+        let hosts: Vec<String> = self
+            .hosts
+            .iter()
+            .filter_map(|host| host_entry(host))
+            .collect();
+        if !hosts.is_empty() {
+            put("add-hosts".to_owned(), &hosts.join(","));
+        }
+        if let Some(size) = self.shm_size {
+            put("shm-size".to_owned(), &size.as_u64().to_string());
+        }
+        if !self.ulimits.is_empty() {
+            put("ulimit".to_owned(), &self.ulimits.join(","));
+        }
+        out
+    }
+}
+
+impl From<Words> for Build {
+    fn from(words: Words) -> Self {
+        Self {
+            dockerfile: words.file.unwrap_or_else(|| "Dockerfile".into()),
+            context: words.context,
+            tags: words.tag,
+            target: words.target,
+            args: words.build_arg.into_iter().collect(),
+            labels: words.label.into_iter().collect(),
+            contexts: words.build_context.into_iter().collect(),
+            cache_from: words.cache_from,
+            network: words.network,
+            platform: words.platform,
+            hosts: words.add_host,
+            shm_size: words.shm_size,
+            ulimits: words.ulimit,
+            no_cache: words.no_cache,
+            pull: words.pull,
+            if_missing: false,
+        }
+    }
+}
+
+fn refused(what: &str, value: &dyn std::fmt::Debug) -> Result<(), String> {
+    Err(format!("{what} {value:.200?}"))
+}
+
+/// Proxies are left out of a layer's key, and `BUILDKIT_*` steers the builder itself; the devcontainer
+/// CLI asks for the cache in the image, which is kept otherwise.
+fn is_argument(name: &str, value: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let steers = upper.ends_with("_PROXY")
+        || (upper.starts_with("BUILDKIT_") && upper != "BUILDKIT_INLINE_CACHE");
+    policy::is_env_name(name) && policy::is_one_line(value) && !steers
+}
+
+fn is_label(name: &str, value: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '=' | ',' | '"' | '\'');
+    !name.is_empty() && name.len() <= 200 && name.chars().all(plain) && policy::is_one_line(value)
+}
+
+/// A text that `BuildKit` does not take for a list of several.
+fn is_plain(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-=:".contains(c);
+    !text.is_empty() && text.len() <= 200 && text.chars().all(plain)
+}
+
+/// `NAME=ADDRESS`, however it was written.
+fn host_entry(text: &str) -> Option<String> {
+    let (name, address) = text.split_once(['=', ':'])?;
+    let address: std::net::IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
+    (is_plain(name) && !name.contains(['=', ':'])).then(|| format!("{name}={address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drone::Scope;
+    use proptest::prelude::*;
+
+    fn identity() -> Identity {
+        Identity::new(Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap())
+    }
+
+    fn roots() -> Vec<PathBuf> {
+        vec!["/w/clone/site".into(), "/w/tmp".into()]
+    }
+
+    fn read(args: &[&str]) -> Result<Build, String> {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        Build::read(&args).unwrap()
+    }
+
+    fn checked(build: &Build) -> Result<(), String> {
+        build.check(&roots(), &identity(), ByteSize::gib(1))
+    }
+
+    /// As the devcontainer CLI 0.89 calls it, with all that `build.options` may name.
+    const USUAL: &[&str] = &[
+        "buildx",
+        "build",
+        "--load",
+        "--build-arg",
+        "BUILDKIT_INLINE_CACHE=1",
+        "--cache-from",
+        "ghcr.io/acme/cache:1",
+        "--build-context",
+        "dev_containers_feature_content_source=/w/tmp/f/1",
+        "--build-arg",
+        "_DEV_CONTAINERS_BASE_IMAGE=mcr.microsoft.com/x:y",
+        "--build-arg",
+        "A=b=c d",
+        "--label",
+        "x=y",
+        "--network=none",
+        "--platform=linux/arm64",
+        "--shm-size=64m",
+        "--ulimit=nofile=1024:2048",
+        "--add-host",
+        "db:10.0.0.1",
+        "--pull",
+        "--no-cache",
+        "--force-rm",
+        "--progress=plain",
+        "--target",
+        "dev_containers_target_stage",
+        "-f",
+        "/w/tmp/f/1/Dockerfile.extended",
+        "-t",
+        "vsc-site-0123-features",
+        "/w/tmp/empty-folder",
+    ];
+
+    #[test]
+    fn what_the_cli_writes_is_understood() {
+        let build = read(USUAL).unwrap();
+        assert_eq!(checked(&build), Ok(()));
+        assert_eq!(build.context, Path::new("/w/tmp/empty-folder"));
+        assert_eq!(build.args["A"], "b=c d");
+        assert!(build.no_cache && build.pull);
+        let mut directories = build.directories();
+        assert_eq!(
+            directories.next(),
+            Some(("context", "/w/tmp/empty-folder".into()))
+        );
+        assert_eq!(
+            directories.next(),
+            Some(("dockerfile", "/w/tmp/f/1".into()))
+        );
+        assert_eq!(
+            directories.next(),
+            Some(("dev_containers_feature_content_source", "/w/tmp/f/1".into()))
+        );
+        let options = build.options();
+        let value = |key: &str| {
+            options
+                .iter()
+                .find(|(name, _)| name == key)
+                .map(|(_, value)| value.as_str())
+        };
+        for (key, expected) in [
+            ("filename", "Dockerfile.extended"),
+            ("build-arg:A", "b=c d"),
+            ("label:x", "y"),
+            (
+                "context:dev_containers_feature_content_source",
+                "local:dev_containers_feature_content_source",
+            ),
+            ("target", "dev_containers_target_stage"),
+            ("platform", "linux/arm64"),
+            ("force-network-mode", "none"),
+            ("no-cache", ""),
+            ("image-resolve-mode", "pull"),
+            ("add-hosts", "db=10.0.0.1"),
+            ("shm-size", "64000000"),
+            ("ulimit", "nofile=1024:2048"),
+        ] {
+            assert_eq!(value(key), Some(expected), "{key}");
+        }
+        assert!(Build::read(&["inspect".into(), "x".into()]).is_none());
+        for unknown in [
+            &["build", "--ssh=default", "/w/tmp"][..],
+            &["build", "--secret", "id=x", "/w/tmp"],
+            &["build"],
+            &["build", "a", "b"],
+        ] {
+            assert!(read(unknown).is_err(), "{unknown:?}");
+        }
+    }
+
+    type Change<'a> = &'a dyn Fn(&mut Build);
+
+    #[test]
+    fn each_value_is_held_to_its_rule() {
+        let usual = read(USUAL).unwrap();
+        let with = |change: &dyn Fn(&mut Build)| {
+            let mut build = usual.clone();
+            change(&mut build);
+            checked(&build)
+        };
+        let put = |map: &mut BTreeMap<String, String>, name: &str, value: &str| {
+            map.insert(name.to_owned(), value.to_owned());
+        };
+        let beyond: &[(&str, Change<'_>)] = &[
+            ("a context elsewhere", &|it| it.context = "/etc".into()),
+            ("a context beside", &|it| it.context = "/w/tmpx".into()),
+            ("a context above", &|it| {
+                it.context = "/w/tmp/../../etc".into();
+            }),
+            ("a relative context", &|it| it.context = "tmp".into()),
+            ("a context of two lines", &|it| {
+                it.context = "/w/tmp/a\nb".into();
+            }),
+            ("a Dockerfile elsewhere", &|it| {
+                it.dockerfile = "/etc/shadow".into();
+            }),
+            ("a Dockerfile above", &|it| {
+                it.dockerfile = "../../../etc/shadow".into();
+            }),
+            ("no name", &|it| it.tags.clear()),
+            ("a Dockerfile that holds both", &|it| {
+                it.dockerfile = "/w/tmp".into();
+            }),
+            ("another's name", &|it| it.tags.push("debian:12".to_owned())),
+            ("another drone's name", &|it| {
+                it.tags = vec!["hatchery.invalid/acme-other/t:db".to_owned()];
+            }),
+            ("two names in one", &|it| {
+                it.tags = vec!["vsc-a,debian:12".to_owned()];
+            }),
+            ("a target of two lines", &|it| {
+                it.target = Some("a\nb".to_owned());
+            }),
+            ("a proxy", &|it| put(&mut it.args, "http_proxy", "http://a")),
+            ("a setting of the builder", &|it| {
+                put(&mut it.args, "BUILDKIT_SYNTAX", "evil/frontend");
+            }),
+            ("an argument of two lines", &|it| {
+                put(&mut it.args, "A", "b\nc");
+            }),
+            ("an argument without a name", &|it| {
+                put(&mut it.args, "", "b");
+            }),
+            ("a label of two lines", &|it| {
+                put(&mut it.labels, "a", "b\nc");
+            }),
+            ("a label that is none", &|it| {
+                put(&mut it.labels, "a b", "c");
+            }),
+            ("another context", &|it| {
+                drop(it.contexts.insert("debian".to_owned(), "/w/tmp".into()));
+            }),
+            ("features elsewhere", &|it| {
+                drop(it.contexts.insert(FEATURES.to_owned(), "/etc".into()));
+            }),
+            ("a cache of this server", &|it| {
+                it.cache_from = vec!["localhost:5000/x".to_owned()];
+            }),
+            ("a cache in a file", &|it| {
+                it.cache_from = vec!["type=local,src=/etc".to_owned()];
+            }),
+            ("the server's network", &|it| {
+                it.network = Some("host".to_owned());
+            }),
+            ("a platform that is none", &|it| {
+                it.platform = Some("linux/amd64,x".to_owned());
+            }),
+            ("a host without an address", &|it| {
+                it.hosts = vec!["db:host-gateway".to_owned()];
+            }),
+            ("two hosts in one", &|it| {
+                it.hosts = vec!["a,b:10.0.0.1".to_owned()];
+            }),
+            ("much shared memory", &|it| {
+                it.shm_size = Some(ByteSize::gib(2));
+            }),
+            ("the real-time scheduler", &|it| {
+                it.ulimits = vec!["rtprio=99".to_owned()];
+            }),
+            ("two limits in one", &|it| {
+                it.ulimits = vec!["nofile=1,rtprio=99".to_owned()];
+            }),
+            ("too much", &|it| {
+                it.hosts = vec!["db:10.0.0.1".to_owned(); MAX_ENTRIES + 1];
+            }),
+        ];
+        assert_eq!(with(&|_| ()), Ok(()));
+        for (what, change) in beyond {
+            assert!(with(change).is_err(), "{what}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Whatever comes, what passes names no directory but the two, and says nothing on two lines.
+        #[test]
+        fn what_passes_stays_where_it_belongs(
+            context in "(/w/tmp|/w/clone/site|/etc|/)(/[a-z.]{1,3}){0,3}",
+            dockerfile in "(|/w/tmp/|/etc/|[.]{2}/)[a-zA-Z./\\n]{1,12}",
+            target in proptest::option::of("[a-zA-Z_.\\n $-]{0,8}"),
+            args in proptest::collection::btree_map("[A-Za-z_\\n=]{0,12}", ".{0,8}", 0..3),
+        ) {
+            let build = Build {
+                context: context.into(),
+                dockerfile: dockerfile.into(),
+                target,
+                args,
+                tags: vec!["vsc-site".to_owned()],
+                ..Build::default()
+            };
+            if checked(&build).is_ok() {
+                for (_, path) in build.directories() {
+                    let below = roots().iter().any(|root| path.starts_with(root));
+                    prop_assert!(below, "{}", path.display());
+                    prop_assert!(!path.components().any(|part| part == Component::ParentDir));
+                }
+                for (key, value) in build.options() {
+                    prop_assert!(policy::is_one_line(&key) && policy::is_one_line(&value));
+                }
+            }
+        }
+    }
+}
