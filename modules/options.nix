@@ -259,6 +259,7 @@ in
       cpus = limit (types.numbers.positive) 2.5 "Processors of one drone.";
       pids = limit types.ints.positive 8192 "Processes and threads of one drone.";
       build = limit types.str "45m" "How long a spawn may clone, pull and build.";
+      disk = limit types.str "200GiB" "What a drone may take on Docker's disk before it is burrowed; \"0\" is no limit.";
       reserve = limit types.str "5GiB" "What is left free on Docker's disk: with less, nothing is spawned.";
       clone = limit types.str "8GiB" "What a clone may take on the disk, with its history.";
       clone_files = limit types.ints.positive 500000 "Files and directories of a clone.";

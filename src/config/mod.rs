@@ -138,12 +138,48 @@ pub struct Limits {
     pub pids: i64,
     /// How long a spawn may take to clone and build.
     pub build: Span,
+    /// What a drone may take on Docker's disk before it is burrowed; 0 is no limit.
+    pub disk: ByteSize,
     /// What is left free on Docker's disk: with less, nothing is spawned.
     pub reserve: ByteSize,
     /// What a clone may take on the disk.
     pub clone: ByteSize,
     /// Files and directories of a clone.
     pub clone_files: u64,
+}
+
+impl Limits {
+    /// What a drone may take on Docker's disk, in bytes; `None` where there is no limit.
+    pub fn most_disk(&self) -> Option<u64> {
+        Some(self.disk.as_u64()).filter(|bytes| *bytes > 0)
+    }
+
+    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+        if !(self.cpus.is_finite() && self.cpus > 0.0) {
+            return Err(("limits.cpus", "must be more than 0".into()));
+        }
+        // Docker refuses less than 6 MiB; a drone's sshd and tailscaled need far more.
+        if self.memory < ByteSize::mib(64) {
+            return Err(("limits.memory", "must be at least 64MiB".into()));
+        }
+        // With less a drone is burrowed before anybody has worked in it.
+        if self.disk != ByteSize::b(0) && self.disk < ByteSize::mib(64) {
+            return Err((
+                "limits.disk",
+                "must be at least 64MiB, or 0 for no limit".into(),
+            ));
+        }
+        if self.clone < ByteSize::mib(1) {
+            return Err(("limits.clone", "must be at least 1MiB".into()));
+        }
+        if self.clone_files == 0 {
+            return Err(("limits.clone_files", "must be more than 0".into()));
+        }
+        if self.pids < 16 {
+            return Err(("limits.pids", "must be at least 16".into()));
+        }
+        Ok(())
+    }
 }
 
 /// A length of time, written as `90s`, `45m` or `1h 30m`.
@@ -189,6 +225,7 @@ impl Default for Limits {
             cpus: 4.0,
             pids: 4096,
             build: Span(Duration::from_secs(2 * 60 * 60)),
+            disk: ByteSize::gib(64),
             reserve: ByteSize::gib(1),
             clone: ByteSize::gib(32),
             clone_files: 2_000_000,
@@ -441,22 +478,7 @@ impl Config {
                 format!("{:?} is not the name of an image", self.docker.buildkit),
             ));
         }
-        if !(self.limits.cpus.is_finite() && self.limits.cpus > 0.0) {
-            return Err(("limits.cpus", "must be more than 0".into()));
-        }
-        // Docker refuses less than 6 MiB; a drone's sshd and tailscaled need far more.
-        if self.limits.memory < ByteSize::mib(64) {
-            return Err(("limits.memory", "must be at least 64MiB".into()));
-        }
-        if self.limits.clone < ByteSize::mib(1) {
-            return Err(("limits.clone", "must be at least 1MiB".into()));
-        }
-        if self.limits.clone_files == 0 {
-            return Err(("limits.clone_files", "must be more than 0".into()));
-        }
-        if self.limits.pids < 16 {
-            return Err(("limits.pids", "must be at least 16".into()));
-        }
+        self.limits.check()?;
         for pattern in &self.devcontainer.trust {
             let repo = pattern
                 .strip_suffix("/*")
@@ -695,6 +717,12 @@ mod tests {
             ),
             ("[limits]\nbuild = 3\n", 2, "limits.build: "),
             (
+                "[limits]\ndisk = \"63MiB\"\n",
+                2,
+                "limits.disk must be at least 64MiB, or 0 for no limit",
+            ),
+            ("[limits]\ndisk = \"all\"\n", 2, "limits.disk: "),
+            (
                 "[ssh]\nauthorized_keys = [\"ssh-ed25519 nonsense\"]",
                 2,
                 "ssh.authorized_keys",
@@ -745,6 +773,23 @@ mod tests {
                 "{text:?}: {message}"
             );
             assert!(message.contains(key), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_drone_may_have_the_whole_disk() {
+        for (text, most) in [
+            ("", Some(64 << 30)),
+            ("[limits]\ndisk = \"0\"\n", None),
+            ("[limits]\ndisk = 0\n", None),
+            ("[limits]\ndisk = \"64MiB\"\n", Some(64 << 20)),
+        ] {
+            let config = Config::parse(text, Path::new("c.toml")).unwrap();
+            assert_eq!(config.limits.most_disk(), most, "{text:?}");
+            // As `hatchery config` prints it.
+            let printed = toml::to_string(&config).unwrap();
+            let again = Config::parse(&printed, Path::new("c.toml")).unwrap();
+            assert_eq!(again.limits.most_disk(), most, "{printed}");
         }
     }
 

@@ -114,6 +114,21 @@ impl Places {
         remove_file(&self.memory_file(drone))
     }
 
+    /// What is remembered of what the drone took on Docker's disk.
+    pub fn disk_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.disk"))
+    }
+
+    /// What is remembered of a burrow that the drone's owner did not ask for.
+    pub fn bounds_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.bounds"))
+    }
+
+    /// Forgets that, once it no longer counts.
+    pub fn forget_bounds(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.bounds_file(drone))
+    }
+
     /// Makes a directory in which the whole group hatchery works.
     pub fn shared_directory(&self, path: &Path) -> Result<()> {
         create_private(&self.runtime, 0o755)?;
@@ -197,6 +212,8 @@ impl Places {
         remove_file(&self.socket_link(drone))?;
         remove_file(&self.node_file(drone))?;
         self.forget_memory(drone)?;
+        remove_file(&self.disk_file(drone))?;
+        self.forget_bounds(drone)?;
         self.forget_unfinished(drone)?;
         remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))
@@ -275,6 +292,18 @@ impl Places {
     /// Waits for the right to choose addresses for a network; it is held until Docker has made it.
     pub fn addresses(&self) -> Result<File> {
         self.wait_for(".addresses")
+    }
+
+    /// The right to have Docker's disk counted, unless another hatchery is at it. What is in the file,
+    /// and when that was written, tells of the last count; it is gone after a reboot.
+    pub fn disk_count(&self) -> Result<Option<File>> {
+        let path = self.locks()?.join(".disk");
+        let file = open_lock(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(host_io("lock", &path, error)),
+        }
     }
 
     /// Waits for this lock of the whole server's. A dot cannot begin a drone's name.
@@ -387,6 +416,7 @@ fn remove_tree(path: &Path) -> Result<()> {
 /// Opens a lock's file; the next to want it may be another member of the group.
 fn open_lock(path: &Path) -> Result<File> {
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)

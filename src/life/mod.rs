@@ -5,11 +5,14 @@
 //! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
 //!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
-//! - how it does: [`memory`] tells of processes that the kernel has killed in it;
+//! - how it does: [`memory`] tells of processes that the kernel has killed in it, [`disk`] of what it
+//!   takes on Docker's disk, which [`bounds`] counts and keeps to its limit;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest.
 
+pub mod bounds;
 pub mod burrowing;
 pub mod clone;
+pub mod disk;
 pub mod furnish;
 pub mod hatching;
 pub mod memory;

@@ -16,6 +16,7 @@ use crate::docker::{Drone, Life};
 use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Lock, Places};
+use crate::life::bounds;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::memory;
@@ -133,6 +134,8 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     });
     let mut reports: Vec<Report> = tended.buffer_unordered(AT_ONCE).collect().await;
     reports.extend(forget_the_gone(server, units.as_ref()).await?);
+    // Last, as it may take minutes.
+    keep_to_bounds(server, &drones, &mut reports).await;
     if drones.is_empty() {
         // A slay may have been killed after the last drone was gone and before the network was.
         server.docker.remove_shared_network().await?;
@@ -143,6 +146,30 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
         ));
     }
     Ok(reports)
+}
+
+/// Burrows what takes too much of Docker's disk.
+async fn keep_to_bounds(server: Server<'_>, drones: &[Drone], reports: &mut [Report]) {
+    let done = match bounds::enforce(server, drones).await {
+        Ok(done) => done,
+        // What was counted before stands, and what runs goes on.
+        Err(error) => {
+            let message = error.message();
+            server
+                .ui
+                .warn(&format!("limits.disk was not looked after: {message}"));
+            return;
+        }
+    };
+    for (name, done) in done {
+        let Some(report) = reports.iter_mut().find(|report| report.drone == name) else {
+            continue;
+        };
+        match done {
+            Ok(done) => report.done.push(done),
+            Err(error) => report.failed = report.failed.take().or(Some(error)),
+        }
+    }
 }
 
 /// Where the running drones' nodes are, in one question to the control server, where there is a key

@@ -14,6 +14,9 @@ pub const fn spawned(terminal: bool) -> &'static str {
 /// What the hatchery says of memory that has run out, or nearly.
 pub const OUT_OF_MEMORY: &str = "Nuclear launch detected.";
 
+/// What the hatchery says of a drone that takes too much of the disk.
+pub const DISK_TAKEN: &str = "Insufficient vespene gas.";
+
 /// What the hatchery says of a failure, where it has a word for it.
 pub const fn lament(code: Code) -> Option<&'static str> {
     match code {

@@ -7,6 +7,7 @@ use crate::docker::Life;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::burrowing::Burrowing;
+use crate::life::disk;
 use crate::life::memory;
 
 /// Put a drone to sleep: its work stays, its name in the tailnet is free
@@ -50,6 +51,7 @@ impl Burrow {
             }
         };
         memory::warn(context.ui, &context.places, &drone).await;
+        disk::warn(context.ui, &context.disk(&drone), &drone);
         context.ui.step(&format!("Burrowing {name}"));
         let warnings = burrowing.stop(&drone, container, revoking).await?;
         let forgotten = context.places.forget_memory(name).err();

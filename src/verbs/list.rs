@@ -54,6 +54,7 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
         "hostname": context.config.tailnet.as_ref()
             .map(|tailnet| format!("{}.{}", drone.identity.name, tailnet.domain)),
         "ssh_port": drone.ssh_port,
+        "disk": context.disk(drone).to_json(drone),
         "memory": {"killed": memory.killed, "near_limit": memory.near_limit},
     })
 }
@@ -64,6 +65,7 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
         "STATE",
         "REPOSITORY",
         "DOCKER SAYS",
+        "DISK",
         "REACH IT WITH",
     ]
     .map(str::to_owned);
@@ -73,23 +75,30 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
             Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
             Life::Egg | Life::Bare => format!("hatchery spawn {}", drone.identity.repo),
         };
+        let disk = context.disk(drone);
         [
             drone.identity.name.to_string(),
             drone.life.as_str().to_owned(),
             drone.identity.repo.to_string(),
             match drone.life {
                 Life::Bare => "container gone, work safe in its volume".to_owned(),
-                _ => match memory.word() {
-                    Some(word) => format!("{}, {word}", drone.docker_status),
-                    None => drone.docker_status.clone(),
-                },
+                _ => [
+                    Some(drone.docker_status.as_str()),
+                    memory.word(),
+                    disk.word(drone),
+                ]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", "),
             },
+            disk.amount().unwrap_or_else(|| "not counted".to_owned()),
             reach,
         ]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(width);
     rows.iter()
         .map(|row| {
             let cells = row.iter().zip(widths);

@@ -23,6 +23,7 @@ use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
+use crate::life::disk::Disk;
 use crate::life::work;
 use crate::repo::RepoId;
 use crate::server::Server;
@@ -154,6 +155,12 @@ impl Context<'_> {
             drone.life = Life::Egg;
         }
         drone
+    }
+
+    /// What is known of what a drone takes on Docker's disk.
+    fn disk(&self, drone: &Drone) -> Disk {
+        let most = self.config.limits.most_disk();
+        Disk::of(&self.places, &drone.identity.name, most)
     }
 
     /// Refuses if removing this drone would lose work.

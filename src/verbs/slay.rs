@@ -9,6 +9,7 @@ use crate::docker::{Docker, Drone, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
+use crate::life::disk;
 use crate::life::memory;
 use crate::life::teardown;
 use crate::tailnet;
@@ -37,6 +38,7 @@ impl Slay {
         let drone = context.drone(&docker, &repo).await?;
         let name = &drone.identity.name;
         memory::warn(context.ui, &context.places, &drone).await;
+        disk::warn(context.ui, &context.disk(&drone), &drone);
         if !self.force {
             context.ui.step(&format!(
                 "Looking for work in {name} that exists nowhere else"

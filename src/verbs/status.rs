@@ -72,6 +72,10 @@ impl Status {
             context.ui.talk(voice::OUT_OF_MEMORY);
             context.ui.talk(&sentence);
         }
+        if let Some(sentence) = context.disk(&drone).sentence(&drone) {
+            context.ui.talk(voice::DISK_TAKEN);
+            context.ui.talk(&sentence);
+        }
         for (key, value) in as_rows(context, &drone, &report) {
             context.ui.result(format!("{key:<12}{value}"));
         }
@@ -195,6 +199,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         },
         "usage": report.usage,
         "memory": report.memory,
+        "disk": context.disk(drone).to_json(drone),
         "last_kill": report.last_kill.as_ref()
             .map(|kill| json!({"process": kill.process, "at": kill.at()})),
         "out_of_memory": report.memory.killed > 0,
@@ -270,6 +275,9 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             format!("{} of {}", size(usage.memory), size(usage.memory_limit)),
         ));
         rows.push(("processes", usage.pids.to_string()));
+    }
+    if let Some(amount) = context.disk(drone).amount_then() {
+        rows.push(("disk", amount));
     }
     rows
 }

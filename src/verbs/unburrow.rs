@@ -6,6 +6,7 @@ use super::{Context, interrupted, is_bare, ssh_command};
 use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::life::disk;
 use crate::life::furnish;
 use crate::life::memory;
 use crate::life::waking::{For, ready, wake};
@@ -29,6 +30,12 @@ impl Unburrow {
         match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Burrowed | Life::Stopped) => {
                 memory::warn(context.ui, &context.places, &drone).await;
+                disk::warn(context.ui, &context.disk(&drone), &drone);
+                let most = context.config.limits.most_disk();
+                if let Err(error) = disk::let_up(&context.places, &drone.identity.name, most) {
+                    // As where the disk is full, which is to be cleared up in the drone.
+                    context.ui.warn(&error.message());
+                }
                 let sockets = context.sockets().await?;
                 let server = context.server(&docker, &sockets);
                 let waking = async {
