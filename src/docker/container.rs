@@ -204,6 +204,12 @@ impl Container {
             .filter_map(|mount| Some((mount.name.as_deref()?, mount.destination.as_deref()?)))
     }
 
+    /// Where its writable layer is on this server, with the storage drivers that say so.
+    pub fn layer(&self) -> Option<&str> {
+        let data = self.0.graph_driver.as_ref().map(|driver| &driver.data)?;
+        data.get("UpperDir").map(String::as_str)
+    }
+
     /// What it may do on the host.
     pub fn host(&self) -> Option<&HostConfig> {
         self.0.host_config.as_ref()

@@ -29,14 +29,17 @@ pub struct Disk {
 /// A container's writable layer.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// The container's name.
+    /// The container's id.
+    pub container: String,
+    /// Its name.
     pub name: String,
     /// The drone whose label the container has, if any.
     pub drone: Option<String>,
     /// The compose project that it belongs to, if any.
     pub project: Option<String>,
-    /// Its size in bytes, without the image.
-    pub bytes: u64,
+    /// Its size in bytes, without the image; `None` where Docker could not tell, as when files come
+    /// and go while it counts.
+    pub bytes: Option<u64>,
     /// The names of the volumes that are mounted in it.
     pub volumes: Vec<String>,
 }
@@ -48,8 +51,10 @@ pub struct Volume {
     pub name: String,
     /// The compose project that made it, if any.
     pub project: Option<String>,
-    /// Its size in bytes.
-    pub bytes: u64,
+    /// Its size in bytes; `None` where Docker could not tell.
+    pub bytes: Option<u64>,
+    /// Where it is on this server.
+    pub directory: String,
 }
 
 /// Docker's answer, before and after version 1.52 of its API.
@@ -72,8 +77,10 @@ struct Items<T> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct ListedContainer {
+    id: String,
     names: Option<Vec<String>>,
     labels: Option<HashMap<String, String>>,
+    /// Left out where it is 0, -1 where Docker does not know it.
     size_rw: Option<i64>,
     mounts: Option<Vec<Mount>>,
 }
@@ -90,6 +97,7 @@ struct Mount {
 #[serde(rename_all = "PascalCase", default)]
 struct ListedVolume {
     name: String,
+    mountpoint: Option<String>,
     labels: Option<HashMap<String, String>>,
     usage_data: Option<UsageData>,
 }
@@ -129,10 +137,11 @@ impl From<ListedContainer> for Layer {
             .find(|name| !name.contains('/'));
         let mounts = listed.mounts.unwrap_or_default();
         Self {
+            container: listed.id,
             name: own.unwrap_or_default().to_owned(),
             drone: labels.remove(LABEL_DRONE),
             project: labels.remove(LABEL_PROJECT),
-            bytes: size(listed.size_rw),
+            bytes: u64::try_from(listed.size_rw.unwrap_or(0)).ok(),
             volumes: mounts
                 .into_iter()
                 .filter(|mount| mount.kind.as_deref() == Some("volume"))
@@ -149,14 +158,12 @@ impl From<ListedVolume> for Volume {
             project: listed
                 .labels
                 .and_then(|mut labels| labels.remove(LABEL_PROJECT)),
-            bytes: size(listed.usage_data.map(|usage| usage.size)),
+            bytes: listed
+                .usage_data
+                .and_then(|usage| u64::try_from(usage.size).ok()),
+            directory: listed.mountpoint.unwrap_or_default(),
         }
     }
-}
-
-fn size(told: Option<i64>) -> u64 {
-    told.and_then(|bytes| u64::try_from(bytes).ok())
-        .unwrap_or(0)
 }
 
 impl Docker {
@@ -211,28 +218,33 @@ mod tests {
             "Mounts": [{"Type": "volume", "Name": "acme-site"}, {"Type": "bind", "Source": "/run"}]}"#;
         // A container that wrote nothing has no SizeRw.
         let idle = r#"{"Id": "b0", "Names": null, "Labels": null, "Mounts": null}"#;
-        let volume =
-            r#"{"Name": "acme-site", "Labels": null, "UsageData": {"RefCount": 1, "Size": 12}}"#;
+        let busy = r#"{"Id": "c1", "SizeRw": -1}"#;
+        let volume = r#"{"Name": "acme-site", "Labels": null, "Mountpoint": "/v/acme-site", "UsageData": {"RefCount": 1, "Size": 12}}"#;
         let unknown = r#"{"Name": "other", "UsageData": {"RefCount": -1, "Size": -1}}"#;
         for answer in [
             format!(
-                r#"{{"LayersSize": 5, "Images": null, "Containers": [{container}, {idle}],
+                r#"{{"LayersSize": 5, "Images": null, "Containers": [{container}, {idle}, {busy}],
                 "Volumes": [{volume}, {unknown}], "BuildCache": []}}"#
             ),
             format!(
-                r#"{{"ContainerUsage": {{"TotalCount": 2, "Items": [{container}, {idle}]}},
+                r#"{{"ContainerUsage": {{"TotalCount": 2, "Items": [{container}, {idle}, {busy}]}},
                 "VolumeUsage": {{"TotalSize": 12, "Items": [{volume}, {unknown}]}}}}"#
             ),
         ] {
             let disk = Disk::from(serde_json::from_str::<Answer>(&answer).unwrap());
             let layer = &disk.layers[0];
-            assert_eq!((layer.name.as_str(), layer.bytes), ("acme-site", 7));
+            assert_eq!(
+                (layer.name.as_str(), layer.container.as_str()),
+                ("acme-site", "f7")
+            );
             assert_eq!(layer.drone.as_deref(), Some("acme-site"));
             assert_eq!(layer.project.as_deref(), Some("acme-site"));
             assert_eq!(layer.volumes, ["acme-site"]);
-            assert_eq!(disk.layers[1].bytes, 0);
+            let sizes: Vec<_> = disk.layers.iter().map(|layer| layer.bytes).collect();
+            assert_eq!(sizes, [Some(7), Some(0), None]);
             let sizes: Vec<_> = disk.volumes.iter().map(|volume| volume.bytes).collect();
-            assert_eq!(sizes, [12, 0]);
+            assert_eq!(sizes, [Some(12), None]);
+            assert_eq!(disk.volumes[0].directory, "/v/acme-site");
         }
         for nothing in [
             "{}",

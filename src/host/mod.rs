@@ -6,7 +6,7 @@ pub mod kernel_log;
 pub mod routes;
 mod size;
 
-pub use size::Size;
+pub use size::{Size, room_of};
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -25,6 +25,8 @@ const EVERY: Duration = Duration::from_secs(5 * 60);
 const REST: u32 = 10;
 /// How long Docker may take to count.
 const WITHIN: Duration = Duration::from_secs(2 * 60);
+/// How long hatchery may count what Docker could not, for each drone.
+const WITHIN_OURSELVES: Duration = Duration::from_secs(20);
 /// While its owner clears it up, a drone may grow by this part of `limits.disk`: what git and package
 /// managers write before they delete.
 const ROOM: u64 = 8;
@@ -53,10 +55,11 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
     let counted = counted?;
     let mut takers = Vec::new();
     for drone in drones {
-        let Some(bytes) = taken_by(&counted, &drone.identity) else {
+        let Some(found) = found_of(&counted, &drone.identity) else {
             continue;
         };
         let name = &drone.identity.name;
+        let bytes = count(server, name, found).await?;
         let before = Taken::read(server.places, name).map(|before| before.bytes);
         let at = disk::now();
         let taken = Taken { bytes, before, at };
@@ -101,9 +104,20 @@ fn remember_count(last: &mut File, took: Duration) -> std::io::Result<()> {
     write!(last, "{}", took.as_secs())
 }
 
-/// What a drone takes, in bytes: the writable layers of its container and its siblings, its volumes
-/// and theirs. `None` where Docker has nothing of it.
-fn taken_by(disk: &docker::Disk, identity: &Identity) -> Option<u64> {
+/// What Docker has of a drone.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// What was counted, in bytes.
+    bytes: u64,
+    /// Containers whose layers Docker could not count.
+    containers: Vec<String>,
+    /// Directories of volumes that it could not count.
+    directories: Vec<String>,
+}
+
+/// What a drone takes: the writable layers of its container and its siblings, its volumes and
+/// theirs. `None` where Docker has nothing of it.
+fn found_of(disk: &docker::Disk, identity: &Identity) -> Option<Found> {
     let name = identity.name.as_str();
     let id = devcontainer_id(identity);
     let is = |label: &Option<String>| label.as_deref() == Some(name);
@@ -127,10 +141,52 @@ fn taken_by(disk: &docker::Disk, identity: &Identity) -> Option<u64> {
                     && (volume.name.len() != 64 || mounted.contains(volume.name.as_str())))
         })
         .collect();
-    let found = !(layers.is_empty() && volumes.is_empty());
-    let layers = layers.iter().map(|layer| layer.bytes);
-    let volumes = volumes.iter().map(|volume| volume.bytes);
-    found.then(|| layers.chain(volumes).fold(0, u64::saturating_add))
+    if layers.is_empty() && volumes.is_empty() {
+        return None;
+    }
+    let mut found = Found::default();
+    for layer in layers {
+        match layer.bytes {
+            Some(bytes) => found.bytes = found.bytes.saturating_add(bytes),
+            None => found.containers.push(layer.container.clone()),
+        }
+    }
+    for volume in volumes {
+        match volume.bytes {
+            Some(bytes) => found.bytes = found.bytes.saturating_add(bytes),
+            None => found.directories.push(volume.directory.clone()),
+        }
+    }
+    Some(found)
+}
+
+/// What a drone takes, in bytes. Docker gives up on a layer or a volume in which files come and go
+/// while it counts, which a drone can bring about: hatchery then counts them itself, as far as it may
+/// read them.
+async fn count(server: Server<'_>, name: &DroneName, found: Found) -> Result<u64> {
+    let mut directories = found.directories;
+    for container in &found.containers {
+        let container = server.docker.container(container).await?;
+        let layer = container.as_ref().and_then(docker::Container::layer);
+        directories.push(layer.unwrap_or_default().to_owned());
+    }
+    let most = server.config.limits.most_disk().unwrap_or(u64::MAX);
+    let enough = most.saturating_mul(2);
+    let counting = tokio::task::spawn_blocking(move || {
+        let until = Instant::now() + WITHIN_OURSELVES;
+        let each = directories
+            .iter()
+            .map(|directory| host::room_of(Path::new(directory), enough, until));
+        each.collect::<Vec<_>>()
+    });
+    let counted = counting.await.unwrap_or_else(|_| vec![(0, false)]);
+    if counted.iter().any(|(_, all)| !all) {
+        server.ui.warn(&format!(
+            "{name} takes more than was counted: neither Docker nor hatchery could count all of it"
+        ));
+    }
+    let counted = counted.into_iter().map(|(bytes, _)| bytes);
+    Ok(counted.fold(found.bytes, u64::saturating_add))
 }
 
 /// Burrows a drone that is beyond `limits.disk`, or forgets that it was.
@@ -282,10 +338,11 @@ mod tests {
 
     fn layer(name: &str, drone: Option<&str>, project: Option<&str>, bytes: u64) -> Layer {
         Layer {
+            container: format!("id-of-{name}"),
             name: name.to_owned(),
             drone: drone.map(str::to_owned),
             project: project.map(str::to_owned),
-            bytes,
+            bytes: Some(bytes),
             volumes: Vec::new(),
         }
     }
@@ -294,7 +351,8 @@ mod tests {
         Volume {
             name: name.to_owned(),
             project: project.map(str::to_owned),
-            bytes,
+            bytes: Some(bytes),
+            directory: format!("/volumes/{name}"),
         }
     }
 
@@ -305,7 +363,7 @@ mod tests {
         let own = Some("acme-site");
         let mut with_volume = layer("acme-site-db-1", None, own, 10);
         with_volume.volumes = vec![anonymous.clone(), "acme-site".to_owned()];
-        let disk = docker::Disk {
+        let mut disk = docker::Disk {
             layers: vec![
                 layer("acme-site", own, None, 1),
                 with_volume,
@@ -326,13 +384,26 @@ mod tests {
                 volume("acme-site-two_data", Some("acme-site-two"), 1 << 33),
             ],
         };
-        assert_eq!(taken_by(&disk, &site), Some(11_111_111));
-        assert_eq!(taken_by(&disk, &identity("acme/other")), None);
+        let mut expected = Found {
+            bytes: 11_111_111,
+            ..Found::default()
+        };
+        assert_eq!(found_of(&disk, &site).unwrap(), expected);
+        assert_eq!(found_of(&disk, &identity("acme/other")), None);
+        // What Docker could not count is counted otherwise.
+        disk.layers[0].bytes = None;
+        disk.volumes[1].bytes = None;
+        expected.bytes -= 1_001;
+        expected.containers.push("id-of-acme-site".to_owned());
+        expected
+            .directories
+            .push("/volumes/acme-site.cache".to_owned());
+        assert_eq!(found_of(&disk, &site).unwrap(), expected);
         let bare = docker::Disk {
             layers: Vec::new(),
             volumes: vec![volume("acme-site", None, 0)],
         };
-        assert_eq!(taken_by(&bare, &site), Some(0));
+        assert_eq!(found_of(&bare, &site), Some(Found::default()));
     }
 
     #[test]
