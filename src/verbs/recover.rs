@@ -9,7 +9,8 @@ use crate::life::recovery::{self, Report};
 /// Bring back every drone that should run
 ///
 /// After a reboot, a restart of Docker, an outage of Headscale or a new version of hatchery. Safe
-/// beside any other verb, and done at once where there is nothing to do; a timer runs it.
+/// beside any other verb, and done at once where there is nothing to do; a timer runs it. Every few
+/// minutes it has Docker count what drones take on its disk, and burrows those beyond limits.disk.
 #[derive(Debug, Args)]
 pub struct Recover {
     /// Only make the drones' sockets, before Docker runs
