@@ -6,7 +6,7 @@
 //!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
 //! - how it does: [`memory`] tells of processes that the kernel has killed in it, [`disk`] of what it
-//!   takes on Docker's disk, which [`bounds`] counts and keeps to its limit;
+//!   takes on Docker's disk, which [`bounds`] counts and keeps to its limit, while [`reserve`] is left for all;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest.
 
 pub mod bounds;
@@ -19,6 +19,7 @@ pub mod memory;
 pub mod readiness;
 pub mod recovery;
 pub mod registration;
+pub mod reserve;
 pub mod siblings;
 pub mod teardown;
 pub mod waking;

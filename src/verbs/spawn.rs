@@ -3,19 +3,17 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::Path;
 
-use bytesize::ByteSize;
 use clap::Args;
 
 use super::{Context, interrupted, known_hosts_line, ssh_command};
-use crate::docker::{Docker, Drone, Life, Machine, Wanted};
+use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
-use crate::host;
 use crate::life::hatching::{Hatched, Hatching, Wishes};
+use crate::life::reserve;
 use crate::life::teardown;
 use crate::life::work;
 use crate::repo::RepoId;
@@ -62,7 +60,7 @@ impl Spawn {
         let bare = make_room(context, &docker, &identity).await?;
         let takes_up = bare.is_some();
         let machine = docker.machine().await?;
-        has_reserve(context, &machine)?;
+        reserve::is_left(&context.config.limits, &machine)?;
         if let Some(bare) = bare {
             self.take_up(context, &mut identity, bare)?;
         }
@@ -318,29 +316,6 @@ async fn admit(
         context.places.unmark_egg(&identity.name)?;
     }
     created
-}
-
-/// Refuses where Docker's disk is so full that the drones which are there may soon have no room.
-fn has_reserve(context: &Context<'_>, machine: &Machine) -> Result<()> {
-    let directory = &machine.directory;
-    // Docker may keep its data where this server's people cannot look, or on another machine.
-    let free = host::free_space(Path::new(directory)).map(ByteSize::b);
-    let reserve = context.config.limits.reserve;
-    match free.filter(|free| *free < reserve) {
-        Some(free) => Err(Error::new(
-            Code::DiskFull,
-            format!(
-                "{} are free in {directory}, and limits.reserve is {}",
-                free.display().iec(),
-                reserve.display().iec()
-            ),
-        )
-        .hint(
-            "free some space: `docker system df` shows what takes it, `hatchery slay org/repo` \
-             removes a drone",
-        )),
-        None => Ok(()),
-    }
 }
 
 /// Whether [`admit`] has refused and made nothing.

@@ -41,7 +41,7 @@ def slain(*names: str) -> None:
 
 def configured(**settings: str) -> str:
     """The option that names a configuration with these settings of builds."""
-    table = "limits" if "memory" in settings else "docker"
+    table = "limits" if settings.keys() & {"memory", "reserve"} else "docker"
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     server.succeed(f"cat /etc/hatchery/config.toml - > {CONFIG} <<'END'\n[{table}]\n{lines}END")
     return f"--config {CONFIG}"
@@ -145,6 +145,12 @@ with subtest("a build has the drone's limits"):
     hatchery(f"{configured(memory='256MiB')} spawn acme/eats", status=1)
     hatchery("spawn acme/eats")
     slain("eats")
+
+with subtest("a build that fills the disk is ended before that"):
+    free = int(server.succeed("df --output=avail -B1 /var/lib/docker | tail -1"))
+    built("fills", f"FROM {IMAGE}\nRUN dd if=/dev/zero of=/filled bs=1M count=1500; sleep 600\n")
+    said = hatchery(f"{configured(reserve=f'{free - 700_000_000}B')} spawn acme/fills", status=1)
+    contains(said, "[disk-full]", "limits.reserve is")
 
 with subtest("a build that fails says why, and leaves nothing"):
     built("breaks", f"FROM {IMAGE}\nRUN echo for aiur; exit 7\n")

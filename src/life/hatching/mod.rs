@@ -36,6 +36,7 @@ use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::readiness;
 use crate::life::registration::Registration;
+use crate::life::reserve;
 use crate::life::siblings;
 use crate::life::teardown;
 use crate::life::work;
@@ -178,6 +179,7 @@ impl<'a> Hatching<'a> {
         tokio::select! {
             hatched = self.hatch() => hatched,
             error = self.overdue() => Err(error),
+            error = self.out_of_room() => Err(error),
         }
     }
 
@@ -204,6 +206,15 @@ impl<'a> Hatching<'a> {
             "fix what does not end in its Dockerfile or features, or raise limits.build in the \
              configuration",
         )
+    }
+
+    /// Comes back when what is cloned or built has left too little of Docker's disk.
+    async fn out_of_room(&self) -> Error {
+        let error = reserve::is_gone(&self.server.config.limits, self.machine).await;
+        while self.created.get() {
+            self.again.notified().await;
+        }
+        error
     }
 
     async fn hatch(&self) -> Result<Hatched> {

@@ -1,0 +1,46 @@
+//! What is left free on Docker's disk, so that the drones which are there have room.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::config::Limits;
+use crate::docker::Machine;
+use crate::error::{Code, Error, Result};
+use crate::host;
+
+/// How often a spawn looks while it fills the disk.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Refuses where less than `limits.reserve` is free.
+pub fn is_left(limits: &Limits, machine: &Machine) -> Result<()> {
+    let directory = &machine.directory;
+    // Docker may keep its data where this server's people cannot look, or on another machine.
+    let free = host::free_space(Path::new(directory)).map(ByteSize::b);
+    match free.filter(|free| *free < limits.reserve) {
+        Some(free) => Err(Error::new(
+            Code::DiskFull,
+            format!(
+                "{} are free in {directory}, and limits.reserve is {}",
+                free.display().iec(),
+                limits.reserve.display().iec()
+            ),
+        )
+        .hint(
+            "free some space: `docker system df` shows what takes it, `hatchery slay org/repo` \
+             removes a drone",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Comes back with the error once less is free.
+pub async fn is_gone(limits: &Limits, machine: &Machine) -> Error {
+    loop {
+        if let Err(error) = is_left(limits, machine) {
+            return error;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
