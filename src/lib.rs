@@ -9,15 +9,12 @@
 //! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
-//! - what programs of others' may touch here: [`cage`]; where images are built of their code:
-//!   [`builder`];
+//! - what programs of others' may touch here: [`cage`];
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`];
 //! - where a test kills it: [`fault`].
 //!
 //! Data moves one way: verb, drone, edge.
 
-#[cfg(feature = "server")]
-pub mod builder;
 #[cfg(feature = "server")]
 pub mod cage;
 #[cfg(feature = "server")]

@@ -1,5 +1,6 @@
 //! The configuration file: every key has a default, every mistake is named with its line.
 
+mod building;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +11,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::building::{Builder, Known};
 pub use self::subnets::Subnets;
-use crate::builder::choice::{self, Choice};
-use crate::devcontainer::judging::policy;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
@@ -252,7 +252,7 @@ pub struct Devcontainer {
     pub readable: Vec<PathBuf>,
     /// Images and features (`ghcr.io/devcontainers/*`, or a whole name) whose code may run in Docker's
     /// shared builder.
-    pub known: Vec<String>,
+    pub known: Vec<Known>,
 }
 
 /// The feature that starts sshd on port 2222.
@@ -279,7 +279,10 @@ impl Default for Devcontainer {
             ]),
             trust: Vec::new(),
             readable: Vec::new(),
-            known: KNOWN.map(str::to_owned).into(),
+            known: KNOWN
+                .into_iter()
+                .filter_map(|known| known.to_owned().try_into().ok())
+                .collect(),
         }
     }
 }
@@ -296,7 +299,7 @@ pub struct Docker {
     /// What drones' networks get their addresses from.
     pub subnets: Subnets,
     /// What builds untrusted repositories.
-    pub builder: Choice,
+    pub builder: Builder,
     /// `BuildKit`'s image, the one that runs without root, for drones' own builders.
     pub buildkit: String,
     /// `NAME:ADDRESS` entries for the drones' `/etc/hosts`.
@@ -308,7 +311,7 @@ impl Default for Docker {
         Self {
             host: "unix:///var/run/docker.sock".to_owned(),
             subnets: Subnets::default(),
-            builder: Choice::default(),
+            builder: Builder::default(),
             buildkit: BUILDKIT.to_owned(),
             extra_hosts: Vec::new(),
         }
@@ -457,25 +460,6 @@ impl Config {
             return Err((
                 "devcontainer.readable",
                 format!("must hold absolute paths, not {}", path.display()),
-            ));
-        }
-        if let Some(pattern) = self
-            .devcontainer
-            .known
-            .iter()
-            .find(|it| !choice::is_pattern(it))
-        {
-            return Err((
-                "devcontainer.known",
-                format!(
-                    "holds {pattern:?}; write a namespace as \"ghcr.io/org/*\", or a whole name without a tag"
-                ),
-            ));
-        }
-        if !policy::is_image(&self.docker.buildkit) {
-            return Err((
-                "docker.buildkit",
-                format!("{:?} is not the name of an image", self.docker.buildkit),
             ));
         }
         self.limits.check()?;

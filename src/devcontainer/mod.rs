@@ -7,9 +7,11 @@
 //!
 //! - `reading`: text becomes values;
 //! - `judging`: values are held against the policy;
+//! - `building`: what is built, parsed and judged;
 //! - `writing`: what the CLI is given;
 //! - [`running`]: the CLI at work.
 
+pub mod building;
 pub(crate) mod judging;
 mod reading;
 mod repository;

@@ -10,18 +10,19 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, ContainerSummary, HostConfig, HostConfigLogConfig, Mount, MountType,
-    VolumeCreateRequest,
+    Volume, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListVolumesOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::look::host_mount;
-use super::{Docker, Tree, failed};
-use crate::builder::archive::Archive;
+use super::saved::Archive;
+use super::{Docker, Tree, failed, filters};
 use crate::devcontainer::LOG;
 use crate::error::{Code, Error, Result};
 use crate::ui::clean;
@@ -145,15 +146,27 @@ impl Docker {
         Ok(containers.into_iter().filter_map(drone).collect())
     }
 
-    /// Runs a program of a builder's. What it prints is an image that goes into Docker, looked at on
-    /// its way; what it says goes to `line`.
+    /// The drones that builders' caches are of.
+    pub async fn caches(&self) -> Result<Vec<String>> {
+        let options = ListVolumesOptionsBuilder::new()
+            .filters(&filters("label", LABEL.to_owned()))
+            .build();
+        let listed = self.api.list_volumes(Some(options)).await;
+        let listed = listed.map_err(|error| failed("list the volumes", error))?;
+        let volumes = listed.volumes.unwrap_or_default();
+        let drone = |mut volume: Volume| volume.labels.remove(LABEL);
+        Ok(volumes.into_iter().filter_map(drone).collect())
+    }
+
+    /// Runs a program of a builder's. What it prints is an image with these names, which goes into
+    /// Docker, looked at on its way; what it says goes to `line`.
     ///
     /// Nothing of an image that is not whole, or is another than it should be, is taken.
     pub async fn build(
         &self,
         builder: &str,
         argv: &[String],
-        archive: Archive,
+        names: &[String],
         line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Built> {
         let doing = format!("build in {builder}");
@@ -177,7 +190,7 @@ impl Docker {
         };
         let (sender, receiver) = mpsc::channel(8);
         let reading = async move {
-            let mut archive = archive;
+            let mut archive = Archive::new(names);
             let mut lines = Lines::default();
             let mut any = false;
             while let Some(part) = output.next().await {

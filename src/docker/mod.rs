@@ -15,6 +15,7 @@ mod networks;
 mod objects;
 mod probe;
 mod restart;
+mod saved;
 mod visits;
 
 use std::path::Path;

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::Finding;
-use crate::builder::choice::Choice;
-use crate::config::Config;
+use crate::config::{Builder, Config};
 
 const NAME: &str = "builds";
 
@@ -34,7 +33,7 @@ pub(super) fn finding(config: &Config) -> Finding {
 
 fn look(config: &Config, settings: &Path) -> Finding {
     let docker = &config.docker;
-    if docker.builder == Choice::Shared {
+    if docker.builder == Builder::Shared {
         return Finding::ok(NAME, "by Docker's own builder, whosever code it runs");
     }
     let value = |name: &str| std::fs::read_to_string(settings.join(name));
@@ -56,7 +55,7 @@ fn look(config: &Config, settings: &Path) -> Finding {
         None => Finding::ok(
             NAME,
             match docker.builder {
-                Choice::Own => format!("each by the drone's own builder, {}", docker.buildkit),
+                Builder::Own => format!("each by the drone's own builder, {}", docker.buildkit),
                 _ => format!(
                     "by the drone's own builder, {}, but for what is known",
                     docker.buildkit
@@ -87,7 +86,7 @@ mod tests {
                 "{name}"
             );
             let mut shared = Config::default();
-            shared.docker.builder = Choice::Shared;
+            shared.docker.builder = Builder::Shared;
             assert_eq!(look(&shared, settings.path()).state, State::Ok);
             std::fs::write(&file, "7\n").unwrap();
             assert_eq!(look(&config, settings.path()).state, State::Ok, "{name}");

@@ -10,11 +10,11 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::builder::own;
 use crate::docker::{self, Drone, Life};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Code, Result, host_io};
 use crate::host;
+use crate::life::builder;
 use crate::life::burrowing::Burrowing;
 use crate::life::disk::{self, Bounds, Disk, GRACE, Taken, Why};
 use crate::life::teardown::devcontainer_id;
@@ -137,7 +137,7 @@ fn found_of(disk: &docker::Disk, identity: &Identity) -> Option<Found> {
         .iter()
         .filter(|volume| {
             is(&volume.project)
-                || volume.name == own::name(&identity.name)
+                || volume.name == builder::name(&identity.name)
                 || (identity.name.owns(&id, &volume.name)
                     // One without a name is whose containers have it.
                     && (volume.name.len() != 64 || mounted.contains(volume.name.as_str())))

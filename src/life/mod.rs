@@ -1,7 +1,7 @@
 //! What happens to a drone.
 //!
 //! - how it comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
-//!   repository, [`furnish`] fills the container, [`readiness`] waits for it;
+//!   repository, [`builder`] builds its images, [`furnish`] fills the container, [`readiness`] waits for it;
 //! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
 //!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
@@ -10,6 +10,7 @@
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest.
 
 pub mod bounds;
+pub mod builder;
 pub mod burrowing;
 pub mod clone;
 pub mod disk;

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
 
-use crate::builder::own;
 use crate::config::Config;
 use crate::docker;
 use crate::docker::{Drone, Life};
@@ -17,6 +16,7 @@ use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Lock, Places};
 use crate::life::bounds;
+use crate::life::builder;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::memory;
@@ -95,7 +95,7 @@ pub async fn sockets(
 /// Brings back every drone that should run.
 pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     server.places.sweep();
-    own::sweep(server.docker, server.places).await?;
+    builder::sweep(server.docker, server.places).await?;
     let (drones, warnings) = server.docker.drones().await?;
     for warning in warnings {
         server

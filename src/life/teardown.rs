@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::{join_all, try_join_all};
 use sha2::{Digest, Sha256};
 
-use crate::builder::own;
 use crate::config::Config;
 use crate::docker::{Docker, Wanted};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::host::Places;
+use crate::life::builder;
 use crate::life::registration::Registration;
 use crate::sockets::Sockets;
 use crate::tailnet;
@@ -114,7 +114,11 @@ async fn at<T>(point: Point, doing: impl Future<Output = T>) -> T {
 }
 
 async fn remove_containers(docker: &Docker, identity: &Identity, results: &mut Vec<Result<()>>) {
-    results.push(docker.remove_container(&own::name(&identity.name)).await);
+    results.push(
+        docker
+            .remove_container(&builder::name(&identity.name))
+            .await,
+    );
     match containers(docker, identity).await {
         Ok(all) => {
             let removing = all.iter().map(|id| docker.remove_container(id));
@@ -146,7 +150,7 @@ async fn remove_volumes(docker: &Docker, identity: &Identity) -> Vec<Result<()>>
     match volumes(docker, identity).await {
         Ok(mut volumes) => {
             volumes.retain(|volume| volume != identity.name.as_str());
-            volumes.push(own::name(&identity.name));
+            volumes.push(builder::name(&identity.name));
             join_all(volumes.iter().map(|volume| docker.remove_volume(volume))).await
         }
         Err(error) => vec![Err(error)],

@@ -183,6 +183,16 @@ with subtest("the builder's image is pulled where it is not there"):
     hatchery("spawn acme/dockerfile")
     server.succeed("docker image inspect moby/buildkit:v0.26.0-rootless")
 
+with subtest("recover ends a builder that a killed spawn left, and removes the cache of a drone that is gone"):
+    server.succeed(
+        f"docker volume create --label hatchery.builder=acme-gone {BUILDER}acme-gone",
+        f"docker run -d --name {BUILDER}acme-gone --label hatchery.builder=acme-gone {IMAGE} sleep infinity",
+        "hatchery recover",
+    )
+    assert server.succeed("docker ps -aq --filter label=hatchery.builder") == ""
+    kept = server.succeed("docker volume ls -q --filter label=hatchery.builder").split()
+    assert kept == [f"{BUILDER}acme-dockerfile"], kept
+
 with subtest("the configuration can have Docker build all, or nothing"):
     slain("dockerfile")
     for builder, name in (("shared", "dockerfile"), ("own", "web")):

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::contexts;
@@ -19,10 +18,8 @@ use super::guard;
 use super::last_lines::LastLines;
 use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, SETTINGS_FILE, Settings, Word};
-use crate::builder::own::Ended;
-use crate::builder::{Build, Builder};
 use crate::cage::{self, Rules};
-use crate::devcontainer::judging::verdict::WAYS_ON;
+use crate::devcontainer::building::Build;
 use crate::docker;
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
@@ -64,8 +61,8 @@ pub struct Up<'a> {
     pub hidden_host: &'a str,
     /// What is held against the policy before anything is built; nothing for a trusted repository.
     pub guard: Option<guard::Rules>,
-    /// The drone's own builder; without one Docker builds.
-    pub builder: Option<Arc<Builder>>,
+    /// Whether it asks for what it builds ([`Event::Build`]); else Docker builds.
+    pub asks_for_builds: bool,
     /// Whether a Dockerfile's own `syntax` is left out: for a Docker for which the CLI would put one in
     /// that the builder knows by itself.
     pub omits_syntax: bool,
@@ -84,11 +81,33 @@ pub enum Event {
     Step(String),
     /// A line of the builder's or of a lifecycle command's.
     Line(String),
-    /// The gate refuses what it was about to build, or there is nothing to build it with; nothing of it
-    /// was.
+    /// The gate refuses what it was about to build; nothing of it was.
     Refused(Error),
+    /// An image is to be built, for which it waits.
+    Build(Asked),
     /// It has ended.
     Ended(Outcome),
+}
+
+/// A build that the CLI has asked for. Dropped, it has failed.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is to be built. It is not judged yet.
+    pub build: Build,
+    lines: broadcast::Sender<String>,
+    built: oneshot::Sender<()>,
+}
+
+impl Asked {
+    /// Where the builder's lines go.
+    pub fn line(&self, line: &str) {
+        let _ = self.lines.send(line.to_owned());
+    }
+
+    /// Docker has the image.
+    pub fn is_built(self) {
+        let _ = self.built.send(());
+    }
 }
 
 /// How it ended.
@@ -208,7 +227,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let (sender, events) = mpsc::channel(64);
     let log = Log::default();
     let stage = log.stage.subscribe();
-    let hearing = hear(listener, sender.clone(), up.builder.clone());
+    let hearing = hear(listener, sender.clone());
     let task = tokio::spawn(attend(group, hearing, sender, log));
     Ok(Running {
         events,
@@ -330,7 +349,7 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
             .into(),
         drone: up.identity.name.to_string(),
         guard: up.guard.clone(),
-        own_builder: up.builder.is_some(),
+        own_builder: up.asks_for_builds,
     };
     let file = bin.join(SETTINGS_FILE);
     let text = serde_json::json!(settings).to_string();
@@ -397,13 +416,13 @@ async fn attend(
 }
 
 /// Hears what the shims have to say, all at once, until this is dropped.
-async fn hear(listener: UnixListener, events: mpsc::Sender<Event>, builder: Option<Arc<Builder>>) {
+async fn hear(listener: UnixListener, events: mpsc::Sender<Event>) {
     let mut answering = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    answering.spawn(answer(stream, events.clone(), builder.clone()));
+                    answering.spawn(answer(stream, events.clone()));
                 }
                 // Without a descriptor for it nobody is heard; one may be free soon.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -413,66 +432,50 @@ async fn hear(listener: UnixListener, events: mpsc::Sender<Event>, builder: Opti
     }
 }
 
-async fn answer(stream: UnixStream, events: mpsc::Sender<Event>, builder: Option<Arc<Builder>>) {
+async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
     let mut line = String::new();
-    let (reading, writing) = stream.into_split();
+    let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading.take(MAX_MESSAGE));
     if reading.read_line(&mut line).await.is_err() {
         return;
     }
-    let stopping = match serde_json::from_str(&line) {
+    match serde_json::from_str(&line) {
         Ok(Word::Refused(refused)) => {
             let error = Error::new(Code::GateRefused, clean::line(&refused.message));
-            Some(error.hint(clean::line(refused.hint.as_deref().unwrap_or_default())))
-        }
-        Ok(Word::Build(build)) => match builder {
-            Some(builder) => build_for(&builder, *build, writing).await.err(),
-            None => None,
-        },
-        Err(_) => None,
-    };
-    // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
-    if let Some(error) = stopping
-        && events.send(Event::Refused(error)).await.is_ok()
-    {
-        events.closed().await;
-    }
-}
-
-/// Has an image built and tells the shim how that goes. What fails on this server's side ends the
-/// spawn.
-async fn build_for(builder: &Builder, build: Build, mut writing: OwnedWriteHalf) -> Result<()> {
-    // Of more lines than can be told, the last are.
-    let (lines, mut said) = broadcast::channel(256);
-    let line = move |line: &str| {
-        let _ = lines.send(line.to_owned());
-    };
-    let building = async move { builder.build(build, &line).await };
-    let telling = async {
-        loop {
-            match said.recv().await {
-                Ok(line) => tell(&mut writing, &Answer::Line(line)).await,
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => break,
+            let error = error.hint(clean::line(refused.hint.as_deref().unwrap_or_default()));
+            // Without an answer the shim, and the CLI behind it, stand still until they are stopped.
+            if events.send(Event::Refused(error)).await.is_ok() {
+                events.closed().await;
             }
         }
-    };
-    let (ended, ()) = tokio::join!(building, telling);
-    let answer = match ended? {
-        Ended::Built => Answer::Built,
-        Ended::Failed => Answer::Failed(None),
-        Ended::Refused(what) => {
-            return Err(Error::new(
-                Code::GateRefused,
-                format!("hatchery builds no image with {what}"),
-            )
-            .hint(format!(
-                "change that in the repository, or trust it: {WAYS_ON}"
-            )));
+        Ok(Word::Build(build)) => {
+            // Of more lines than can be told, the last are.
+            let (lines, mut said) = broadcast::channel(256);
+            let (built, is_built) = oneshot::channel();
+            let build = *build;
+            let asked = Asked {
+                build,
+                lines,
+                built,
+            };
+            if events.send(Event::Build(asked)).await.is_err() {
+                return;
+            }
+            loop {
+                match said.recv().await {
+                    Ok(line) => tell(&mut writing, &Answer::Line(line)).await,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                }
+            }
+            let answer = match is_built.await {
+                Ok(()) => Answer::Built,
+                Err(_) => Answer::Failed,
+            };
+            tell(&mut writing, &answer).await;
         }
-    };
-    tell(&mut writing, &answer).await;
-    Ok(())
+        Err(_) => {}
+    }
 }
 
 /// A shim that has gone needs no answer.

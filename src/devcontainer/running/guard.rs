@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::builder::Build;
-use crate::builder::project::{self, Wanted};
+use crate::devcontainer::building::Build;
+use crate::devcontainer::building::project::{self, Wanted};
 use crate::devcontainer::judging::metadata::{self, Entry, Own};
 use crate::devcontainer::judging::mounts;
 use crate::devcontainer::judging::policy::{self, Judgement};
@@ -545,7 +545,7 @@ fn directories(path: &Path) -> Option<Vec<PathBuf>> {
 }
 
 /// A plain file's text; no link is followed.
-pub(crate) fn read(path: &Path) -> Option<String> {
+pub fn read(path: &Path) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
     let metadata = file.metadata().ok()?;

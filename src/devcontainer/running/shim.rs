@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contexts;
 use super::guard::{Call, ComposeCall, Rules};
-use crate::builder::Build;
+use crate::devcontainer::building::Build;
 use crate::error::Error;
 
 /// The name of the settings beside the link that the CLI calls.
@@ -66,8 +66,8 @@ pub enum Answer {
     Line(String),
     /// The image is there.
     Built,
-    /// It is not: the lines say why, or these words.
-    Failed(Option<String>),
+    /// It is not; the lines say why.
+    Failed,
 }
 
 /// What [`Rules`] refused, so that nothing is built.
@@ -194,9 +194,7 @@ fn ask(settings: &Settings, build: Build) -> Result<(), String> {
                 let _ = writeln!(std::io::stderr(), "{line}");
             }
             Ok(Answer::Built) => return Ok(()),
-            Ok(Answer::Failed(why)) => {
-                return Err(why.unwrap_or_else(|| "the build failed".to_owned()));
-            }
+            Ok(Answer::Failed) => return Err("the build failed".to_owned()),
             Err(error) => return Err(away(error.into())),
         }
     }
@@ -420,8 +418,8 @@ mod tests {
         };
         let answers = [
             (r#"{"Line":"1 done"}"#, "\"Built\"", true),
-            (r#"{"Line":"no"}"#, r#"{"Failed":null}"#, false),
-            ("", r#"{"Failed":"no room"}"#, false),
+            (r#"{"Line":"no"}"#, "\"Failed\"", false),
+            ("", "\"Failed\"", false),
             ("", "", false),
             ("", "nonsense", false),
         ];

@@ -16,7 +16,6 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use self::failure::failure;
-use crate::builder::Builder;
 use crate::cage::Support;
 use crate::devcontainer::running::cli::{self, Event, Outcome};
 use crate::devcontainer::running::guard::Rules;
@@ -31,6 +30,7 @@ use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::host::{Size, Workshop};
+use crate::life::builder::{self, Builder};
 use crate::life::clone;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
@@ -46,7 +46,8 @@ use crate::ssh::identity::ServerSecret;
 use crate::tailnet;
 use crate::tailnet::Joined;
 
-/// For an older Docker the devcontainer CLI names a frontend in each Dockerfile of its own.
+/// For an older Docker the devcontainer CLI names a frontend in each Dockerfile of its own, which is older
+/// than the one in the drone's builder.
 const FIRST_WITH_SYNTAX: u32 = 23;
 
 /// How long a join that is under way may take to end before it is cut off.
@@ -253,9 +254,7 @@ impl<'a> Hatching<'a> {
             door::judge::are_elsewhere(&features).await?;
         }
         let image = self.image_facts(&repository).await?;
-        let config = self.server.config;
-        let choice = config.docker.builder;
-        let own = choice.is_own(&repository, &config.devcontainer.known, self.wishes.trusted);
+        let own = builder::is_own(self.server.config, &repository, self.wishes.trusted);
         // Compose makes its networks when all is built.
         if own || !repository.is_compose() {
             let addresses = self.server.addresses();
@@ -502,8 +501,9 @@ impl<'a> Hatching<'a> {
             docker_host: &docker_host,
             hidden_host: self.server.docker.host(),
             guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
-            builder: self.builder.borrow().clone(),
-            omits_syntax: self.machine.major() < FIRST_WITH_SYNTAX,
+            asks_for_builds: self.builder.borrow().is_some(),
+            omits_syntax: self.builder.borrow().is_some()
+                && self.machine.major() < FIRST_WITH_SYNTAX,
             ca_file: self.server.config.github.ca_file.as_deref(),
             // A command for this server, which its owner trusts, is meant to change this server.
             caged: !prepared.runs_here,
@@ -511,6 +511,7 @@ impl<'a> Hatching<'a> {
         })?;
         fault::reached(Point::CliStarted);
         let mut ready = JoinSet::new();
+        let mut builds = JoinSet::new();
         let mut started = None;
         let mut stage = running.stage();
         let mut vigil = Vigil::new(Lifecycle::default());
@@ -523,6 +524,11 @@ impl<'a> Hatching<'a> {
                     }
                     Event::Line(line) => self.server.ui.line(&line),
                     Event::Refused(error) => return Err(error),
+                    Event::Build(asked) => {
+                        if let Some(builder) = self.builder.borrow().clone() {
+                            builds.spawn(async move { builder.build(asked).await });
+                        }
+                    }
                     Event::Ended(outcome) => break outcome,
                 },
                 event = door.next() => match event {
@@ -543,6 +549,7 @@ impl<'a> Hatching<'a> {
                     }
                     door::Event::Refused(error) => return Err(error),
                 },
+                Some(result) = builds.join_next() => result.unwrap_or_else(lost)?,
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
                 Ok(()) = stage.changed() => {
                     let begun = *stage.borrow_and_update();
@@ -688,6 +695,7 @@ impl<'a> Hatching<'a> {
             config,
             self.identity.name.as_str(),
             roots,
+            self.machine,
         ))
     }
 

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, OnceCell};
 
-use super::Build;
-use super::archive::Archive;
-use crate::config::Config;
-use crate::devcontainer::cpus;
+use crate::config::{self, Config};
+use crate::devcontainer::building::Build;
 use crate::devcontainer::judging::images;
+use crate::devcontainer::judging::verdict::WAYS_ON;
+use crate::devcontainer::running::cli::Asked;
 use crate::devcontainer::running::guard;
-use crate::docker::{BuilderSpec, Built, Docker, Tree};
+use crate::devcontainer::{Repository, cpus};
+use crate::docker::{BuilderSpec, Built, Docker, Machine, Tree};
 use crate::door::judge::is_usable;
 use crate::drone::{DroneName, Identity};
 use crate::error::{Code, Error, Result};
@@ -46,6 +47,9 @@ const ABOUT_FEATURES: &str = "/tmp/features.json";
 const GIVEN: &str = "/tmp/images";
 const MAX_GIVEN: usize = 20;
 
+/// The first Docker that saves images as OCI layouts.
+const FIRST_WITH_LAYOUTS: u32 = 25;
+
 /// Docker's resolver on every network that has a name; `BuildKit` would take a public one in its
 /// place.
 const CONFIGURATION: &str = "[dns]\n  nameservers = [\"127.0.0.11\"]\n";
@@ -66,6 +70,8 @@ pub struct Builder {
     config: Config,
     network: String,
     roots: Vec<PathBuf>,
+    /// Whether this Docker saves images as OCI layouts.
+    has_layouts: bool,
     started: OnceCell<()>,
     /// Images that the builder has without a registry.
     given: Mutex<BTreeMap<String, Option<Given>>>,
@@ -80,17 +86,6 @@ struct Given {
     digest: String,
 }
 
-/// How a build ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// Docker has the image.
-    Built,
-    /// It failed; its lines say why.
-    Failed,
-    /// It is none that is built here, in words.
-    Refused(String),
-}
-
 impl Builder {
     /// A builder that is made once something is to be built. `roots` are the directories that builds
     /// read, `network` is one of the drone's own.
@@ -100,6 +95,7 @@ impl Builder {
         config: &Config,
         network: &str,
         roots: Vec<PathBuf>,
+        machine: &Machine,
     ) -> Self {
         Self {
             docker: docker.clone(),
@@ -107,26 +103,46 @@ impl Builder {
             config: config.clone(),
             network: network.to_owned(),
             roots,
+            has_layouts: machine.major() >= FIRST_WITH_LAYOUTS,
             started: OnceCell::new(),
             given: Mutex::default(),
         }
     }
 
-    /// Builds an image and has Docker load it. What the builder says goes to `line`.
-    pub async fn build(&self, build: Build, line: &(dyn Fn(&str) + Send + Sync)) -> Result<Ended> {
-        if let Err(what) = build.check(&self.roots, &self.identity, self.config.limits.memory) {
-            return Ok(Ended::Refused(what));
+    /// Builds what was asked for and has Docker load it. A build that fails is told to who asked; an
+    /// error is the server's, or that of who asked for what is not built.
+    pub async fn build(&self, asked: Asked) -> Result<()> {
+        let build = &asked.build;
+        let most = self.config.limits.memory;
+        build
+            .check(&self.roots, &self.identity, most)
+            .map_err(|what| {
+                Error::new(
+                    Code::GateRefused,
+                    format!("hatchery builds no image with {what}"),
+                )
+                .hint(format!(
+                    "change that in the repository, or trust it: {WAYS_ON}"
+                ))
+            })?;
+        if self.is_built(build, &|line| asked.line(line)).await? {
+            asked.is_built();
         }
+        Ok(())
+    }
+
+    /// Builds an image; whether that has come to an end without a failure of its own.
+    async fn is_built(&self, build: &Build, line: &(dyn Fn(&str) + Send + Sync)) -> Result<bool> {
         if build.if_missing
             && let Some(name) = build.tags.first()
             && self.docker.image(name).await?.is_some()
         {
-            return Ok(Ended::Built);
+            return Ok(true);
         }
         self.started.get_or_try_init(|| self.start(line)).await?;
         let shared = images::temporary(&self.identity.name);
         let keeps = build.tags.contains(&shared);
-        let mut argv = self.arguments(&build);
+        let mut argv = self.arguments(build);
         if keeps {
             argv.extend(
                 [
@@ -138,7 +154,7 @@ impl Builder {
                 .map(str::to_owned),
             );
         } else {
-            for (number, (name, given)) in self.given(&build, line).await?.into_iter().enumerate() {
+            for (number, (name, given)) in self.given(build, line).await?.into_iter().enumerate() {
                 let Given { at, digest } = given;
                 let name = images::familiar(&name);
                 argv.extend(["--oci-layout".to_owned(), format!("given{number}={at}")]);
@@ -150,12 +166,8 @@ impl Builder {
             argv.extend(["--output".to_owned(), output]);
         }
         let name = name(&self.identity.name);
-        match self
-            .docker
-            .build(&name, &argv, Archive::new(&build.tags), line)
-            .await?
-        {
-            Built::Failed(_) => Ok(Ended::Failed),
+        match self.docker.build(&name, &argv, &build.tags, line).await? {
+            Built::Failed(_) => Ok(false),
             Built::Done if keeps => {
                 let digest = self.digest_of_features(&name).await?;
                 let at = FEATURES.to_owned();
@@ -163,11 +175,11 @@ impl Builder {
                     .lock()
                     .await
                     .insert(shared, Some(Given { at, digest }));
-                Ok(Ended::Built)
+                Ok(true)
             }
             Built::Loaded if !keeps => {
                 fault::reached(Point::ImageBuilt);
-                Ok(Ended::Built)
+                Ok(true)
             }
             _ => Err(Error::new(
                 Code::BuildFailed,
@@ -231,7 +243,7 @@ impl Builder {
         let mut out = Vec::new();
         let named = images::of_dockerfile(&text, &args);
         for name in named.into_iter().take(MAX_GIVEN).filter(|_| !build.pull) {
-            if !all.contains_key(&name) {
+            if self.has_layouts && !all.contains_key(&name) {
                 let given = self.give(&name, all.len(), line).await?;
                 all.insert(name.clone(), given);
             }
@@ -360,12 +372,28 @@ fn is_digest(text: &str) -> bool {
         .is_some_and(|it| it.len() == 64 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// Whether a repository's images are built by a builder of the drone's own. What is trusted is built by
+/// dockerd's, where nothing is kept from it.
+pub fn is_own(config: &Config, repository: &Repository, trusted: bool) -> bool {
+    let known = |name: &str| {
+        let known = &config.devcontainer.known;
+        images::whole(name).is_some_and(|whole| known.iter().any(|known| known.holds(&whole)))
+    };
+    !trusted
+        && match config.docker.builder {
+            config::Builder::Auto => !repository.is_built_of(known),
+            config::Builder::Own => true,
+            config::Builder::Shared => false,
+        }
+}
+
 /// How a drone's builder and its cache are called.
 pub fn name(drone: &DroneName) -> String {
     format!("{NAMED}{drone}")
 }
 
-/// Ends the builders of spawns that were killed: those whose lock nobody holds.
+/// Ends the builders of spawns that were killed, those whose lock nobody holds, and removes the caches
+/// of drones that are gone.
 pub async fn sweep(docker: &Docker, places: &Places) -> Result<()> {
     for drone in docker.builders().await? {
         let Some(drone) = DroneName::from_label(&drone) else {
@@ -373,6 +401,16 @@ pub async fn sweep(docker: &Docker, places: &Places) -> Result<()> {
         };
         if let Ok(_lock) = places.lock(&drone) {
             docker.remove_container(&name(&drone)).await?;
+        }
+    }
+    // A drone's own volume is removed after its builder's.
+    let volumes = docker.volume_names().await?;
+    for drone in docker.caches().await? {
+        let is_gone = !volumes.contains(&drone);
+        if let Some(drone) = DroneName::from_label(&drone).filter(|_| is_gone)
+            && let Ok(_lock) = places.lock(&drone)
+        {
+            docker.remove_volume(&name(&drone)).await?;
         }
     }
     Ok(())
