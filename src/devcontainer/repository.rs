@@ -1,5 +1,6 @@
 //! A repository's configuration, read and held against the policy, not yet bound to a server.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -151,8 +152,13 @@ impl Repository {
     }
 
     /// Whether all that is run while its images are built is what this takes for known: no Dockerfile
-    /// of its own, no feature but published ones.
-    pub fn is_built_of(&self, known: impl Fn(&str) -> bool) -> bool {
+    /// of its own, no feature but published ones, with no options but these: what an option names, a
+    /// feature may fetch and run.
+    pub fn is_built_of(
+        &self,
+        known: impl Fn(&str) -> bool,
+        options: &BTreeMap<String, Value>,
+    ) -> bool {
         let builds = match &self.project {
             Some(project) => project.builds(),
             None => !matches!(self.passed.base, Some(Base::Image(_))),
@@ -160,7 +166,12 @@ impl Repository {
         let image = self
             .image()
             .is_some_and(|image| self.is_configured || known(image));
-        !builds && image && self.features().all(known)
+        let mut features = self.passed.features.iter();
+        let is_plain = |name: &str, given: &Value| {
+            given.as_object().is_some_and(serde_json::Map::is_empty)
+                || options.get(name) == Some(given)
+        };
+        !builds && image && features.all(|(name, given)| known(name) && is_plain(name, given))
     }
 
     /// Whether it is a compose project.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bollard::body_try_stream;
 use bollard::container::LogOutput;
+use bollard::errors::Error as ApiError;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, ContainerSummary, HostConfig, HostConfigLogConfig, Mount, MountType,
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 
 use super::look::host_mount;
 use super::saved::Archive;
-use super::{Docker, Tree, failed, filters};
+use super::{Docker, Tree, failed, filters, is_connection, status};
 use crate::devcontainer::LOG;
 use crate::error::{Code, Error, Result};
 use crate::ui::clean;
@@ -32,6 +33,13 @@ pub const LABEL: &str = "hatchery.builder";
 
 /// Whom programs run as that must read files of root's.
 const ROOT: &str = "0:0";
+
+/// Where they have all that is theirs: no place that `BuildKit` or a build can write to.
+const HOME: [&str; 3] = [
+    "HOME=/etc/hatchery",
+    "DOCKER_CONFIG=/etc/hatchery",
+    "TMPDIR=/etc/hatchery",
+];
 
 /// The longest line of a build's that is handed on, in bytes.
 const MAX_LINE: usize = 4096;
@@ -175,6 +183,8 @@ impl Docker {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             user: Some(ROOT),
+            // Nothing that a build may have written is read or followed.
+            env: Some(HOME.to_vec()),
             cmd: Some(argv.iter().map(String::as_str).collect()),
             ..CreateExecOptions::default()
         };
@@ -185,48 +195,19 @@ impl Docker {
             .map_err(error)?
             .id;
         let started = self.api.start_exec(&exec, None::<StartExecOptions>).await;
-        let StartExecResults::Attached { mut output, .. } = started.map_err(error)? else {
+        let StartExecResults::Attached { output, .. } = started.map_err(error)? else {
             return Err(Error::new(Code::DockerFailed, doing));
         };
         let (sender, receiver) = mpsc::channel(8);
-        let reading = async move {
-            let mut archive = Archive::new(names);
-            let mut lines = Lines::default();
-            let mut any = false;
-            while let Some(part) = output.next().await {
-                match part.map_err(error)? {
-                    LogOutput::StdErr { message } => lines.read(&message, line),
-                    part => {
-                        let bytes = part.into_bytes();
-                        any = true;
-                        if let Err(why) = archive.pass(&bytes) {
-                            break_off(&sender).await;
-                            return Err(no_image(&why));
-                        }
-                        // Docker takes no more: it says why itself.
-                        if sender.send(Ok(bytes)).await.is_err() {
-                            return Ok(None);
-                        }
-                    }
-                }
+        let sending = async move {
+            let built = self.send(&exec, output, names, &sender, line).await;
+            if !matches!(built, Ok(Some(Built::Loaded | Built::Done))) {
+                // An archive that ends here must not look whole.
+                let _ = sender.send(Err(io::ErrorKind::InvalidData.into())).await;
             }
-            lines.end(line);
-            let ended = self.api.inspect_exec(&exec).await.map_err(error)?;
-            let status = ended.exit_code.unwrap_or(-1);
-            if status != 0 {
-                break_off(&sender).await;
-                return Ok(Some(Built::Failed(status)));
-            }
-            if !any {
-                return Ok(Some(Built::Done));
-            }
-            if let Err(why) = archive.end() {
-                break_off(&sender).await;
-                return Err(no_image(&why));
-            }
-            Ok(Some(Built::Loaded))
+            built
         };
-        let (built, loaded) = tokio::join!(reading, self.load(receiver));
+        let (built, loaded) = tokio::join!(sending, self.load(receiver));
         match built? {
             Some(Built::Loaded) => loaded.map(|()| Built::Loaded),
             Some(ended) => Ok(ended),
@@ -234,6 +215,56 @@ impl Docker {
                 .err()
                 .unwrap_or_else(|| no_image("Docker took no more of it"))),
         }
+    }
+
+    /// Sends what a builder's program prints on, looked at; `None` where nobody takes it any more. Its
+    /// end is sent last, when all is known to be well: Docker reads no further.
+    async fn send(
+        &self,
+        exec: &str,
+        mut output: impl Stream<Item = std::result::Result<LogOutput, ApiError>> + Unpin,
+        names: &[String],
+        sender: &mpsc::Sender<io::Result<Bytes>>,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Option<Built>> {
+        let mut archive = Archive::new(names);
+        let mut lines = Lines::default();
+        let mut end: Vec<Bytes> = Vec::new();
+        let mut any = false;
+        while let Some(part) = output.next().await {
+            match part.map_err(lost)? {
+                LogOutput::StdErr { message } => lines.read(&message, line),
+                part => {
+                    let bytes = part.into_bytes();
+                    any = true;
+                    archive.pass(&bytes).map_err(|why| no_image(&why))?;
+                    if archive.has_ended() {
+                        end.push(bytes);
+                        if end.len() > MAX_END {
+                            return Err(no_image("the image's archive has no end"));
+                        }
+                    } else if sender.send(Ok(bytes)).await.is_err() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        lines.end(line);
+        let ended = self.api.inspect_exec(exec).await.map_err(lost)?;
+        match ended.exit_code {
+            Some(0) => {}
+            status => return Ok(Some(Built::Failed(status.unwrap_or(-1)))),
+        }
+        if !any {
+            return Ok(Some(Built::Done));
+        }
+        archive.end().map_err(|why| no_image(&why))?;
+        for bytes in end {
+            if sender.send(Ok(bytes)).await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Built::Loaded))
     }
 
     /// Has Docker load what comes, once something comes.
@@ -261,15 +292,26 @@ fn received(chunks: Chunks) -> impl Stream<Item = io::Result<Bytes>> {
     })
 }
 
+/// In how many pieces an archive may end.
+const MAX_END: usize = 64;
+
 /// The longest index of an image that is read, in bytes.
 const MAX_INDEX: usize = 64 * 1024;
 
 /// How long an image may take on its way; `limits.build` ends it earlier where that is less.
 const LOADED_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// An archive that ends here must not look whole.
-async fn break_off(sender: &mpsc::Sender<io::Result<Bytes>>) {
-    let _ = sender.send(Err(io::ErrorKind::InvalidData.into())).await;
+/// The builder was there, and is not any more.
+fn lost(error: ApiError) -> Error {
+    if !is_connection(&error) && status(&error) != Some(404) {
+        return failed("build in the drone's builder", error);
+    }
+    Error::new(
+        Code::DockerFailed,
+        "the drone's builder was ended while it built: Docker was restarted, or somebody removed it",
+    )
+    .hint("spawn again; `journalctl -u docker` tells of a restart")
+    .because(error)
 }
 
 fn no_image(why: &str) -> Error {

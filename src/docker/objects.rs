@@ -164,7 +164,8 @@ impl Docker {
         Ok(())
     }
 
-    pub(super) async fn remove_image(&self, name: &str) -> Result<()> {
+    /// Removes an image by a name or its id. One that is gone, or that something stands on, is no error.
+    pub async fn remove_image(&self, name: &str) -> Result<()> {
         let options = RemoveImageOptionsBuilder::new().build();
         match self.api.remove_image(name, Some(options), None).await {
             // 409: something that is not this drone's still stands on it.

@@ -132,6 +132,11 @@ impl Archive {
         Ok(())
     }
 
+    /// Whether its end has gone by.
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether it was whole.
     ///
     /// # Errors
@@ -160,7 +165,7 @@ impl Archive {
         let path = String::from_utf8_lossy(&path);
         let size = header.size().map_err(unreadable)?;
         let kind = header.entry_type();
-        let odd = || Err(format!("the image's archive holds {path:.100?}"));
+        let odd = || Err(format!("the image's archive holds {path:?}"));
         match &*path {
             "blobs/" | "blobs/sha256/" if kind.is_dir() && size == 0 => {}
             _ if !kind.is_file() => return odd(),
@@ -227,9 +232,7 @@ impl Archive {
                     _ => false,
                 };
                 if !fits {
-                    return Err(format!(
-                        "the image's archive says {key:.100?} of it: {value:.100?}"
-                    ));
+                    return Err(format!("the image's archive says {key:?} of it: {value:?}"));
                 }
             }
         }
@@ -251,7 +254,7 @@ impl Archive {
         if self.names.contains(name) {
             Ok(())
         } else {
-            Err(format!("the image's archive is called {name:.200?}"))
+            Err(format!("the image's archive is called {name:?}"))
         }
     }
 }

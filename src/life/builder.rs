@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use tokio::sync::{Mutex, OnceCell};
 
@@ -17,7 +20,7 @@ use crate::devcontainer::running::guard;
 use crate::devcontainer::{Repository, cpus};
 use crate::docker::{BuilderSpec, Built, Docker, Machine, Tree};
 use crate::door::judge::is_usable;
-use crate::drone::{DroneName, Identity};
+use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::host::Places;
@@ -27,6 +30,9 @@ const NAMED: &str = "hatchery.builder.";
 
 /// How long `BuildKit` may take to be there.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long what it is at may take to end with it.
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// How often it is asked.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
@@ -40,11 +46,11 @@ const CACHE: &str = "/home/user/.local/share/buildkit";
 const CERTIFICATES: &str = "/etc/hatchery/certificates.pem";
 
 /// Where the features are kept for a project that compose 1 or an early compose 2 builds.
-const FEATURES: &str = "/tmp/features";
-const ABOUT_FEATURES: &str = "/tmp/features.json";
+const FEATURES: &str = "/etc/hatchery/features";
+const ABOUT_FEATURES: &str = "/etc/hatchery/features.json";
 
 /// Where images are that Docker has, and how many of a Dockerfile's are put there.
-const GIVEN: &str = "/tmp/images";
+const GIVEN: &str = "/etc/hatchery/images";
 const MAX_GIVEN: usize = 20;
 
 /// The first Docker that saves images as OCI layouts.
@@ -73,7 +79,10 @@ pub struct Builder {
     /// Whether this Docker saves images as OCI layouts.
     has_layouts: bool,
     started: OnceCell<()>,
-    /// Images that the builder has without a registry.
+    /// Whose turn it is.
+    turn: Mutex<()>,
+    ended: AtomicBool,
+    /// Images that the builder has without a registry, by the names that it has for them.
     given: Mutex<BTreeMap<String, Option<Given>>>,
 }
 
@@ -105,12 +114,14 @@ impl Builder {
             roots,
             has_layouts: machine.major() >= FIRST_WITH_LAYOUTS,
             started: OnceCell::new(),
+            turn: Mutex::default(),
+            ended: AtomicBool::new(false),
             given: Mutex::default(),
         }
     }
 
-    /// Builds what was asked for and has Docker load it. A build that fails is told to who asked; an
-    /// error is the server's, or that of who asked for what is not built.
+    /// Builds what was asked for, one after the other, and has Docker load it. A build that fails is told
+    /// to who asked; an error is the server's, or that of who asked for what is not built.
     pub async fn build(&self, asked: Asked) -> Result<()> {
         let build = &asked.build;
         let most = self.config.limits.memory;
@@ -125,14 +136,28 @@ impl Builder {
                     "change that in the repository, or trust it: {WAYS_ON}"
                 ))
             })?;
-        if self.is_built(build, &|line| asked.line(line)).await? {
+        let _turn = self.turn.lock().await;
+        let outcome = self.is_built(build, &|line| asked.line(line)).await;
+        // Whatever came of it then, nobody waits for it any more.
+        if self.has_ended() {
+            return Ok(());
+        }
+        if outcome? {
             asked.is_built();
         }
         Ok(())
     }
 
+    /// Whether nothing is built any more.
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Builds an image; whether that has come to an end without a failure of its own.
     async fn is_built(&self, build: &Build, line: &(dyn Fn(&str) + Send + Sync)) -> Result<bool> {
+        if self.has_ended() {
+            return Ok(false);
+        }
         if build.if_missing
             && let Some(name) = build.tags.first()
             && self.docker.image(name).await?.is_some()
@@ -156,7 +181,6 @@ impl Builder {
         } else {
             for (number, (name, given)) in self.given(build, line).await?.into_iter().enumerate() {
                 let Given { at, digest } = given;
-                let name = images::familiar(&name);
                 argv.extend(["--oci-layout".to_owned(), format!("given{number}={at}")]);
                 let context = format!("context:{name}=oci-layout://given{number}@{digest}");
                 argv.extend(["--opt".to_owned(), context]);
@@ -178,6 +202,7 @@ impl Builder {
                 Ok(true)
             }
             Built::Loaded if !keeps => {
+                self.is_labelled(&build.tags).await?;
                 fault::reached(Point::ImageBuilt);
                 Ok(true)
             }
@@ -188,10 +213,34 @@ impl Builder {
         }
     }
 
-    /// Ends it. What it has built stays.
+    /// Removes an image that does not say whose it is: what goes with the drone is found by that.
+    async fn is_labelled(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            let labels = self.docker.image_labels(name).await?;
+            if labels.get(LABEL_DRONE).map(String::as_str) != Some(self.identity.name.as_str()) {
+                for name in names {
+                    self.docker.remove_image(name).await?;
+                }
+                return Err(Error::new(
+                    Code::BuildFailed,
+                    "the image that the drone's builder made does not have the drone's label",
+                )
+                .hint("a frontend that its Dockerfile names (`# syntax=`) may leave labels out"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it, with what it is at. What it has built stays.
     pub async fn end(&self) -> Result<()> {
+        self.ended.store(true, Ordering::Release);
         let name = name(&self.identity.name);
         self.docker.remove_container(&name).await?;
+        // Without its container a build comes to an end of its own; one that had none yet may have one
+        // by now.
+        if let Ok(_turn) = tokio::time::timeout(SETTLE, self.turn.lock()).await {
+            self.docker.remove_container(&name).await?;
+        }
         fault::reached(Point::BuilderEnded);
         Ok(())
     }
@@ -237,21 +286,47 @@ impl Builder {
         build: &Build,
         line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Vec<(String, Given)>> {
-        let text = guard::read(&build.context.join(&build.dockerfile)).unwrap_or_default();
+        // An image that is there is for the server's own platform.
+        let text = self.dockerfile(build).unwrap_or_default();
+        if build.pull || build.platform.is_some() || text.contains("--platform") {
+            return Ok(Vec::new());
+        }
         let args = build.args.clone().into_iter().collect();
+        let stages = images::stages(&text);
         let mut all = self.given.lock().await;
-        let mut out = Vec::new();
-        let named = images::of_dockerfile(&text, &args);
-        for name in named.into_iter().take(MAX_GIVEN).filter(|_| !build.pull) {
-            if self.has_layouts && !all.contains_key(&name) {
+        let mut out = BTreeMap::new();
+        for name in images::of_dockerfile(&text, &args) {
+            let key = images::familiar(&name);
+            let is_new = !all.contains_key(&key);
+            if is_new
+                && self.has_layouts
+                && all.len() < MAX_GIVEN
+                && images::barred(&name).is_none()
+            {
                 let given = self.give(&name, all.len(), line).await?;
-                all.insert(name.clone(), given);
+                all.insert(key.clone(), given);
             }
-            if let Some(Some(given)) = all.get(&name) {
-                out.push((name, given.clone()));
+            // What has a stage's name would stand in for the stage.
+            if let Some(Some(given)) = all.get(&key)
+                && !stages.contains(&key.to_ascii_lowercase())
+            {
+                out.insert(key, given.clone());
             }
         }
-        Ok(out)
+        Ok(out.into_iter().collect())
+    }
+
+    /// The Dockerfile, if no link leads to it: who says where it is may make links.
+    fn dockerfile(&self, build: &Build) -> Option<String> {
+        let path = build.context.join(&build.dockerfile);
+        let root = self.roots.iter().find(|root| path.starts_with(root))?;
+        let within = path.strip_prefix(root).ok()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, flags, Mode::empty()).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let file = rustix::fs::openat2(root, within, flags, Mode::empty(), resolve).ok()?;
+        guard::text_of(file.into())
     }
 
     async fn give(
@@ -325,6 +400,9 @@ impl Builder {
         };
         let id = self.docker.create_builder(&spec).await?;
         fault::reached(Point::BuilderMade);
+        if self.has_ended() {
+            return Err(Error::new(Code::Interrupted, "the builder was ended"));
+        }
         let mut tree = Tree::default().file(SETTINGS, 0o644, CONFIGURATION.into());
         if let Some(certificates) = certificates {
             tree = tree.file(CERTIFICATES, 0o644, certificates);
@@ -381,7 +459,7 @@ pub fn is_own(config: &Config, repository: &Repository, trusted: bool) -> bool {
     };
     !trusted
         && match config.docker.builder {
-            config::Builder::Auto => !repository.is_built_of(known),
+            config::Builder::Auto => !repository.is_built_of(known, &config.devcontainer.features),
             config::Builder::Own => true,
             config::Builder::Shared => false,
         }
@@ -393,27 +471,33 @@ pub fn name(drone: &DroneName) -> String {
 }
 
 /// Ends the builders of spawns that were killed, those whose lock nobody holds, and removes the caches
-/// of drones that are gone.
-pub async fn sweep(docker: &Docker, places: &Places) -> Result<()> {
-    for drone in docker.builders().await? {
-        let Some(drone) = DroneName::from_label(&drone) else {
-            continue;
-        };
-        if let Ok(_lock) = places.lock(&drone) {
-            docker.remove_container(&name(&drone)).await?;
-        }
-    }
+/// of drones that are gone. What cannot be removed now is tried again by the next sweep; the errors.
+pub async fn sweep(docker: &Docker, places: &Places) -> Vec<Error> {
+    let found = tokio::try_join!(docker.builders(), docker.volume_names(), docker.caches());
+    let (builders, volumes, mut caches) = match found {
+        Ok(found) => found,
+        Err(error) => return vec![error],
+    };
     // A drone's own volume is removed after its builder's.
-    let volumes = docker.volume_names().await?;
-    for drone in docker.caches().await? {
-        let is_gone = !volumes.contains(&drone);
-        if let Some(drone) = DroneName::from_label(&drone).filter(|_| is_gone)
-            && let Ok(_lock) = places.lock(&drone)
-        {
-            docker.remove_volume(&name(&drone)).await?;
+    caches.retain(|drone| !volumes.contains(drone));
+    let mut errors = Vec::new();
+    for drone in builders
+        .iter()
+        .filter_map(|drone| DroneName::from_label(drone))
+    {
+        if let Ok(_lock) = places.lock(&drone) {
+            errors.extend(docker.remove_container(&name(&drone)).await.err());
         }
     }
-    Ok(())
+    for drone in caches
+        .iter()
+        .filter_map(|drone| DroneName::from_label(drone))
+    {
+        if let Ok(_lock) = places.lock(&drone) {
+            errors.extend(docker.remove_volume(&name(&drone)).await.err());
+        }
+    }
+    errors
 }
 
 /// The certificates that this server trusts, and the configuration's.

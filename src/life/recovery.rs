@@ -95,7 +95,9 @@ pub async fn sockets(
 /// Brings back every drone that should run.
 pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     server.places.sweep();
-    builder::sweep(server.docker, server.places).await?;
+    for error in builder::sweep(server.docker, server.places).await {
+        server.ui.warn(&error.message());
+    }
     let (drones, warnings) = server.docker.drones().await?;
     for warning in warnings {
         server

@@ -23,7 +23,8 @@ const FEATURES: &str = "dev_containers_feature_content_source";
 pub struct Build {
     /// The directory that files are copied from.
     pub context: PathBuf,
-    /// The Dockerfile; a relative path is one of the context's.
+    /// The Dockerfile; a relative path is one of the context's, as compose has it. The devcontainer CLI
+    /// gives whole ones.
     pub dockerfile: PathBuf,
     /// What it is to be called.
     pub tags: Vec<String>,
@@ -62,7 +63,11 @@ pub struct Build {
     clippy::struct_excessive_bools,
     reason = "one for each switch of docker's"
 )]
-#[command(no_binary_name = true, disable_help_flag = true)]
+#[command(
+    no_binary_name = true,
+    disable_help_flag = true,
+    args_override_self = true
+)]
 struct Words {
     context: PathBuf,
     #[arg(short = 'f', long)]
@@ -73,7 +78,7 @@ struct Words {
     target: Option<String>,
     #[arg(long, value_parser = pair::<String>)]
     build_arg: Vec<(String, String)>,
-    #[arg(long, value_parser = pair::<String>)]
+    #[arg(long, value_parser = label)]
     label: Vec<(String, String)>,
     #[arg(long, value_parser = pair::<PathBuf>)]
     build_context: Vec<(String, PathBuf)>,
@@ -85,7 +90,7 @@ struct Words {
     platform: Option<String>,
     #[arg(long)]
     add_host: Vec<String>,
-    #[arg(long)]
+    #[arg(long, value_parser = memory)]
     shm_size: Option<ByteSize>,
     #[arg(long)]
     ulimit: Vec<String>,
@@ -100,6 +105,33 @@ struct Words {
     force_rm: bool,
     #[arg(long)]
     progress: Option<String>,
+}
+
+/// `NAME=VALUE`, or a name alone, whose value is empty.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err("a label has a name".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A size as docker and compose take it: `64m`, `1gb`, a number of bytes; units are powers of 1024.
+pub(super) fn memory(text: &str) -> Result<ByteSize, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let number = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match &lower[number.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        _ => return Err(format!("{text:?} is no size")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no size"))?;
+    let bytes = number.checked_mul(1024_u64.pow(power));
+    bytes
+        .map(ByteSize::b)
+        .ok_or_else(|| format!("{text:?} is no size"))
 }
 
 /// `NAME=VALUE`
@@ -235,7 +267,8 @@ impl Build {
         {
             return refused("the platform", platform);
         }
-        if let Some(host) = hosts.iter().find(|host| host_entry(host).is_none()) {
+        let is_entry = |host: &&String| host_entry(host).is_some() || is_gateway(host);
+        if let Some(host) = hosts.iter().find(|host| !is_entry(host)) {
             return refused("the host", host);
         }
         if let Some(size) = shm_size.filter(|&size| size > most) {
@@ -337,7 +370,8 @@ impl From<Words> for Build {
 }
 
 fn refused(what: &str, value: &dyn std::fmt::Debug) -> Result<(), String> {
-    Err(format!("{what} {value:.200?}"))
+    let shown: String = format!("{value:?}").chars().take(200).collect();
+    Err(format!("{what} {shown}"))
 }
 
 /// Proxies are left out of a layer's key, and `BUILDKIT_*` steers the builder itself; the devcontainer
@@ -358,6 +392,12 @@ fn is_label(name: &str, value: &str) -> bool {
 fn is_plain(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.-=:".contains(c);
     !text.is_empty() && text.len() <= 200 && text.chars().all(plain)
+}
+
+/// An entry for the server itself, which a build does not reach: it is left out.
+fn is_gateway(text: &str) -> bool {
+    let entry = text.split_once(['=', ':']);
+    entry.is_some_and(|(name, address)| is_plain(name) && address == "host-gateway")
 }
 
 /// `NAME=ADDRESS`, however it was written.
@@ -467,10 +507,43 @@ mod tests {
             ("no-cache", ""),
             ("image-resolve-mode", "pull"),
             ("add-hosts", "db=10.0.0.1"),
-            ("shm-size", "64000000"),
+            ("shm-size", "67108864"),
             ("ulimit", "nofile=1024:2048"),
         ] {
             assert_eq!(value(key), Some(expected), "{key}");
+        }
+        let twice = [
+            "build",
+            "--target",
+            "a",
+            "--target=b",
+            "--pull",
+            "--pull",
+            "--label",
+            "x",
+            "--add-host=h:host-gateway",
+            "-t",
+            "vsc-x",
+            "/w/tmp",
+        ];
+        let twice = read(&twice).unwrap();
+        assert_eq!(checked(&twice), Ok(()));
+        assert_eq!(
+            (twice.target.as_deref(), twice.labels["x"].as_str()),
+            (Some("b"), "")
+        );
+        assert!(!twice.options().iter().any(|(key, _)| key == "add-hosts"));
+        for (text, bytes) in [
+            ("1g", 1 << 30),
+            ("1GB", 1 << 30),
+            ("512kb", 512 << 10),
+            ("7", 7),
+            ("7b", 7),
+        ] {
+            assert_eq!(memory(text), Ok(ByteSize::b(bytes)), "{text}");
+        }
+        for text in ["", "m", "1x", "-1", "1.5g", "99999999999g"] {
+            assert!(memory(text).is_err(), "{text}");
         }
         assert!(Build::read(&["inspect".into(), "x".into()]).is_none());
         for unknown in [
@@ -561,7 +634,7 @@ mod tests {
                 it.platform = Some("linux/amd64,x".to_owned());
             }),
             ("a host without an address", &|it| {
-                it.hosts = vec!["db:host-gateway".to_owned()];
+                it.hosts = vec!["db:nowhere".to_owned()];
             }),
             ("two hosts in one", &|it| {
                 it.hosts = vec!["a,b:10.0.0.1".to_owned()];

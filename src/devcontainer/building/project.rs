@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::Build;
+use super::build::memory;
 
 /// What a call of compose is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,12 +198,9 @@ fn read(build: &Value, service: &Map<String, Value>) -> Result<Build, String> {
                 let size = value
                     .as_str()
                     .map_or_else(|| value.to_string(), str::to_owned);
-                out.shm_size = Some(
-                    size.parse()
-                        .map_err(|_| format!("shm_size is {size:.100?}"))?,
-                );
+                out.shm_size = Some(memory(&size)?);
             }
-            _ => return Err(format!("hatchery does not know {key:.100?}")),
+            _ => return Err(format!("hatchery does not know {key:?}")),
         }
     }
     Ok(out)
@@ -213,7 +211,7 @@ fn read(build: &Value, service: &Map<String, Value>) -> Result<Build, String> {
 fn plain(text: &str) -> Result<String, String> {
     let mut parts = text.split("$$");
     if parts.any(|part| part.contains('$')) {
-        return Err(format!("{text:.200?} has a variable in it"));
+        return Err(format!("{text:?} has a variable in it"));
     }
     Ok(text.replace("$$", "$"))
 }
@@ -270,7 +268,7 @@ mod tests {
                     "/t/f".into()
                 )]
                 .into(),
-                shm_size: Some(bytesize::ByteSize::mb(64)),
+                shm_size: Some(bytesize::ByteSize::mib(64)),
                 no_cache: true,
                 ..Build::default()
             }]

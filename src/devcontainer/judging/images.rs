@@ -234,6 +234,16 @@ pub fn of_dockerfile(text: &str, args: &Variables) -> Vec<String> {
     names.0
 }
 
+/// What may be the name of a stage in a Dockerfile, in lower case.
+pub fn stages(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '\\' | '`'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let named = words
+        .windows(2)
+        .filter(|pair| pair[0].eq_ignore_ascii_case("AS"));
+    named.map(|pair| pair[1].to_ascii_lowercase()).collect()
+}
+
 /// The images that a Dockerfile names, with their lines; `Err` is a name that cannot be told.
 ///
 /// Where versions of Docker read a text differently, a name counts that any of them finds.

@@ -34,6 +34,12 @@ const NODE: u32 = 20;
 /// How long compose 1 waits for an answer of Docker's: longer than joining a tailnet may take.
 const START_WITHIN: Duration = Duration::from_secs(30 * 60);
 
+/// How many shims are heard at once; the CLI calls one after the other.
+const MAX_SHIMS: usize = 16;
+
+/// How long one may take to say what it wants.
+const SAID_WITHIN: Duration = Duration::from_secs(60);
+
 /// Where the CLI keeps what it has fetched and generated, in the workshop.
 pub const TEMPORARY: &str = "tmp";
 
@@ -93,9 +99,9 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Asked {
     /// What is to be built. It is not judged yet.
-    pub build: Build,
+    pub build: Box<Build>,
     lines: broadcast::Sender<String>,
-    built: oneshot::Sender<()>,
+    done: oneshot::Sender<()>,
 }
 
 impl Asked {
@@ -106,7 +112,7 @@ impl Asked {
 
     /// Docker has the image.
     pub fn is_built(self) {
-        let _ = self.built.send(());
+        let _ = self.done.send(());
     }
 }
 
@@ -420,7 +426,7 @@ async fn hear(listener: UnixListener, events: mpsc::Sender<Event>) {
     let mut answering = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if answering.len() < MAX_SHIMS => match accepted {
                 Ok((stream, _)) => {
                     answering.spawn(answer(stream, events.clone()));
                 }
@@ -436,7 +442,8 @@ async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
     let mut line = String::new();
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading.take(MAX_MESSAGE));
-    if reading.read_line(&mut line).await.is_err() {
+    let read = tokio::time::timeout(SAID_WITHIN, reading.read_line(&mut line));
+    if !matches!(read.await, Ok(Ok(_))) {
         return;
     }
     match serde_json::from_str(&line) {
@@ -451,13 +458,8 @@ async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
         Ok(Word::Build(build)) => {
             // Of more lines than can be told, the last are.
             let (lines, mut said) = broadcast::channel(256);
-            let (built, is_built) = oneshot::channel();
-            let build = *build;
-            let asked = Asked {
-                build,
-                lines,
-                built,
-            };
+            let (done, is_done) = oneshot::channel();
+            let asked = Asked { build, lines, done };
             if events.send(Event::Build(asked)).await.is_err() {
                 return;
             }
@@ -468,7 +470,7 @@ async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
                     Err(RecvError::Closed) => break,
                 }
             }
-            let answer = match is_built.await {
+            let answer = match is_done.await {
                 Ok(()) => Answer::Built,
                 Err(_) => Answer::Failed,
             };

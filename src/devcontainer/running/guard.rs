@@ -545,9 +545,15 @@ fn directories(path: &Path) -> Option<Vec<PathBuf>> {
 }
 
 /// A plain file's text; no link is followed.
-pub fn read(path: &Path) -> Option<String> {
+fn read(path: &Path) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    text_of(std::fs::File::from(
+        rustix::fs::open(path, flags, Mode::empty()).ok()?,
+    ))
+}
+
+/// The text of a plain file that is not too large.
+pub fn text_of(file: std::fs::File) -> Option<String> {
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
         return None;

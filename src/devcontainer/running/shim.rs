@@ -1,8 +1,9 @@
 //! The `docker` that the devcontainer CLI is given: hatchery itself, in front of the real one.
 //!
-//! Before anything is built, what the CLI has fetched and written is held against the policy.
-//! Builds get the drone's labels, and tags that no other drone has. Everything else goes straight
-//! through, to the door that stands before Docker.
+//! Before anything is built, what the CLI has fetched and written is held against the policy. Where the
+//! drone has a builder of its own, the hatchery that waits is asked for each build; else builds get the
+//! drone's labels, and tags that no other drone has. Everything else goes straight through, to the door
+//! that stands before Docker.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -34,7 +35,7 @@ pub struct Settings {
     pub docker: PathBuf,
     /// The real docker-compose, where there is one.
     pub compose: Option<PathBuf>,
-    /// The socket at which the waiting hatchery is told of a refusal.
+    /// The socket at which the waiting hatchery is told of a refusal, and asked to build.
     pub control: PathBuf,
     /// Where the CLI writes the files that it builds from.
     pub temporary: PathBuf,

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::ImageInspect;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
@@ -307,6 +309,11 @@ impl<'a> Hatching<'a> {
         if let Some(making) = making {
             let _ = tokio::time::timeout(SETTLE, making.ended()).await;
         }
+        let builder = self.builder.take();
+        if let Some(builder) = builder {
+            // What is left of it is removed with the drone.
+            let _ = builder.end().await;
+        }
     }
 
     /// Takes back a node that was registered for a drone that does not come to be.
@@ -511,7 +518,8 @@ impl<'a> Hatching<'a> {
         })?;
         fault::reached(Point::CliStarted);
         let mut ready = JoinSet::new();
-        let mut builds = JoinSet::new();
+        // What is being built ends with its builder, not with this.
+        let mut builds = FuturesUnordered::new();
         let mut started = None;
         let mut stage = running.stage();
         let mut vigil = Vigil::new(Lifecycle::default());
@@ -526,7 +534,7 @@ impl<'a> Hatching<'a> {
                     Event::Refused(error) => return Err(error),
                     Event::Build(asked) => {
                         if let Some(builder) = self.builder.borrow().clone() {
-                            builds.spawn(async move { builder.build(asked).await });
+                            builds.push(tokio::spawn(async move { builder.build(asked).await }));
                         }
                     }
                     Event::Ended(outcome) => break outcome,
@@ -549,7 +557,7 @@ impl<'a> Hatching<'a> {
                     }
                     door::Event::Refused(error) => return Err(error),
                 },
-                Some(result) = builds.join_next() => result.unwrap_or_else(lost)?,
+                Some(result) = builds.next() => result.unwrap_or_else(lost)?,
                 Some(result) = ready.join_next() => result.unwrap_or_else(lost)?,
                 Ok(()) = stage.changed() => {
                     let begun = *stage.borrow_and_update();
@@ -701,7 +709,8 @@ impl<'a> Hatching<'a> {
 
     /// Ends the builder, and the network that it alone was in: everything is built.
     async fn end_builder(&self, compose: bool) -> Result<()> {
-        let Some(builder) = self.builder.borrow().clone() else {
+        // Who asks now is not heard any more.
+        let Some(builder) = self.builder.take() else {
             return Ok(());
         };
         builder.end().await?;
