@@ -71,8 +71,8 @@ with subtest("Docker is restarted"):
     server.succeed("systemctl restart docker; pkill -CONT -x hatchery")
     refused("cut/build", 120, 1, "[docker-failed]", "restarted")
     refused("cut/lifecycle", 120, 1, "[docker-failed]", "restarted", "postCreateCommand")
-    # Docker leaves the steps of its builds running when it ends, and forgets them.
-    server.succeed(f"pkill -fx '{BUILD}'")
+    # What the drone's builder was at ends with it.
+    server.wait_until_fails(f"pgrep -fx '{BUILD}'", timeout=20)
     # They go on where nothing is lost, and fail where something is.
     for repository in paused:
         status, _ = end_of(repository, 180)
