@@ -163,7 +163,11 @@ with subtest("a builder that is not to be had ends the spawn, and says what to d
     contains(said, "builder does not start", "hatchery doctor")
 
 with subtest("an image that this server alone has is what a build begins with, where Docker can hand it over"):
-    server.succeed(f"docker build -q -t alone/here:1 - <<'END'\nFROM {IMAGE}\nRUN echo {FOUND} > /found\nEND")
+    # buildx leaves a Dockerfile that it read from standard input in /tmp.
+    server.succeed(
+        f"mkdir /srv/alone; printf 'FROM {IMAGE}\nRUN echo {FOUND} > /found\n' > /srv/alone/Dockerfile",
+        "docker build -q -t alone/here:1 /srv/alone; rm -r /srv/alone",
+    )
     built(
         "begins",
         "ARG TAG\nFROM docker.io/alone/here:$TAG AS first\nFROM first\nRUN cat /found > /again\n",
