@@ -516,3 +516,53 @@ fn certificates(config: &Config) -> Option<Vec<u8>> {
     }
     Some(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_strangers_code_is_built_by_the_drones_own_builder() {
+        let image = "mcr.microsoft.com/devcontainers/base:ubuntu";
+        let go = "ghcr.io/devcontainers/features/go:1";
+        let config = Config::default();
+        let mut shared = Config::default();
+        shared.docker.builder = config::Builder::Shared;
+        for (document, own) in [
+            (json!({"image": image}), false),
+            (json!({"image": image, "features": {go: {}}}), false),
+            (
+                json!({"image": image, "features": {go: {"version": "1.26"}}}),
+                true,
+            ),
+            (
+                json!({"image": image, "features": {"ghcr.io/acme/x:1": {}}}),
+                true,
+            ),
+            (json!({"image": image, "features": {"./x": {}}}), true),
+            (json!({"image": "debian", "features": {go: {}}}), true),
+            (json!({"build": {"dockerfile": "Dockerfile"}}), true),
+        ] {
+            let checkout = tempfile::tempdir().unwrap();
+            let place = checkout.path().join(".devcontainer");
+            std::fs::create_dir_all(place.join("x")).unwrap();
+            for (file, text) in [
+                ("devcontainer.json", document.to_string()),
+                ("Dockerfile", format!("FROM {image}\n")),
+                (
+                    "x/devcontainer-feature.json",
+                    json!({"id": "x", "version": "1.0.0"}).to_string(),
+                ),
+                ("x/install.sh", String::new()),
+            ] {
+                std::fs::write(place.join(file), text).unwrap();
+            }
+            let repo = "acme/site".parse().unwrap();
+            let read = Repository::read(checkout.path(), &repo, None, &config, false).unwrap();
+            assert_eq!(is_own(&config, &read, false), own, "{document}");
+            assert!(!is_own(&config, &read, true) && !is_own(&shared, &read, false));
+        }
+    }
+}
