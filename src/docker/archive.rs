@@ -11,7 +11,7 @@ use bollard::body_try_stream;
 use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use tar::{Builder, Header, HeaderMode};
 use tokio::sync::mpsc;
 
@@ -187,6 +187,15 @@ fn append_all<W: Write>(
     Ok(())
 }
 
+/// What comes out of a channel, as a body of a request.
+pub(super) fn received(
+    receiver: mpsc::Receiver<io::Result<bytes::Bytes>>,
+) -> impl Stream<Item = io::Result<bytes::Bytes>> {
+    stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    })
+}
+
 /// Hands what is written on as chunks, waiting while they are not taken.
 struct Chunks(mpsc::Sender<io::Result<bytes::Bytes>>);
 
@@ -219,13 +228,14 @@ impl Docker {
             }
             result
         });
-        let chunks = stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|chunk| (chunk, receiver))
-        });
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
         let sent = self
             .api
-            .upload_to_container(container, Some(options), body_try_stream(chunks))
+            .upload_to_container(
+                container,
+                Some(options),
+                body_try_stream(received(receiver)),
+            )
             .await;
         let written = writing
             .await

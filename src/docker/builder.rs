@@ -14,16 +14,16 @@ use bollard::models::{
     Volume, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListVolumesOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 
+use super::archive::received;
 use super::look::host_mount;
 use super::saved::Archive;
-use super::{Docker, Tree, failed, filters, is_connection, status};
+use super::{Docker, Tree, failed, is_connection, status};
 use crate::devcontainer::LOG;
 use crate::error::{Code, Error, Result};
 use crate::ui::clean;
@@ -53,8 +53,6 @@ pub struct BuilderSpec<'a> {
     pub drone: &'a str,
     /// `BuildKit`'s image, the one that runs without root.
     pub image: &'a str,
-    /// Its arguments.
-    pub arguments: Vec<String>,
     /// Its environment.
     pub environment: Vec<String>,
     /// The network that it, and all that it builds, is in.
@@ -78,8 +76,8 @@ pub enum Built {
     Loaded,
     /// It made no image for Docker.
     Done,
-    /// It failed, with this exit status; its lines say why.
-    Failed(i64),
+    /// It failed; its lines say why.
+    Failed,
 }
 
 impl Docker {
@@ -147,7 +145,7 @@ impl Docker {
         Ok(digest.map(str::to_owned))
     }
 
-    /// The drones that builders are of, whoever made these.
+    /// The drones that builders are of.
     pub async fn builders(&self) -> Result<Vec<String>> {
         let containers = self.labelled(LABEL).await?;
         let drone = |container: ContainerSummary| container.labels?.remove(LABEL);
@@ -156,12 +154,7 @@ impl Docker {
 
     /// The drones that builders' caches are of.
     pub async fn caches(&self) -> Result<Vec<String>> {
-        let options = ListVolumesOptionsBuilder::new()
-            .filters(&filters("label", LABEL.to_owned()))
-            .build();
-        let listed = self.api.list_volumes(Some(options)).await;
-        let listed = listed.map_err(|error| failed("list the volumes", error))?;
-        let volumes = listed.volumes.unwrap_or_default();
+        let volumes = self.labelled_volumes(LABEL).await?;
         let drone = |mut volume: Volume| volume.labels.remove(LABEL);
         Ok(volumes.into_iter().filter_map(drone).collect())
     }
@@ -251,9 +244,8 @@ impl Docker {
         }
         lines.end(line);
         let ended = self.api.inspect_exec(exec).await.map_err(lost)?;
-        match ended.exit_code {
-            Some(0) => {}
-            status => return Ok(Some(Built::Failed(status.unwrap_or(-1)))),
+        if ended.exit_code != Some(0) {
+            return Ok(Some(Built::Failed));
         }
         if !any {
             return Ok(Some(Built::Done));
@@ -268,11 +260,11 @@ impl Docker {
     }
 
     /// Has Docker load what comes, once something comes.
-    async fn load(&self, mut chunks: Chunks) -> Result<()> {
-        let Some(first) = chunks.recv().await else {
+    async fn load(&self, mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<()> {
+        let Some(Ok(first)) = chunks.recv().await else {
             return Ok(());
         };
-        let whole = body_try_stream(stream::once(async { first }).chain(received(chunks)));
+        let whole = body_try_stream(stream::once(async { Ok(first) }).chain(received(chunks)));
         let options = ImportImageOptionsBuilder::new().quiet(true).build();
         // It answers once it has all, which takes as long as that takes.
         let patient = self.api.clone().with_timeout(LOADED_WITHIN);
@@ -282,14 +274,6 @@ impl Docker {
         }
         Ok(())
     }
-}
-
-type Chunks = mpsc::Receiver<io::Result<Bytes>>;
-
-fn received(chunks: Chunks) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::unfold(chunks, |mut chunks| async {
-        chunks.recv().await.map(|chunk| (chunk, chunks))
-    })
 }
 
 /// In how many pieces an archive may end.
@@ -308,7 +292,7 @@ fn lost(error: ApiError) -> Error {
     }
     Error::new(
         Code::DockerFailed,
-        "the drone's builder was ended while it built: Docker was restarted, or somebody removed it",
+        "the drone's builder was ended while it built: Docker was restarted, or it was removed",
     )
     .hint("spawn again; `journalctl -u docker` tells of a restart")
     .because(error)
@@ -366,7 +350,6 @@ fn body(spec: &BuilderSpec<'_>, labels: HashMap<String, String>) -> ContainerCre
     let options = LOG.1.map(|(key, value)| (key.to_owned(), value.to_owned()));
     ContainerCreateBody {
         image: Some(spec.image.to_owned()),
-        cmd: Some(spec.arguments.clone()),
         env: Some(spec.environment.clone()),
         labels: Some(labels),
         host_config: Some(HostConfig {
@@ -393,7 +376,7 @@ fn body(spec: &BuilderSpec<'_>, labels: HashMap<String, String>) -> ContainerCre
     }
 }
 
-/// Like a drone's: before sshd and dockerd.
+/// Like what runs in the cage: before drones, sshd and dockerd.
 const OOM_SCORE: i64 = 500;
 
 /// `newuidmap(1)` and `newgidmap(1)` map the ids that a build uses, and `buildctl` reads what the

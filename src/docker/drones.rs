@@ -100,7 +100,7 @@ impl Docker {
             match Identity::from_labels(&volume.labels) {
                 // The drone's other volumes carry the label too; its own has its name.
                 Ok(identity) if identity.name.as_str() == volume.name => {
-                    drones.insert(identity.name.clone(), bare(identity));
+                    drones.insert(identity.name.clone(), Drone::bare(identity));
                 }
                 Ok(_) => {}
                 Err(error) => warnings.push(format!("volume {}: {error}", volume.name)),
@@ -185,18 +185,20 @@ fn standing(listed: Option<&str>, word: Option<String>, inspected: &Container) -
     (life, word.unwrap_or(state))
 }
 
-/// What only has a volume. Whether it is an egg Docker does not know.
-fn bare(identity: Identity) -> Drone {
-    Drone {
-        identity,
-        life: Life::Bare,
-        container: None,
-        ssh_port: None,
-        created: None,
-        docker_status: String::new(),
-        pid: None,
-        started_at: None,
-        out_of_memory: false,
+impl Drone {
+    /// What only has a volume. Whether it is an egg Docker does not know.
+    pub(crate) fn bare(identity: Identity) -> Self {
+        Self {
+            identity,
+            life: Life::Bare,
+            container: None,
+            ssh_port: None,
+            created: None,
+            docker_status: String::new(),
+            pid: None,
+            started_at: None,
+            out_of_memory: false,
+        }
     }
 }
 

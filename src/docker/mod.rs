@@ -204,6 +204,11 @@ fn found<T>(doing: &str, result: Result<T, ApiError>) -> Result<Option<T>> {
     }
 }
 
+/// Whether this is a SHA-256 in hexadecimal digits, as Docker numbers what it has.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The `filters` of a list request.
 fn filters(key: &str, value: String) -> std::collections::HashMap<String, Vec<String>> {
     std::iter::once((key.to_owned(), vec![value])).collect()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerSummary, ImageInspect, VolumeCreateRequest};
+use bollard::models::{ContainerSummary, ImageInspect, Volume, VolumeCreateRequest};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -73,16 +73,18 @@ impl Docker {
 
     /// Volumes that compose made for this drone's project.
     pub async fn project_volumes(&self, project: &DroneName) -> Result<Vec<String>> {
+        let label = format!("{LABEL_PROJECT}={project}");
+        let volumes = self.labelled_volumes(&label).await?;
+        Ok(volumes.into_iter().map(|volume| volume.name).collect())
+    }
+
+    pub(super) async fn labelled_volumes(&self, label: &str) -> Result<Vec<Volume>> {
         let options = ListVolumesOptionsBuilder::new()
-            .filters(&filters("label", format!("{LABEL_PROJECT}={project}")))
+            .filters(&filters("label", label.to_owned()))
             .build();
-        let volumes = self
-            .api
-            .list_volumes(Some(options))
-            .await
-            .map_err(|error| failed("list the volumes", error))?;
-        let names = volumes.volumes.unwrap_or_default();
-        Ok(names.into_iter().map(|volume| volume.name).collect())
+        let listed = self.api.list_volumes(Some(options)).await;
+        let listed = listed.map_err(|error| failed("list the volumes", error))?;
+        Ok(listed.volumes.unwrap_or_default())
     }
 
     /// The drone's own container. Others that carry its labels were made by hand of its image.

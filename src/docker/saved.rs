@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::is_id;
+
 /// The size of a record of an archive (tar(5)), in bytes.
 const RECORD: usize = 512;
 
@@ -267,8 +269,7 @@ fn parsed<T: DeserializeOwned>(file: &str, text: &[u8]) -> Result<T, String> {
 
 /// `blobs/sha256/…`
 fn is_blob(path: &str) -> bool {
-    let digest = path.strip_prefix("blobs/sha256/");
-    digest.is_some_and(|it| it.len() == 64 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    path.strip_prefix("blobs/sha256/").is_some_and(is_id)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::host;
 use crate::life::builder;
 use crate::life::burrowing::Burrowing;
 use crate::life::disk::{self, Bounds, Disk, GRACE, Taken, Why};
+use crate::life::reserve;
 use crate::life::teardown::devcontainer_id;
 use crate::server::Server;
 
@@ -74,7 +75,7 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
     for (drone, taken) in &takers {
         done.extend(hold_to_limit(server, drone, taken).await);
     }
-    // Whoever was burrowed for that does not fill the disk any more; the next count shows.
+    // A drone that was burrowed for that does not fill the disk any more; the next count shows.
     if done.is_empty() {
         done.extend(hold_to_reserve(server, &takers).await?);
     }
@@ -229,21 +230,22 @@ fn must_sleep(taken: &Taken, bounds: Option<&Bounds>, most: u64, now: u64) -> bo
 /// If Docker's disk has less free than `limits.reserve`, burrows the drone that has grown most
 /// since the last count. If none has grown, something else fills the disk, and no drone is stopped.
 async fn hold_to_reserve(server: Server<'_>, takers: &[(&Drone, Taken)]) -> Result<Option<Done>> {
-    let reserve = server.config.limits.reserve.as_u64();
-    let directory = server.docker.machine().await?.directory;
-    let free = host::free_space(Path::new(&directory));
-    let Some(free) = free.filter(|free| *free < reserve) else {
+    let limits = &server.config.limits;
+    let reserve = limits.reserve.as_u64();
+    let machine = server.docker.machine().await?;
+    let Some(free) = reserve::too_little(limits, &machine) else {
         return Ok(None);
     };
     let Some((drone, taken)) = most_grown(takers, reserve / LEAST) else {
         server.ui.warn(&format!(
             "Docker's disk has less free than limits.reserve, and no drone has grown: `docker \
-             system df` shows what takes the space in {directory}"
+             system df` shows what takes the space in {}",
+            machine.directory
         ));
         return Ok(None);
     };
     let why = Why::Reserve {
-        free,
+        free: free.as_u64(),
         reserve,
         grown: taken.grown(),
     };
@@ -443,15 +445,8 @@ mod tests {
     #[test]
     fn the_reserve_is_held_against_who_runs_and_has_grown_most() {
         let drone = |repo, life| Drone {
-            identity: identity(repo),
             life,
-            container: None,
-            ssh_port: None,
-            created: None,
-            docker_status: String::new(),
-            pid: None,
-            started_at: None,
-            out_of_memory: false,
+            ..Drone::bare(identity(repo))
         };
         let taken = |before, bytes| Taken {
             bytes,

@@ -18,7 +18,7 @@ use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::devcontainer::running::cli::Asked;
 use crate::devcontainer::running::guard;
 use crate::devcontainer::{Repository, cpus};
-use crate::docker::{BuilderSpec, Built, Docker, Machine, Tree};
+use crate::docker::{self, BuilderSpec, Built, Docker, Machine, Tree};
 use crate::door::judge::is_usable;
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
@@ -191,7 +191,7 @@ impl Builder {
         }
         let name = name(&self.identity.name);
         match self.docker.build(&name, &argv, &build.tags, line).await? {
-            Built::Failed(_) => Ok(false),
+            Built::Failed => Ok(false),
             Built::Done if keeps => {
                 let digest = self.digest_of_features(&name).await?;
                 let at = FEATURES.to_owned();
@@ -386,7 +386,6 @@ impl Builder {
             name: &name,
             drone: self.identity.name.as_str(),
             image,
-            arguments: Vec::new(),
             environment: certificates
                 .iter()
                 .map(|_| format!("SSL_CERT_FILE={CERTIFICATES}"))
@@ -446,8 +445,7 @@ impl Builder {
 }
 
 fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:")
-        .is_some_and(|it| it.len() == 64 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    text.strip_prefix("sha256:").is_some_and(docker::is_id)
 }
 
 /// Whether a repository's images are built by a builder of the drone's own. What is trusted is built by

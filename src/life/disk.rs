@@ -287,15 +287,9 @@ mod tests {
     fn drone(life: Life) -> Drone {
         let repo = "acme/site".parse().unwrap();
         Drone {
-            identity: Identity::new(Scope::new(vec![repo], None).unwrap()),
             life,
             container: Some("f724".to_owned()),
-            ssh_port: None,
-            created: None,
-            docker_status: String::new(),
-            pid: None,
-            started_at: None,
-            out_of_memory: false,
+            ..Drone::bare(Identity::new(Scope::new(vec![repo], None).unwrap()))
         }
     }
 

@@ -13,17 +13,22 @@ use crate::host;
 /// How often a spawn looks while it fills the disk.
 const EVERY: Duration = Duration::from_secs(2);
 
+/// What is free, if it is less than `limits.reserve`. Docker may keep its data where this server's
+/// people cannot look, or on another machine: then nothing is known.
+pub fn too_little(limits: &Limits, machine: &Machine) -> Option<ByteSize> {
+    let free = host::free_space(Path::new(&machine.directory)).map(ByteSize::b);
+    free.filter(|free| *free < limits.reserve)
+}
+
 /// Refuses where less than `limits.reserve` is free.
 pub fn is_left(limits: &Limits, machine: &Machine) -> Result<()> {
-    let directory = &machine.directory;
-    // Docker may keep its data where this server's people cannot look, or on another machine.
-    let free = host::free_space(Path::new(directory)).map(ByteSize::b);
-    match free.filter(|free| *free < limits.reserve) {
+    match too_little(limits, machine) {
         Some(free) => Err(Error::new(
             Code::DiskFull,
             format!(
-                "{} are free in {directory}, and limits.reserve is {}",
+                "{} are free in {}, and limits.reserve is {}",
                 free.display().iec(),
+                machine.directory,
                 limits.reserve.display().iec()
             ),
         )

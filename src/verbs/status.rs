@@ -9,6 +9,7 @@ use crate::docker::{Docker, Drone, Life, Usage};
 use crate::error::Result;
 use crate::host::kernel_log::Kill;
 use crate::journal::{self, Query};
+use crate::life::disk::Disk;
 use crate::life::furnish;
 use crate::life::memory::Memory;
 use crate::life::readiness;
@@ -26,6 +27,7 @@ pub struct Status {
 struct Report {
     user: String,
     memory: Memory,
+    disk: Disk,
     /// The last process that was killed for memory.
     last_kill: Option<Kill>,
     usage: Option<Usage>,
@@ -59,6 +61,7 @@ impl Status {
         );
         let report = Report {
             memory,
+            disk: context.disk(&drone),
             last_kill,
             last_mint,
             ..report?
@@ -72,7 +75,7 @@ impl Status {
             context.ui.talk(voice::OUT_OF_MEMORY);
             context.ui.talk(&sentence);
         }
-        if let Some(sentence) = context.disk(&drone).sentence(&drone) {
+        if let Some(sentence) = report.disk.sentence(&drone) {
             context.ui.talk(voice::DISK_TAKEN);
             context.ui.talk(&sentence);
         }
@@ -87,6 +90,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
     let mut report = Report {
         user: "root".to_owned(),
         memory: Memory::default(),
+        disk: Disk::default(),
         last_kill: None,
         usage: None,
         sshd: None,
@@ -199,7 +203,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         },
         "usage": report.usage,
         "memory": report.memory,
-        "disk": context.disk(drone).to_json(drone),
+        "disk": report.disk.to_json(drone),
         "last_kill": report.last_kill.as_ref()
             .map(|kill| json!({"process": kill.process, "at": kill.at()})),
         "out_of_memory": report.memory.killed > 0,
@@ -276,7 +280,7 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         ));
         rows.push(("processes", usage.pids.to_string()));
     }
-    if let Some(amount) = context.disk(drone).amount_then() {
+    if let Some(amount) = report.disk.amount_then() {
         rows.push(("disk", amount));
     }
     rows

@@ -144,7 +144,7 @@ fn build_by_hatchery(settings: &Settings, call: Call<'_>) -> Result<Option<ExitC
     match call {
         Call::Docker([first, second]) if first == "buildx" && second == "version" => {
             // The devcontainer CLI goes by it, whether buildx is installed or not.
-            print(BUILDX);
+            let _ = std::io::stdout().write_all(BUILDX.as_bytes());
             Ok(Some(ExitCode::SUCCESS))
         }
         Call::Docker(args) => {
@@ -178,10 +178,6 @@ fn build_by_hatchery(settings: &Settings, call: Call<'_>) -> Result<Option<ExitC
 
 /// What buildx would say of itself: the features of `BuildKit` that hatchery's builder has came with it.
 const BUILDX: &str = "github.com/docker/buildx 0.30.0 (hatchery's builder)\n";
-
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
 
 /// Has the waiting hatchery build this.
 fn ask(settings: &Settings, build: Build) -> Result<(), String> {

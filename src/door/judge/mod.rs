@@ -21,7 +21,7 @@ pub use self::network::{connection, is_own as is_own_network, network, placed, w
 pub use self::volume::{is_plain, volume};
 
 use crate::config::Limits;
-use crate::docker::Machine;
+use crate::docker::{self, Machine};
 use crate::drone::Identity;
 
 /// What a drone's containers are held against.
@@ -81,7 +81,7 @@ impl Bounds {
 
 /// Whether this is what Docker calls a volume that was given no name.
 pub fn is_nameless(volume: &str) -> bool {
-    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+    docker::is_id(volume)
 }
 
 #[cfg(test)]
