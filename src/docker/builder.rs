@@ -380,7 +380,7 @@ fn body(spec: &BuilderSpec<'_>, labels: HashMap<String, String>) -> ContainerCre
 const OOM_SCORE: i64 = 500;
 
 /// `newuidmap(1)` and `newgidmap(1)` map the ids that a build uses, and `buildctl` reads what the
-/// clone holds, whoever may read it. `BuildKit` and what it runs are an ordinary user's.
+/// clone holds, closed files too. `BuildKit` and what it runs are an ordinary user's.
 const CAPABILITIES: [&str; 3] = ["SETUID", "SETGID", "DAC_OVERRIDE"];
 
 /// A user makes its namespaces and mounts in them only where Docker's own filters do not forbid it

@@ -31,7 +31,7 @@ pub struct Burrowing<'a> {
 }
 
 impl Burrowing<'_> {
-    /// Stops a drone that runs, or should run, and its siblings. Whoever calls holds its lock and
+    /// Stops a drone that runs, or should run, and its siblings. The caller holds its lock and
     /// says in `revoking` how its tokens are revoked. What did not work and kept nothing from
     /// stopping comes back, as sentences for a person.
     pub async fn stop(

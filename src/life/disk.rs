@@ -234,7 +234,7 @@ pub fn warn(ui: &Ui, disk: &Disk, drone: &Drone) {
     }
 }
 
-/// A person wakes a drone: if it takes too much, it has [`GRACE`] from now on. Whoever calls holds
+/// A person wakes a drone: if it takes too much, it has [`GRACE`] from now on. The caller holds
 /// its lock.
 pub fn let_up(places: &Places, name: &DroneName, most: Option<u64>) -> Result<()> {
     let disk = Disk::of(places, name, most);

@@ -1,7 +1,6 @@
 //! What is left free on Docker's disk, so that the drones which are there have room.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 
@@ -9,9 +8,6 @@ use crate::config::Limits;
 use crate::docker::Machine;
 use crate::error::{Code, Error, Result};
 use crate::host;
-
-/// How often a spawn looks while it fills the disk.
-const EVERY: Duration = Duration::from_secs(2);
 
 /// What is free, if it is less than `limits.reserve`. Docker may keep its data where this server's
 /// people cannot look, or on another machine: then nothing is known.
@@ -37,15 +33,5 @@ pub fn is_left(limits: &Limits, machine: &Machine) -> Result<()> {
              removes a drone",
         )),
         None => Ok(()),
-    }
-}
-
-/// Comes back with the error once less is free.
-pub async fn is_gone(limits: &Limits, machine: &Machine) -> Error {
-    loop {
-        if let Err(error) = is_left(limits, machine) {
-            return error;
-        }
-        tokio::time::sleep(EVERY).await;
     }
 }

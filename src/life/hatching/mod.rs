@@ -52,6 +52,9 @@ use crate::tailnet::Joined;
 /// than the one in the drone's builder.
 const FIRST_WITH_SYNTAX: u32 = 23;
 
+/// How often the free space is looked at while something is cloned or built.
+const ROOM_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+
 /// How long a join that is under way may take to end before it is cut off.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -211,13 +214,16 @@ impl<'a> Hatching<'a> {
         )
     }
 
-    /// Comes back when what is cloned or built has left too little of Docker's disk.
+    /// Comes back when what is cloned or built leaves too little of Docker's disk.
     async fn out_of_room(&self) -> Error {
-        let error = reserve::is_gone(&self.server.config.limits, self.machine).await;
-        while self.created.get() {
-            self.again.notified().await;
+        loop {
+            if !self.created.get()
+                && let Err(error) = reserve::is_left(&self.server.config.limits, self.machine)
+            {
+                return error;
+            }
+            tokio::time::sleep(ROOM_LOOKED_AT_EVERY).await;
         }
-        error
     }
 
     async fn hatch(&self) -> Result<Hatched> {
