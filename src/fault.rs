@@ -69,6 +69,10 @@ pub enum Point {
     ContainerDiscarded,
     /// The clone and ssh's files are in the container.
     FilesPut,
+    /// The container beside the drone's is there, with its volume.
+    BesideMade,
+    /// The clone is in the volume.
+    ClonePut,
     /// The container is marked as that of an unfinished spawn.
     MarkedUnfinished,
     /// The drone's mark as an egg is gone.

@@ -12,13 +12,15 @@ use crate::devcontainer::judging::compose::{self, Project};
 use crate::devcontainer::judging::from;
 use crate::devcontainer::judging::gate::{self, Passed};
 use crate::devcontainer::judging::images::{self, Names};
+use crate::devcontainer::judging::mounts::{self, Asked};
 use crate::devcontainer::judging::verdict::Gate;
-use crate::devcontainer::judging::workspace::{self, Workspace};
-use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::judging::workspace::{self, Part, Workspace};
+use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::Node;
 use crate::devcontainer::reading::jsonc;
 use crate::devcontainer::reading::locate;
 use crate::devcontainer::reading::variables;
+use crate::docker::Machine;
 use crate::drone::DroneName;
 use crate::error::Result;
 use crate::repo::RepoId;
@@ -48,6 +50,7 @@ impl Repository {
         repo: &RepoId,
         choice: Option<&str>,
         config: &Config,
+        docker: &Machine,
         trusted: bool,
     ) -> Result<Self> {
         let file = locate::locate(checkout, choice)?;
@@ -56,7 +59,7 @@ impl Repository {
         let shown = file
             .as_deref()
             .map_or_else(String::new, |file| checkout.shown(file));
-        let mut gate = Gate::new(trusted || config.trusts(repo), &shown);
+        let mut gate = Gate::new(trusted || config.trusts(repo), &shown).before(docker);
         let document = match &file {
             Some(file) => jsonc::parse(&checkout.read(file)?, &shown)?,
             None => Node::from_value(&json!({"image": config.devcontainer.image})),
@@ -70,7 +73,7 @@ impl Repository {
             checkout: &checkout,
             base,
         };
-        let passed = gate::read(&document, &place, &drone, &mut gate);
+        let passed = gate::read(&document, &place, &mut gate);
         let project = match &passed.base {
             Some(Base::Compose { files, service }) => {
                 compose::read(files, service, &checkout, &drone, &mut gate)?
@@ -96,13 +99,14 @@ impl Repository {
             gate.turn_to(&shown);
             project.check_services(services, &mut gate);
         }
-        let left_out = gate.verdict()?;
         let mount = match &project {
             Some(project) => project.workspace.as_ref(),
             None => passed.workspace_mount.as_ref(),
         };
         let mount = mount.map(|(root, target)| (*root, target.as_str()));
         let workspace = workspace::plan(repo.name(), mount, passed.workspace_folder.as_deref());
+        check_parts(&passed, &workspace, &shown, &mut gate);
+        let left_out = gate.verdict()?;
         let configured = &config.devcontainer.image;
         let is_configured = matches!(&passed.base, Some(Base::Image(image)) if image == configured);
         Ok(Self {
@@ -174,6 +178,42 @@ impl Repository {
         !builds && image && features.all(|(name, given)| known(name) && is_plain(name, given))
     }
 
+    /// The mounts of a container that is not compose's.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = &Asked> {
+        let of_args = self.passed.run_args.mounts.iter();
+        self.passed.mounts.iter().chain(of_args)
+    }
+
+    /// What of the clone is mounted and not there, by its path in the clone.
+    pub(super) fn absent(&self) -> impl Iterator<Item = String> {
+        let project = self
+            .project
+            .iter()
+            .flat_map(|project| project.absent.clone());
+        let checkout = Checkout::open(&self.checkout).ok();
+        let is_absent = move |path: &String| {
+            checkout.as_ref().is_some_and(|checkout| {
+                checkout.inside(checkout.root(), path) == Err(BadPath::Missing)
+            })
+        };
+        let parts = self
+            .mounts()
+            .filter_map(|asked| match asked.mount()?.part()? {
+                Part::Clone(path) => Some(path.clone()),
+                Part::Parent => None,
+            });
+        project.chain(parts.filter(is_absent))
+    }
+
+    /// Whether the drone's own container mounts parts of the clone.
+    pub(super) fn mounts_parts(&self) -> bool {
+        let mut parts = self.mounts().filter_map(Asked::mount);
+        self.project
+            .as_ref()
+            .is_some_and(|project| project.mounts_parts)
+            || parts.any(|mount| mount.part().is_some())
+    }
+
     /// Whether it is a compose project.
     pub const fn is_compose(&self) -> bool {
         self.project.is_some()
@@ -187,6 +227,35 @@ impl Repository {
     /// Whether the repository has, or its configuration gets, this feature in any spelling.
     pub fn features(&self) -> impl Iterator<Item = &str> {
         self.passed.features.keys().map(String::as_str)
+    }
+}
+
+/// Holds the parts of the repository that devcontainer.json mounts against where the clone is, and
+/// against what Docker can.
+fn check_parts(passed: &Passed, workspace: &Workspace, shown: &str, gate: &mut Gate) {
+    let of_args = passed
+        .run_args
+        .mounts
+        .iter()
+        .map(|asked| ("runArgs", asked));
+    let of_mounts = passed.mounts.iter().map(|asked| ("mounts", asked));
+    for (property, asked) in of_mounts.chain(of_args) {
+        let Asked::Judged { mount, line } = asked else {
+            continue;
+        };
+        let why = match mount.part() {
+            None => continue,
+            Some(Part::Parent) if workspace.in_volume().is_empty() => {
+                Some("the directory that holds the clone is not in the drone".to_owned())
+            }
+            Some(part) => {
+                mounts::subpath(part, workspace.in_volume()).and_then(|_| gate.lacks_subpaths())
+            }
+        };
+        if let Some(why) = why {
+            gate.turn_to(shown);
+            gate.refuse_always(&Node::text(*line, mount.target()), property, &why);
+        }
     }
 }
 

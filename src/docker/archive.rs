@@ -63,6 +63,10 @@ enum Part {
         at: PathBuf,
         to: PathBuf,
     },
+    Given {
+        at: PathBuf,
+        owner: Owner,
+    },
     Copy {
         at: PathBuf,
         from: PathBuf,
@@ -77,6 +81,16 @@ impl Tree {
         self.0.push(Part::Directory {
             at: at.into(),
             mode,
+        });
+        self
+    }
+
+    /// A directory of this owner's.
+    #[must_use]
+    pub fn directory_of(mut self, at: impl Into<PathBuf>, owner: Owner) -> Self {
+        self.0.push(Part::Given {
+            at: at.into(),
+            owner,
         });
         self
     }
@@ -122,6 +136,12 @@ impl Tree {
             match part {
                 Part::Directory { at, mode } => {
                     let mut header = header(tar::EntryType::Directory, *mode, 0);
+                    archive.append_data(&mut header, relative(at), io::empty())?;
+                }
+                Part::Given { at, owner } => {
+                    let mut header = header(tar::EntryType::Directory, 0o755, 0);
+                    header.set_uid(owner.uid);
+                    header.set_gid(owner.gid);
                     archive.append_data(&mut header, relative(at), io::empty())?;
                 }
                 Part::File { at, mode, content } => {

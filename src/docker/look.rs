@@ -8,8 +8,8 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
 };
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateImageOptionsBuilder, LogsOptionsBuilder,
-    WaitContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+    LogsOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 
@@ -121,6 +121,33 @@ impl Docker {
         self.remove_container(&id).await?;
         self.remove_image(&image).await?;
         Ok(empty?.unwrap_or(true))
+    }
+
+    /// Creates a container of this image's with a volume, in place of one that has this name. It is
+    /// never started: what is put into it at this place is in the volume.
+    pub async fn create_beside(
+        &self,
+        name: &str,
+        image: &str,
+        volume: &str,
+        at: &str,
+    ) -> Result<()> {
+        self.remove_container(name).await?;
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(vec!["/none".to_owned()]),
+            labels: Some([(LABEL.to_owned(), "1".to_owned())].into()),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![volume_mount(volume, at, false)]),
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let created = self.api.create_container(Some(options), body).await;
+        let doing = format!("create the container {name}");
+        created.map(|_| ()).map_err(|error| failed(&doing, error))
     }
 
     /// Runs a program of this server's beside volumes, each at `/volumes/` and its number, in a

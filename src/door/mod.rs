@@ -42,18 +42,20 @@ use crate::host;
 /// What a spawn must know of what goes on at the door.
 #[derive(Debug)]
 pub enum Event {
-    /// The drone's container is created, and to be started.
+    /// The drone's container is created; it is to be started, or a sibling that shows its clone.
     Held(Held),
     /// A container, network or volume was asked for that a drone may not have, or cannot. The client
     /// gets no answer.
     Refused(Error),
 }
 
-/// A container whose start waits. Dropping it means that the container is not to run, and that it
-/// is the drone's no more.
+/// A container whose start waits. Dropping it means that it is not to run, and that the drone's
+/// container is to be made again.
 #[derive(Debug)]
 pub struct Held {
-    /// Its id.
+    /// Whether it is the drone's own.
+    pub is_drones: bool,
+    /// The id of the drone's container.
     pub container: String,
     go: oneshot::Sender<()>,
     started: oneshot::Receiver<std::result::Result<(), String>>,

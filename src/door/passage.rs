@@ -266,11 +266,27 @@ impl Passage {
         }
     }
 
-    /// Whether this is the drone's own container, which was not furnished yet.
+    /// Whether this is the drone's own container, which was not started yet.
     fn waits(&self, id: &str) -> bool {
         let state = self.shared.state();
         let name = self.shared.bounds.identity.name.as_str();
-        state.own.name(id) == Some(name) && state.furnished.as_deref() != Some(id)
+        state.own.name(id) == Some(name) && state.released.as_deref() != Some(id)
+    }
+
+    /// The drone's own container, where this one is a sibling that shows the clone, which is not there
+    /// yet: what mounts a part of it could not start.
+    async fn awaits(&self, call: &Call, id: &str) -> Judged<Option<String>> {
+        let volume = self.shared.bounds.identity.name.as_str();
+        let Some(drone) = self.shared.unfurnished() else {
+            return Ok(None);
+        };
+        let ask = call.instead(Ask::Container(id.to_owned(), OfContainer::Inspect));
+        let shown: Option<ContainerInspectResponse> = self.shared.docker.show(&ask).await?;
+        let mut mounts = shown
+            .into_iter()
+            .flat_map(|shown| shown.mounts.unwrap_or_default());
+        let mounts_it = mounts.any(|mount| mount.name.as_deref() == Some(volume));
+        Ok(mounts_it.then_some(drone))
     }
 
     /// Starts a container; the drone's own once it was furnished.
@@ -281,27 +297,22 @@ impl Passage {
         request: Request<Incoming>,
     ) -> Judged<Response<Body>> {
         if !self.waits(&id) {
-            return self.hand_on(call, request, empty()).await;
+            return match self.awaits(call, &id).await? {
+                Some(_) => self.start_sibling(call, request).await,
+                None => self.hand_on(call, request, empty()).await,
+            };
         }
         let Some(holding) = self.shared.hold(&id) else {
             return Err(Stop::NotListed("the start of a container twice".to_owned()));
         };
-        let (go, may_go) = oneshot::channel();
-        let (tell, started) = oneshot::channel();
-        let held = Held {
-            container: id.clone(),
-            go,
-            started,
-        };
-        let gone = || no_container(&id);
-        let sent = self.shared.events.send(Event::Held(held)).await;
-        sent.map_err(|_| gone())?;
-        if may_go.await.is_err() {
-            self.shared.state().own.remove(&id);
-            return Err(gone());
+        let turn = self.shared.furnishing.lock().await;
+        let tell = self.held(&id, true).await?;
+        {
+            let mut state = self.shared.state();
+            state.furnished = Some(id.clone());
+            state.released = Some(id.clone());
         }
-        self.shared.state().furnished = Some(id.clone());
-        drop(holding);
+        drop((turn, holding));
         let answer = self.ask(call, request, empty()).await?;
         if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
             let _ = tell.send(Ok(()));
@@ -312,6 +323,47 @@ impl Passage {
         let why = body["message"].as_str().unwrap_or("it did not say why");
         let _ = tell.send(Err(why.to_owned()));
         Ok(answer)
+    }
+
+    /// Starts a sibling that shows the clone, once the drone's container was furnished.
+    async fn start_sibling(
+        &self,
+        call: &Call,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        let turn = self.shared.furnishing.lock().await;
+        // Another may have waited for the same.
+        if let Some(drone) = self.shared.unfurnished() {
+            let tell = self.held(&drone, false).await?;
+            self.shared.state().furnished = Some(drone);
+            // How the sibling's start ends is for who asked for it.
+            let _ = tell.send(Ok(()));
+        }
+        drop(turn);
+        self.hand_on(call, request, empty()).await
+    }
+
+    /// Waits until a container, the drone's, was furnished; where to say how the start went.
+    async fn held(
+        &self,
+        drone: &str,
+        is_drones: bool,
+    ) -> Judged<oneshot::Sender<Result<(), String>>> {
+        let (go, may_go) = oneshot::channel();
+        let (tell, started) = oneshot::channel();
+        let held = Held {
+            is_drones,
+            container: drone.to_owned(),
+            go,
+            started,
+        };
+        let sent = self.shared.events.send(Event::Held(held)).await;
+        sent.map_err(|_| no_container(drone))?;
+        if may_go.await.is_err() {
+            self.shared.state().own.remove(drone);
+            return Err(no_container(drone));
+        }
+        Ok(tell)
     }
 
     /// Another name for a sibling: compose puts one in another's place by it.

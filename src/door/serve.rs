@@ -40,6 +40,8 @@ pub struct Shared {
     pub events: mpsc::Sender<Event>,
     /// Bodies that are read and judged at a time: a small text can be large once it is parsed.
     pub turns: Semaphore,
+    /// Held while the drone's container is furnished.
+    pub furnishing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -68,6 +70,8 @@ pub struct State {
     pub own: Own,
     /// The drone's container, since it was furnished.
     pub furnished: Option<String>,
+    /// The same, since it was let start.
+    pub released: Option<String>,
     /// The drone's container, while it is furnished.
     held: Option<String>,
     /// Containers that Docker is creating.
@@ -98,6 +102,7 @@ impl Shared {
             trusted,
             events,
             turns: Semaphore::new(TURNS),
+            furnishing: tokio::sync::Mutex::new(()),
             state: Mutex::new(state),
         }
     }
@@ -110,6 +115,13 @@ impl Shared {
         }
         state.creating += 1;
         Some(Reserved(Arc::clone(self)))
+    }
+
+    /// The drone's container, where it is created and not furnished.
+    pub fn unfurnished(&self) -> Option<String> {
+        let state = self.state();
+        let drone = state.own.exactly(self.bounds.identity.name.as_str())?;
+        (state.furnished.as_deref() != Some(drone)).then(|| drone.to_owned())
     }
 
     /// Holds a container, if it is not held already.

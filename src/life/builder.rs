@@ -558,7 +558,9 @@ mod tests {
                 std::fs::write(place.join(file), text).unwrap();
             }
             let repo = "acme/site".parse().unwrap();
-            let read = Repository::read(checkout.path(), &repo, None, &config, false).unwrap();
+            let machine = Machine::default();
+            let read =
+                Repository::read(checkout.path(), &repo, None, &config, &machine, false).unwrap();
             assert_eq!(is_own(&config, &read, false), own, "{document}");
             assert!(!is_own(&config, &read, true) && !is_own(&shared, &read, false));
         }

@@ -75,6 +75,12 @@ pub async fn remove_around_volumes(
     results.into_iter().filter_map(Result::err).collect()
 }
 
+/// What the container is called by which a clone gets into the volume before the drone's own
+/// container can be opened.
+pub fn beside(drone: &DroneName) -> String {
+    format!("hatchery.clone.{drone}")
+}
+
 async fn close(config: &Config, places: &Places, identity: &Identity) -> Result<()> {
     let sockets = Sockets::of(config, places).await?;
     sockets.close(&identity.name).await
@@ -114,11 +120,9 @@ async fn at<T>(point: Point, doing: impl Future<Output = T>) -> T {
 }
 
 async fn remove_containers(docker: &Docker, identity: &Identity, results: &mut Vec<Result<()>>) {
-    results.push(
-        docker
-            .remove_container(&builder::name(&identity.name))
-            .await,
-    );
+    for helper in [builder::name(&identity.name), beside(&identity.name)] {
+        results.push(docker.remove_container(&helper).await);
+    }
     match containers(docker, identity).await {
         Ok(all) => {
             let removing = all.iter().map(|id| docker.remove_container(id));

@@ -241,7 +241,8 @@ fn told(line: &str, starts_fail: bool, surprises: bool) -> (u16, Value) {
         }
         "GET /containers/aaaa/json" => (200, json!({"Id": "aaaa", "Config": {}})),
         "GET /containers/bbbb/json" => {
-            let mounts = json!([{"Type": "volume", "Name": "a".repeat(64)}]);
+            let clone = json!({"Type": "volume", "Name": "acme-site"});
+            let mounts = json!([{"Type": "volume", "Name": "a".repeat(64)}, clone]);
             (200, json!({"Id": "bbbb", "Config": {}, "Mounts": mounts}))
         }
         "DELETE /containers/aaaa" => (204, Value::Null),

@@ -232,6 +232,40 @@ async fn the_drones_start_waits_until_it_was_furnished() {
 }
 
 #[tokio::test]
+async fn a_sibling_that_shows_the_clone_waits_until_it_is_there() {
+    const START: &str = "/v1.41/containers/bbbb/start";
+    for trusted in [false, true] {
+        let mut bed = Bed::with(trusted);
+        // As for `network_mode: service:`, where there is no drone yet.
+        let (status, _) = bed.ask("POST", START, &json!({})).await;
+        assert_eq!(status, 204);
+        bed.ask("POST", CREATE, &container()).await;
+        let starts = |docker: &Fake| {
+            let asked = docker.asked();
+            asked.iter().filter(|line| line.ends_with("/start")).count()
+        };
+        let socket = bed.socket();
+        let start = |target: &'static str| {
+            let socket = socket.clone();
+            tokio::spawn(async move { ask(&socket, "POST", target, &json!({})).await.0 })
+        };
+        let (one, other) = (start(START), start(START));
+        let held = bed.held().await;
+        assert_eq!((held.container.as_str(), held.is_drones), ("aaaa", false));
+        assert_eq!(starts(&bed.docker), 1);
+        assert!(held.start().await.unwrap());
+        assert_eq!((one.await.unwrap(), other.await.unwrap()), (204, 204));
+        assert_eq!(starts(&bed.docker), 3);
+        // The drone's own start is told of all the same.
+        let own = start("/v1.41/containers/aaaa/start");
+        let held = bed.held().await;
+        assert!(held.is_drones && starts(&bed.docker) == 3);
+        assert!(held.start().await.unwrap());
+        assert_eq!(own.await.unwrap(), 204);
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_is_not_to_be_does_not_reach_docker() {
     for trusted in [false, true] {
         let mut bed = Bed::with(trusted);

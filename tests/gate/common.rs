@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hatchery::config::Config;
 use hatchery::devcontainer::{ImageFacts, Prepared, Repository, Seat};
+use hatchery::docker::Machine;
 use hatchery::drone::{DroneName, Identity, Scope};
 use hatchery::error::{Code, Error, Result};
 use hatchery::repo::RepoId;
@@ -15,6 +16,7 @@ pub const TAILNET: &str = "[tailnet]\nlogin_server = \"http://headscale.example\
 pub struct World {
     directory: tempfile::TempDir,
     pub config: Config,
+    pub docker: Machine,
 }
 
 impl World {
@@ -23,6 +25,7 @@ impl World {
         let world = Self {
             directory,
             config: config(""),
+            docker: Machine::default(),
         };
         std::fs::create_dir_all(world.checkout()).unwrap();
         std::fs::create_dir_all(world.work()).unwrap();
@@ -51,11 +54,25 @@ impl World {
     }
 
     pub fn read(&self) -> Result<Repository> {
-        Repository::read(&self.checkout(), &repo(), None, &self.config, false)
+        Repository::read(
+            &self.checkout(),
+            &repo(),
+            None,
+            &self.config,
+            &self.docker,
+            false,
+        )
     }
 
     pub fn trusted(&self) -> Result<Repository> {
-        Repository::read(&self.checkout(), &repo(), None, &self.config, true)
+        Repository::read(
+            &self.checkout(),
+            &repo(),
+            None,
+            &self.config,
+            &self.docker,
+            true,
+        )
     }
 
     pub fn refused(&self) -> Error {

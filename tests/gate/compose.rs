@@ -115,7 +115,7 @@ fn a_project_is_written_anew_with_the_drone_in_its_service() {
         json!([
             {"type": "volume", "source": "c-acme-site", "target": "/workspaces/site/c", "read_only": true},
             {"type": "tmpfs", "target": "/scratch"},
-            {"type": "volume", "source": "hatchery-workspace", "target": "/workspaces"},
+            {"type": "volume", "source": "hatchery-workspace", "target": "/workspaces", "volume": {"nocopy": true}},
             {"type": "bind", "source": "/run/hatchery/acme-site", "target": "/run/hatchery", "read_only": true, "bind": {"propagation": "rprivate"}},
         ])
     );
@@ -197,7 +197,8 @@ fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
             "services.app.volumes \"/var/run/docker.sock:/x\"",
         ),
         ("volumes: ['~/.ssh:/x']", "services.app.volumes"),
-        ("volumes: ['./x:/x']", "services.app.volumes"),
+        ("volumes: ['../../../x:/x']", "services.app.volumes"),
+        ("volumes: ['~/.ssh:/x']", "services.app.volumes"),
         ("volumes: ['../../..:/x']", "services.app.volumes"),
         (
             "volumes: [{type: bind, source: /, target: /x}]",
@@ -345,8 +346,8 @@ fn a_workspace_may_be_the_checkout_itself() {
         ),
         (
             "services: {app: {image: x}, web: {image: x, volumes: ['..:/srv']}}",
-            "/workspace",
-            "/workspace",
+            "/workspaces",
+            "/workspaces/site",
         ),
     ] {
         let world = with(text);
@@ -356,6 +357,68 @@ fn a_workspace_may_be_the_checkout_itself() {
             (target, clone_at),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn each_service_has_its_part_of_the_clone() {
+    for (own, clone) in [
+        ("'..:/app'", ""),
+        ("'../..:/workspaces'", "site"),
+        ("v:/v", "site"),
+    ] {
+        let world = with(&format!(
+            "services:
+  app: {{image: x, volumes: [{own}, './absent:/absent']}}
+  db: {{image: x, volumes: ['./init.sql:/init/init.sql:ro', {{type: bind, source: .., target: /site}}]}}"
+        ));
+        world.write(".devcontainer/init.sql", "select 1;");
+        let prepared = world.prepare(&world.read().unwrap(), None);
+        let volumes = world.composed()["services"]["db"]["volumes"].clone();
+        let within = |path: &str| format!("{clone}/{path}").trim_matches('/').to_owned();
+        assert_eq!(
+            volumes[0],
+            json!({"type": "volume", "source": "hatchery-workspace", "target": "/init/init.sql", "read_only": true,
+                   "volume": {"nocopy": true, "subpath": within(".devcontainer/init.sql")}}),
+            "{own}"
+        );
+        let whole = &volumes[1]["volume"];
+        match clone {
+            "" => assert_eq!(whole, &json!({"nocopy": true})),
+            _ => assert_eq!(whole, &json!({"nocopy": true, "subpath": clone})),
+        }
+        assert_eq!(prepared.absent, [".devcontainer/absent"]);
+        assert!(prepared.mounts_parts);
+    }
+}
+
+#[test]
+fn without_subpaths_all_services_see_the_volume_alike() {
+    for (text, passes) in [
+        (
+            "services: {app: {image: x, volumes: ['..:/app']}, web: {image: x, volumes: ['..:/srv']}}",
+            true,
+        ),
+        (
+            "services: {app: {image: x}, web: {image: x, volumes: ['..:/srv']}}",
+            true,
+        ),
+        (
+            "services: {app: {image: x, volumes: ['../..:/w']}, web: {image: x, volumes: ['..:/srv']}}",
+            false,
+        ),
+        (
+            "services: {app: {image: x}, web: {image: x, volumes: ['./x:/x']}}",
+            false,
+        ),
+    ] {
+        let mut world = with(text);
+        world.docker.version = "20.10.24".to_owned();
+        let read = world.read();
+        assert_eq!(read.is_ok(), passes, "{text}");
+        if let Err(error) = read {
+            assert!(error.message().contains("Docker 26"), "{}", error.message());
+        }
     }
 }
 
@@ -429,7 +492,7 @@ fn several_files_are_merged() {
     assert_eq!(app["command"], "sleep infinity");
     assert_eq!(
         app["volumes"][0],
-        json!({"type": "volume", "source": "hatchery-workspace", "target": "/app"})
+        json!({"type": "volume", "source": "hatchery-workspace", "target": "/app", "volume": {"nocopy": true}})
     );
     assert_eq!(app["hostname"], "acme-site");
     assert_eq!(world.written()["remoteUser"], "node");

@@ -31,8 +31,16 @@ fn what_would_reach_the_host_is_refused_with_property_value_and_line() {
             "mounts \"source=/var/run/docker.sock",
         ),
         (
-            r#""mounts": [{"type": "bind", "source": "${localWorkspaceFolder}", "target": "/x"}]"#,
+            r#""mounts": [{"type": "bind", "source": "${localWorkspaceFolder}/../..", "target": "/x"}]"#,
             "mounts {",
+        ),
+        (
+            r#""workspaceMount": "source=${localEnv:HOME}/go,target=/go,type=bind""#,
+            "workspaceMount \"source=/go",
+        ),
+        (
+            r#""runArgs": ["-v", "~/.ssh:/x"]"#,
+            "runArgs \"--volume=~/.ssh:/x",
         ),
         (
             r#""mounts": ["source=${localEnv:HOME}/.ssh,target=/x,type=bind"]"#,
@@ -276,7 +284,7 @@ fn the_container_is_seated_on_this_server() {
     assert_eq!(written["containerUser"], "root");
     assert_eq!(
         written["workspaceMount"],
-        "type=volume,source=acme-site,target=/workspaces"
+        "type=volume,source=acme-site,target=/workspaces,volume-nocopy"
     );
     assert_eq!(written["workspaceFolder"], "/workspaces/site");
     assert_eq!(
@@ -498,6 +506,36 @@ fn the_volume_is_where_the_repository_wants_its_workspace() {
             "/w/site",
         ),
         (
+            r#""workspaceMount": {"source": "${localWorkspaceFolder}", "target": "${containerWorkspaceFolder}", "type": "bind"}, "workspaceFolder": "/usr/src/thing""#,
+            "/usr/src/thing",
+            "/usr/src/thing",
+        ),
+        (
+            r#""workspaceMount": "source=${localWorkspaceFolder},target=/w/${localWorkspaceFolderBasename},type=bind", "workspaceFolder": "/w/site/sub""#,
+            "/w/site",
+            "/w/site",
+        ),
+        (
+            r#""workspaceMount": "source=${localWorkspaceFolder},target=${localWorkspaceFolder},type=bind", "workspaceFolder": "${localWorkspaceFolder}""#,
+            "/workspaces/site",
+            "/workspaces/site",
+        ),
+        (
+            r#""workspaceMount": "source=${localWorkspaceFolder}/sub,target=/app,type=bind", "workspaceFolder": "/app""#,
+            "/workspaces",
+            "/workspaces/site",
+        ),
+        (
+            r#""workspaceFolder": "/var/www/html""#,
+            "/workspaces",
+            "/workspaces/site",
+        ),
+        (
+            r#""workspaceFolder": "/""#,
+            "/workspaces",
+            "/workspaces/site",
+        ),
+        (
             r#""workspaceMount": "source=code,target=/go/src/x,type=volume", "workspaceFolder": "/go/src/x""#,
             "/go/src/x",
             "/go/src/x",
@@ -510,7 +548,7 @@ fn the_volume_is_where_the_repository_wants_its_workspace() {
             (target, clone_at),
             "{property}"
         );
-        let mount = format!("type=volume,source=acme-site,target={target}");
+        let mount = format!("type=volume,source=acme-site,target={target},volume-nocopy");
         assert_eq!(
             json_file(&prepared.override_config)["workspaceMount"],
             mount,
@@ -518,6 +556,74 @@ fn the_volume_is_where_the_repository_wants_its_workspace() {
         );
         assert_eq!(prepared.workspace_folder, world.checkout());
     }
+}
+
+#[test]
+fn parts_of_the_repository_are_mounted_from_the_drones_volume() {
+    let world = with(
+        r#""mounts": ["source=${localWorkspaceFolder}/.config,target=/root/.config,type=bind,consistency=cached",
+                      {"type": "bind", "source": "${localWorkspaceFolder}", "target": "/x", "readonly": true}],
+           "runArgs": ["-v", "${localWorkspaceFolder}/data:/data:ro"]"#,
+    );
+    world.write(".config/tool", "x");
+    let prepared = world.prepare(&world.read().unwrap(), None);
+    assert_eq!(
+        json_file(&prepared.override_config)["mounts"],
+        json!([
+            "type=volume,source=acme-site,volume-subpath=site/.config,target=/root/.config,volume-nocopy",
+            "type=volume,source=acme-site,volume-subpath=site,target=/x,readonly,volume-nocopy",
+            "type=volume,source=acme-site,volume-subpath=site/data,target=/data,readonly,volume-nocopy",
+            "type=bind,source=/run/hatchery/acme-site,target=/run/hatchery,readonly",
+        ])
+    );
+    assert!(prepared.mounts_parts);
+    assert_eq!(prepared.absent, ["data"]);
+}
+
+#[test]
+fn a_part_of_the_repository_takes_a_docker_that_can_mount_it() {
+    let part = r#""mounts": ["source=${localWorkspaceFolder}/x,target=/x,type=bind"]"#;
+    for (version, trusted, passes) in [
+        ("20.10.24", false, false),
+        ("25.0.3", true, false),
+        ("26.0.0", false, true),
+        ("29.1.0", false, true),
+    ] {
+        let mut world = with(part);
+        version.clone_into(&mut world.docker.version);
+        let read = if trusted {
+            world.trusted()
+        } else {
+            world.read()
+        };
+        assert_eq!(read.is_ok(), passes, "{version}");
+        if let Err(error) = read {
+            let said = error.message();
+            assert!(
+                said.contains("Docker 26") && said.contains(version),
+                "{said}"
+            );
+            let hint = error.what_next().unwrap();
+            assert!(!hint.contains("--trust"), "{hint}");
+        }
+    }
+    let mut world = with(
+        r#""workspaceMount": "source=${localWorkspaceFolder},target=/src,type=bind", "workspaceFolder": "/src",
+           "mounts": ["source=${localWorkspaceFolder}/..,target=/x,type=bind"]"#,
+    );
+    assert!(
+        world
+            .read()
+            .unwrap_err()
+            .message()
+            .contains("holds the clone")
+    );
+    world.docker.version = "20.10.24".to_owned();
+    world.write(
+        ".devcontainer/devcontainer.json",
+        r#"{"image": "debian:12", "mounts": ["source=${localWorkspaceFolder}/..,target=/x,type=bind"]}"#,
+    );
+    assert!(world.read().is_ok(), "all of the volume");
 }
 
 #[test]

@@ -7,14 +7,14 @@ use super::base::{self, Base};
 use super::build::Place;
 use super::features::{self, Origin};
 use super::local_feature;
-use super::mounts;
+use super::mounts::{self, Asked};
 use super::policy::{self, Judgement};
 use super::run_args::{self, RunArgs};
 use super::verdict::Gate;
 use super::words::{NO_VARIABLE, NOT_ONE_LINE, stays_on_its_line};
-use super::workspace::{self, Root};
+use super::workspace::{self, Mounted, Root};
+use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::{Data, Node};
-use crate::drone::DroneName;
 
 /// What passed of a devcontainer.json.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +25,8 @@ pub struct Passed {
     pub plain: Map<String, Value>,
     /// `features`
     pub features: Map<String, Value>,
-    /// `mounts`, the volumes made the drone's own.
-    pub mounts: Vec<Value>,
+    /// `mounts`
+    pub mounts: Vec<Asked>,
     /// `runArgs`
     pub run_args: RunArgs,
     /// `containerEnv`
@@ -88,7 +88,7 @@ fn is_commands(node: &Node) -> bool {
 }
 
 /// Reads a devcontainer.json, its variables resolved, property by property.
-pub fn read(document: &Node, place: &Place<'_>, drone: &DroneName, gate: &mut Gate) -> Passed {
+pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Passed {
     let mut passed = Passed::default();
     if !document.is_map() {
         gate.wrong(document, "the configuration", "an object");
@@ -106,7 +106,7 @@ pub fn read(document: &Node, place: &Place<'_>, drone: &DroneName, gate: &mut Ga
             }
             continue;
         }
-        read_property(name, node, &mut passed, place, drone, gate);
+        read_property(name, node, document, &mut passed, place, gate);
     }
     passed.base = base::read(document, place, gate);
     if !gate.trusted() {
@@ -119,9 +119,9 @@ pub fn read(document: &Node, place: &Place<'_>, drone: &DroneName, gate: &mut Ga
 fn read_property(
     name: &str,
     node: &Node,
+    document: &Node,
     passed: &mut Passed,
     place: &Place<'_>,
-    drone: &DroneName,
     gate: &mut Gate,
 ) {
     match name {
@@ -148,21 +148,28 @@ fn read_property(
         "hostRequirements" => read_requirements(node, passed, gate),
         "capAdd" => read_judged(name, node, passed, gate, policy::capability),
         "securityOpt" => read_judged(name, node, passed, gate, policy::security_opt),
-        "mounts" => read_mounts(node, passed, drone, gate),
+        "mounts" => read_mounts(node, passed, place.checkout, gate),
         "overrideFeatureInstallOrder" => read_words(name, node, passed, gate, feature_id),
         "runServices" => read_words(name, node, passed, gate, service),
         "runArgs" if node.is_list() => {
-            passed.run_args = run_args::read(node, gate, place.checkout, drone);
+            passed.run_args = run_args::read(node, gate, place.checkout);
         }
         "runArgs" => gate.wrong(node, name, "a list of texts"),
         "workspaceMount" => {
-            passed.workspace_mount = workspace::read_mount(node, gate, place.checkout);
-        }
-        "workspaceFolder" => match node.as_text() {
-            Some(text) if workspace::is_place(text) => {
-                passed.workspace_folder = Some(text.to_owned());
+            let folder = document.get("workspaceFolder");
+            let folder = folder.and_then(|node| workspace::read_folder(node, place.checkout));
+            match workspace::read_mount(node, folder.as_deref(), gate, place.checkout) {
+                Some(Mounted::At(root, target)) => passed.workspace_mount = Some((root, target)),
+                Some(Mounted::Part(mount)) => {
+                    let line = node.line;
+                    passed.mounts.push(Asked::Judged { mount, line });
+                }
+                None => {}
             }
-            _ => gate.wrong(node, name, "an absolute path of the container's"),
+        }
+        "workspaceFolder" => match workspace::read_folder(node, place.checkout) {
+            Some(folder) => passed.workspace_folder = Some(folder),
+            None => gate.wrong(node, name, "an absolute path of the container's"),
         },
         "appPort" => gate.leave_out(
             node.line,
@@ -337,18 +344,21 @@ fn service(text: &str) -> Result<(), &'static str> {
     named.ok_or("this is not the name of a service")
 }
 
-fn read_mounts(node: &Node, passed: &mut Passed, drone: &DroneName, gate: &mut Gate) {
+fn read_mounts(node: &Node, passed: &mut Passed, checkout: &Checkout, gate: &mut Gate) {
     if !node.is_list() {
         gate.wrong(node, "mounts", "a list");
     }
     for element in node.elements() {
         let value = element.to_value();
-        match mounts::judge(&value) {
-            Ok(mount) if !gate.trusted() => passed.mounts.push(json!(mount.to_text(drone))),
-            Ok(_) => passed.mounts.push(value),
+        match mounts::judge(&value, Some(checkout)) {
+            Ok(mount) if !gate.trusted() || mount.part().is_some() => {
+                let line = element.line;
+                passed.mounts.push(Asked::Judged { mount, line });
+            }
+            Ok(_) => passed.mounts.push(Asked::Written(value)),
             Err(why) => {
                 if gate.refuse(element, "mounts", why) {
-                    passed.mounts.push(value);
+                    passed.mounts.push(Asked::Written(value));
                 }
             }
         }

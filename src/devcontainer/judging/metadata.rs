@@ -282,11 +282,14 @@ fn check_mount(mount: &Node, gate: &mut Gate, kind: Entry<'_>) {
     if let (Entry::Label(own), Some(text)) = (kind, value.as_str()) {
         let is_sockets = own.sockets.is_some_and(|path| sockets_mount(path) == text);
         let volume = format!("type=volume,source={}.", own.drone);
-        if is_sockets || (text.starts_with(&volume) && mounts::judge(&value).is_ok()) {
+        if is_sockets
+            || (text.starts_with(&volume) && mounts::judge(&value, None).is_ok())
+            || mounts::is_part(text, own.drone)
+        {
             return;
         }
     }
-    match mounts::judge(&value) {
+    match mounts::judge(&value, None) {
         Ok(judged) if judged.is_scoped() => {}
         Ok(_) => {
             gate.refuse(

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::policy;
+use super::workspace::Part;
+use crate::devcontainer::reading::checkout::Checkout;
 use crate::drone::DroneName;
 
 /// A mount that may be had.
@@ -21,19 +23,61 @@ pub struct Mount {
 enum Source {
     Anonymous,
     Volume(String),
+    /// A part of the repository, in the drone's volume.
+    Part(Part),
     Memory {
         size: Option<String>,
         mode: Option<String>,
     },
 }
 
+/// A mount that devcontainer.json asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// One that may be had.
+    Judged {
+        /// The mount.
+        mount: Mount,
+        /// The line that asks for it.
+        line: usize,
+    },
+    /// A trusted repository's, as it is written.
+    Written(Value),
+}
+
+impl Asked {
+    /// The mount, where it is one that any repository may have.
+    pub fn mount(&self) -> Option<Mount> {
+        match self {
+            Self::Judged { mount, .. } => Some(mount.clone()),
+            Self::Written(value) => judge(value, None).ok(),
+        }
+    }
+
+    /// For the property `mounts`; see [`Mount::to_text`].
+    pub fn to_value(&self, drone: &DroneName, clone: &str) -> Value {
+        match self {
+            Self::Judged { mount, .. } => json!(mount.to_text(drone, clone)),
+            Self::Written(value) => value.clone(),
+        }
+    }
+}
+
 /// Variables that a mount may hold; the devcontainer CLI replaces them by plain names and paths.
 const ID: &str = "${devcontainerId}";
 const FOLDER: &str = "${containerWorkspaceFolder}";
+/// The checkout on a person's machine.
+const LOCAL: &str = "${localWorkspaceFolder}";
 const FOLDER_NAME: &str = "${containerWorkspaceFolderBasename}";
 
-/// Reads a `--mount` text or the object form of it, and says why it cannot be had.
-pub fn judge(value: &Value) -> Result<Mount, &'static str> {
+/// Reads a `--mount` text or the object form of it, and says why it cannot be had. What a bind mount
+/// shows of this checkout is mounted from the drone's volume.
+pub fn judge(value: &Value, checkout: Option<&Checkout>) -> Result<Mount, &'static str> {
+    from_fields(&fields(value)?, checkout)
+}
+
+/// The fields of a `--mount` text or of the object form of it.
+pub fn fields(value: &Value) -> Result<Vec<(String, String)>, &'static str> {
     let mut fields = Vec::new();
     match value {
         Value::String(text) => {
@@ -54,10 +98,22 @@ pub fn judge(value: &Value) -> Result<Mount, &'static str> {
         }
         _ => return Err("it is not a mount"),
     }
-    from_fields(&fields)
+    Ok(fields)
 }
 
-fn from_fields(fields: &[(String, String)]) -> Result<Mount, &'static str> {
+/// What of the repository a bind mount's source is. The devcontainer CLI hands relative ones to
+/// Docker, which sees them from where it is run: the checkout.
+pub fn part(source: &str, checkout: &Checkout) -> Option<Part> {
+    let root = checkout.root();
+    let source = source.replace(LOCAL, root.to_str()?);
+    let is_path = source.starts_with(['/', '.']);
+    is_path.then(|| Part::of(&source, root, checkout)).flatten()
+}
+
+fn from_fields(
+    fields: &[(String, String)],
+    checkout: Option<&Checkout>,
+) -> Result<Mount, &'static str> {
     let (mut kind, mut source, mut target) = ("volume", "", "");
     let (mut read_only, mut no_copy, mut size, mut mode) = (false, false, None, None);
     for (key, value) in fields {
@@ -70,12 +126,12 @@ fn from_fields(fields: &[(String, String)]) -> Result<Mount, &'static str> {
             "tmpfs-size" => size = Some(value.clone()),
             "tmpfs-mode" => mode = Some(value.clone()),
             "external" if value == "false" => {}
-            // Says how eagerly a Mac copies.
-            "consistency" => {}
             "volume-opt" | "volume-driver" => {
                 return Err("a driver's options can make a volume out of the host's files");
             }
-            "bind-propagation" | "bind-nonrecursive" => return Err(NO_BIND),
+            "bind-propagation" | "bind-nonrecursive" if checkout.is_none() => return Err(NO_BIND),
+            // How eagerly a Mac copies; how mounts below a directory are seen, of which the volume has none.
+            "consistency" | "bind-propagation" | "bind-nonrecursive" => {}
             _ => return Err("hatchery does not know this option of a mount"),
         }
     }
@@ -90,7 +146,11 @@ fn from_fields(fields: &[(String, String)]) -> Result<Mount, &'static str> {
             }
             Source::Memory { size, mode }
         }
-        "bind" => return Err(NO_BIND),
+        "bind" => Source::Part(
+            checkout
+                .and_then(|checkout| part(source, checkout))
+                .ok_or(NO_BIND)?,
+        ),
         _ => return Err("only volumes and tmpfs can be mounted"),
     };
     check_target(target)?;
@@ -102,7 +162,8 @@ fn from_fields(fields: &[(String, String)]) -> Result<Mount, &'static str> {
     })
 }
 
-const NO_BIND: &str = "it would mount this server's files into the drone";
+/// Why a directory of this server's is not mounted.
+pub const NO_BIND: &str = "it would mount this server's files into the drone";
 
 fn check_target(target: &str) -> Result<(), &'static str> {
     let plain = target.replace(ID, "id").replace(FOLDER_NAME, "folder");
@@ -139,15 +200,43 @@ impl Mount {
     pub fn is_scoped(&self) -> bool {
         match &self.source {
             Source::Volume(name) => name.contains(ID),
-            Source::Anonymous | Source::Memory { .. } => true,
+            Source::Anonymous | Source::Part(_) | Source::Memory { .. } => true,
         }
     }
 
-    /// The text for `--mount`, its volume made the drone's own.
+    /// A mount of a part of the repository.
+    pub fn of_part(part: Part, target: &str) -> Self {
+        Self {
+            source: Source::Part(part),
+            target: target.to_owned(),
+            read_only: false,
+            no_copy: true,
+        }
+    }
+
+    /// Where it is in the container.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// What it shows of the repository, if that is what it shows.
+    pub fn part(&self) -> Option<&Part> {
+        match &self.source {
+            Source::Part(part) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// The text for `--mount`, its volume made the drone's own. `clone` is the clone's path in the
+    /// drone's volume.
     ///
     /// A drone's name has no dot, so no other drone's volume can have this name.
-    pub fn to_text(&self, drone: &DroneName) -> String {
+    pub fn to_text(&self, drone: &DroneName, clone: &str) -> String {
         let source = match &self.source {
+            Source::Part(part) => match subpath(part, clone) {
+                Some(path) => format!("type=volume,source={drone},volume-subpath={path}"),
+                None => format!("type=volume,source={drone}"),
+            },
             Source::Anonymous => "type=volume".to_owned(),
             Source::Volume(name) if self.is_scoped() => format!("type=volume,source={name}"),
             Source::Volume(name) => format!("type=volume,source={drone}.{name}"),
@@ -162,15 +251,33 @@ impl Mount {
             }
         };
         let read_only = if self.read_only { ",readonly" } else { "" };
-        let no_copy = if self.no_copy { ",volume-nocopy" } else { "" };
+        let no_copy = if self.copies() { "" } else { ",volume-nocopy" };
         format!("{source},target={}{read_only}{no_copy}", self.target)
     }
 }
 
+/// Where a part of the repository is in the volume that holds the clone at `clone`; nothing where it is
+/// all of the volume.
+pub fn subpath(part: &Part, clone: &str) -> Option<String> {
+    let path = match part {
+        Part::Parent => return None,
+        Part::Clone(path) => path,
+    };
+    let parts = [clone, path].into_iter().filter(|part| !part.is_empty());
+    let path = parts.collect::<Vec<_>>().join("/");
+    (!path.is_empty()).then_some(path)
+}
+
 impl Mount {
+    /// Whether the image's files are put into an empty volume: not into the clone.
+    const fn copies(&self) -> bool {
+        !self.no_copy && !matches!(self.source, Source::Part(_))
+    }
+
     /// The same in compose's long form. Compose's volumes are the project's own already, and
-    /// compose knows no variables of devcontainer.json; `folder` is the workspace's.
-    pub fn to_compose(&self, drone: &DroneName, folder: &str) -> Value {
+    /// compose knows no variables of devcontainer.json; `folder` is the workspace's, `volume` and `clone`
+    /// are the volume that holds the clone, and where in it.
+    pub fn to_compose(&self, drone: &DroneName, folder: &str, volume: &str, clone: &str) -> Value {
         let name = Path::new(folder).file_name().and_then(OsStr::to_str);
         let resolved = |text: &str| {
             text.replace(ID, drone.as_str())
@@ -183,33 +290,52 @@ impl Mount {
             Source::Volume(name) => out["source"] = json!(resolved(name)),
             // Its size and mode cannot be had in compose 1.29's long form.
             Source::Memory { .. } => out["type"] = json!("tmpfs"),
+            Source::Part(part) => {
+                out["source"] = json!(volume);
+                out["volume"] = json!({"nocopy": true});
+                if let Some(path) = subpath(part, clone) {
+                    out["volume"]["subpath"] = json!(path);
+                }
+            }
         }
         if self.read_only {
             out["read_only"] = json!(true);
         }
         if self.no_copy {
-            out["volume"] = json!({"nocopy": true});
+            out["volume"]["nocopy"] = json!(true);
         }
         out
     }
 }
 
+/// Whether a text is what [`Mount::to_text`] makes of a part of this drone's repository.
+pub fn is_part(text: &str, drone: &DroneName) -> bool {
+    let Some(rest) = text.strip_prefix(&format!("type=volume,source={drone},")) else {
+        return false;
+    };
+    let rest = match rest.strip_prefix("volume-subpath=") {
+        Some(rest) => rest.split_once(',').map_or("", |(_, rest)| rest),
+        None => rest,
+    };
+    judge(&json!(format!("type=volume,{rest}")), None)
+        .is_ok_and(|mount| mount.source == Source::Anonymous)
+}
+
 /// Reads the value of `-v`: `/target`, `name:/target[:ro]`.
-pub fn judge_volume_flag(text: &str) -> Result<Mount, &'static str> {
-    let text = text.replace(ID, "\u{1}").replace(FOLDER, "\u{2}");
-    let parts: Vec<String> = text
-        .split(':')
-        .map(|part| part.replace('\u{1}', ID).replace('\u{2}', FOLDER))
-        .collect();
+pub fn judge_volume_flag(text: &str, checkout: Option<&Checkout>) -> Result<Mount, &'static str> {
+    let parts: Vec<&str> = text.split(':').collect();
     let (source, target, mode) = match parts.as_slice() {
-        [target] => ("", target, ""),
-        [source, target] => (source.as_str(), target, ""),
-        [source, target, mode] => (source.as_str(), target, mode.as_str()),
+        [target] => ("", *target, ""),
+        [source, target] => (*source, *target, ""),
+        [source, target, mode] => (*source, *target, *mode),
         _ => return Err("this is not a volume"),
     };
+    let path = source.starts_with(['/', '.', '~', '$']) && !source.contains(ID);
+    let kind = if path { "bind" } else { "volume" };
     let mut fields = vec![
+        ("type".to_owned(), kind.to_owned()),
         ("source".to_owned(), source.to_owned()),
-        ("target".to_owned(), target.clone()),
+        ("target".to_owned(), target.to_owned()),
     ];
     for word in mode.split(',') {
         match word {
@@ -219,7 +345,7 @@ pub fn judge_volume_flag(text: &str) -> Result<Mount, &'static str> {
             _ => return Err("hatchery does not know this option of a volume"),
         }
     }
-    from_fields(&fields)
+    from_fields(&fields, checkout)
 }
 
 #[cfg(test)]
@@ -260,8 +386,8 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                judge(&mount)
-                    .map(|mount| mount.to_text(&drone()))
+                judge(&mount, None)
+                    .map(|mount| mount.to_text(&drone(), "site"))
                     .as_deref(),
                 Ok(expected),
                 "{mount}"
@@ -292,13 +418,14 @@ mod tests {
             json!([]),
             json!({"type": {}}),
         ] {
-            assert!(judge(&mount).is_err(), "{mount}");
+            assert!(judge(&mount, None).is_err(), "{mount}");
         }
     }
 
     #[test]
     fn the_short_form_is_held_to_the_same() {
-        let text = |flag: &str| judge_volume_flag(flag).map(|mount| mount.to_text(&drone()));
+        let text =
+            |flag: &str| judge_volume_flag(flag, None).map(|mount| mount.to_text(&drone(), "site"));
         assert_eq!(
             text("x:/x:ro").unwrap(),
             "type=volume,source=acme-site.x,target=/x,readonly"
@@ -318,7 +445,7 @@ mod tests {
             "a:/b:ro:c",
             "",
         ] {
-            assert!(judge_volume_flag(flag).is_err(), "{flag}");
+            assert!(judge_volume_flag(flag, None).is_err(), "{flag}");
         }
     }
 }

@@ -3,21 +3,20 @@
 
 use std::path::Path;
 
-use super::mounts;
+use super::mounts::{self, Asked};
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
 use super::words::NOT_ONE_LINE;
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::Node;
-use crate::drone::DroneName;
 
 /// What is left of `runArgs`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RunArgs {
     /// Flags for `docker run`, one text each.
     pub args: Vec<String>,
-    /// Mounts, in the form of the property `mounts`.
-    pub mounts: Vec<String>,
+    /// Mounts, like those of the property `mounts`.
+    pub mounts: Vec<Asked>,
     /// The value of `--user`.
     pub user: Option<String>,
 }
@@ -155,7 +154,7 @@ fn ipc(text: &str) -> Judgement {
 }
 
 /// Reads the property. `base` is the directory that `--env-file` is seen from.
-pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout, drone: &DroneName) -> RunArgs {
+pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout) -> RunArgs {
     let mut out = RunArgs::default();
     let mut rest = node.elements().iter();
     while let Some(element) = rest.next() {
@@ -199,9 +198,7 @@ pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout, drone: &DroneName
             );
             continue;
         };
-        take(
-            &mut out, gate, checkout, drone, element, &name, &value, rule,
-        );
+        take(&mut out, gate, checkout, element, &name, &value, rule);
     }
     out
 }
@@ -211,7 +208,6 @@ fn take(
     out: &mut RunArgs,
     gate: &mut Gate,
     checkout: &Checkout,
-    drone: &DroneName,
     element: &Node,
     name: &str,
     value: &str,
@@ -227,13 +223,14 @@ fn take(
         Rule::Value(judge) => judge(value),
         Rule::Mount | Rule::Volume => {
             let judged = if matches!(rule, Rule::Mount) {
-                mounts::judge(&value.into())
+                mounts::judge(&value.into(), Some(checkout))
             } else {
-                mounts::judge_volume_flag(value)
+                mounts::judge_volume_flag(value, Some(checkout))
             };
             match judged {
-                Ok(mount) if !gate.trusted() => {
-                    out.mounts.push(mount.to_text(drone));
+                Ok(mount) if !gate.trusted() || mount.part().is_some() => {
+                    let line = element.line;
+                    out.mounts.push(Asked::Judged { mount, line });
                     return;
                 }
                 Ok(_) => Judgement::Pass,

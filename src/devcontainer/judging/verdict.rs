@@ -1,12 +1,17 @@
 //! What the gate found: collected while a configuration is read, told at its end.
 
 use crate::devcontainer::reading::document::Node;
+use crate::docker::Machine;
 use crate::error::{Code, Error, Result};
 use crate::ui::clean;
 
 /// The two ways past a refusal, for its hint.
 pub const WAYS_ON: &str =
     "`--trust` for this once, or `devcontainer.trust` in the configuration for good";
+
+/// The first version of Docker that mounts a part of a volume (`VolumeOptions.Subpath`, Engine API
+/// 1.45).
+const FIRST_WITH_SUBPATHS: u32 = 26;
 
 /// How many refusals are told at once.
 const MAX_TOLD: usize = 8;
@@ -20,6 +25,8 @@ const MAX_LINE: usize = 1000;
 #[derive(Debug)]
 pub struct Gate {
     trusted: bool,
+    /// Docker's version, where it is too old for mounts of a volume's part.
+    old_docker: Option<String>,
     file: String,
     refused: Vec<String>,
     wrong: Vec<String>,
@@ -31,11 +38,30 @@ impl Gate {
     pub fn new(trusted: bool, file: impl Into<String>) -> Self {
         Self {
             trusted,
+            old_docker: None,
             file: file.into(),
             refused: Vec::new(),
             wrong: Vec::new(),
             dropped: Vec::new(),
         }
+    }
+
+    /// The same before a Docker of this version.
+    #[must_use]
+    pub fn before(mut self, docker: &Machine) -> Self {
+        // One that does not say how old it is may be new.
+        let old = (1..FIRST_WITH_SUBPATHS).contains(&docker.major());
+        self.old_docker = old.then(|| docker.version.clone());
+        self
+    }
+
+    /// Why a part of a volume cannot be mounted here, if it cannot.
+    pub fn lacks_subpaths(&self) -> Option<String> {
+        let version = self.old_docker.as_ref()?;
+        Some(format!(
+            "mounting a part of the repository takes Docker {FIRST_WITH_SUBPATHS} or later, and this \
+             server has {version}"
+        ))
     }
 
     /// Whether the repository is trusted.

@@ -1,10 +1,12 @@
 //! Where the drone's volume is mounted and where in it the clone is.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
+use super::mounts::{self, Mount};
 use super::policy;
 use super::verdict::Gate;
-use crate::devcontainer::reading::checkout::Checkout;
+use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::Node;
 
 /// Where devcontainers have their workspaces when nothing else is said.
@@ -21,15 +23,39 @@ pub enum Root {
     Volume,
 }
 
-impl Root {
-    /// What a directory of the host is to the checkout, if it is its workspace.
-    pub fn of(path: &Path, checkout: &Checkout) -> Option<Self> {
-        if path == checkout.root() {
-            Some(Self::Checkout)
-        } else if Some(path) == checkout.root().parent() {
-            Some(Self::Parent)
-        } else {
-            None
+/// What a bind mount of the repository's own files shows of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The directory that holds the clone.
+    Parent,
+    /// What is at this path in the clone; empty for all of it.
+    Clone(String),
+}
+
+impl Part {
+    /// What `source`, seen from `base`, is to the checkout. Nothing need be there.
+    pub fn of(source: &str, base: &Path, checkout: &Checkout) -> Option<Self> {
+        let root = checkout.root();
+        let lexical = Checkout::lexical(base, source);
+        if Some(lexical.as_path()) == root.parent() {
+            return Some(Self::Parent);
+        }
+        let path = match checkout.inside(base, source) {
+            Ok(path) => path,
+            Err(BadPath::Missing) => lexical,
+            Err(BadPath::Outside) => return None,
+        };
+        let path = path.strip_prefix(root).ok()?.to_str()?;
+        // Docker's command and compose take it for a field of a line.
+        let fits = path.is_empty() || policy::is_target(&format!("/{path}"));
+        fits.then(|| Self::Clone(path.to_owned()))
+    }
+
+    /// What the volume's root is, where this is the workspace.
+    pub fn root(&self) -> Option<Root> {
+        match self {
+            Self::Parent => Some(Root::Parent),
+            Self::Clone(path) => path.is_empty().then_some(Root::Checkout),
         }
     }
 }
@@ -43,6 +69,14 @@ pub struct Workspace {
     pub clone_at: String,
     /// What tools open: mostly `clone_at`.
     pub folder: String,
+}
+
+impl Workspace {
+    /// The clone's path in the volume; empty where it is the volume's root.
+    pub fn in_volume(&self) -> &str {
+        let below = self.clone_at.strip_prefix(&self.target);
+        below.unwrap_or_default().trim_start_matches('/')
+    }
 }
 
 /// Plans the workspace of the repository of this name.
@@ -64,19 +98,8 @@ pub fn plan(name: &str, mount: Option<(Root, &str)>, folder: Option<&str>) -> Wo
             };
             (target, clone_at)
         }
-        None => {
-            let named = below(WORKSPACES, name);
-            match &folder {
-                Some(folder) if within(folder, &named) || folder == WORKSPACES => {
-                    (WORKSPACES.to_owned(), named)
-                }
-                Some(folder) if within(folder, WORKSPACES) => {
-                    (WORKSPACES.to_owned(), folder.clone())
-                }
-                Some(folder) => (folder.clone(), folder.clone()),
-                None => (WORKSPACES.to_owned(), named),
-            }
-        }
+        // A folder alone says only where tools open (the devcontainer CLI's `getWorkspaceConfiguration`).
+        None => (WORKSPACES.to_owned(), below(WORKSPACES, name)),
     };
     Workspace {
         folder: folder.unwrap_or_else(|| clone_at.clone()),
@@ -106,49 +129,77 @@ pub fn is_place(path: &str) -> bool {
     policy::is_target(path) && !policy::is_reserved_target(path)
 }
 
-/// Reads `workspaceMount`; hatchery's own volume takes its place.
-pub fn read_mount(node: &Node, gate: &mut Gate, checkout: &Checkout) -> Option<(Root, String)> {
-    let Some(text) = node.as_text() else {
-        gate.wrong(node, "workspaceMount", "a text");
-        return None;
-    };
-    if text.trim().is_empty() {
+/// Where tools open, if the repository says so, with variables resolved.
+pub fn read_folder(node: &Node, checkout: &Checkout) -> Option<String> {
+    let text = resolved(node.as_text()?, None, checkout);
+    policy::is_target(&text).then_some(text)
+}
+
+/// What a `workspaceMount` comes to; hatchery's own volume takes its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mounted {
+    /// The drone's volume, at this place.
+    At(Root, String),
+    /// A part of the repository alone: the clone stays where it is by default.
+    Part(Mount),
+}
+
+/// Reads `workspaceMount`; `folder` is `workspaceFolder`, resolved.
+pub fn read_mount(
+    node: &Node,
+    folder: Option<&str>,
+    gate: &mut Gate,
+    checkout: &Checkout,
+) -> Option<Mounted> {
+    const PROPERTY: &str = "workspaceMount";
+    if node.as_text().is_some_and(|text| text.trim().is_empty()) {
         return None;
     }
+    let Ok(fields) = mounts::fields(&node.to_value()) else {
+        gate.wrong(node, PROPERTY, "a mount");
+        return None;
+    };
     let (mut kind, mut source, mut target) = ("volume", "", "");
-    for part in text.split(',') {
-        let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        match key.trim().to_ascii_lowercase().as_str() {
-            "type" => kind = value.trim(),
-            "source" | "src" => source = value.trim(),
-            "target" | "dst" | "destination" => target = value.trim(),
+    for (key, value) in &fields {
+        match key.to_ascii_lowercase().as_str() {
+            "type" => kind = value,
+            "source" | "src" => source = value,
+            "target" | "dst" | "destination" => target = value,
             _ => {}
         }
     }
-    if !is_place(target) {
-        gate.wrong(node, "workspaceMount", "a mount at an absolute path");
+    let target = resolved(target, folder, checkout);
+    if !is_place(&target) {
+        gate.wrong(node, PROPERTY, "a mount at an absolute path");
         return None;
     }
-    let root = if kind == "bind" {
-        let source = source.replace(
-            "${localWorkspaceFolder}",
-            &checkout.root().display().to_string(),
-        );
-        let path = Checkout::lexical(checkout.root(), &source);
-        if let Some(root) = Root::of(&path, checkout) {
-            root
-        } else {
-            gate.refuse(
-                node,
-                "workspaceMount",
-                "it would mount this server's files into the drone",
-            );
-            Root::Checkout
-        }
-    } else {
-        Root::Volume
+    if kind != "bind" {
+        return Some(Mounted::At(Root::Volume, target));
+    }
+    let Some(part) = mounts::part(source, checkout) else {
+        gate.refuse(node, PROPERTY, mounts::NO_BIND);
+        return Some(Mounted::At(Root::Checkout, target));
     };
-    Some((root, target.to_owned()))
+    Some(match part.root() {
+        Some(root) => Mounted::At(root, target),
+        None => Mounted::Part(Mount::of_part(part, &target)),
+    })
+}
+
+/// The variables that a path in the drone may hold. What is `${localWorkspaceFolder}` on a person's
+/// machine is the clone here.
+fn resolved(text: &str, folder: Option<&str>, checkout: &Checkout) -> String {
+    let name = checkout.root().file_name().and_then(OsStr::to_str);
+    let clone = below(WORKSPACES, name.unwrap_or_default());
+    let folder = folder.unwrap_or(&clone);
+    let last = Path::new(folder).file_name().and_then(OsStr::to_str);
+    text.trim()
+        .replace("${localWorkspaceFolder}", &clone)
+        .replace("${containerWorkspaceFolder}", folder)
+        .replace(
+            "${containerWorkspaceFolderBasename}",
+            last.unwrap_or_default(),
+        )
 }
 
 #[cfg(test)]
@@ -192,16 +243,17 @@ mod tests {
                 None,
                 Some("/workspaces/other"),
                 "/workspaces",
-                "/workspaces/other",
+                "/workspaces/site",
                 "/workspaces/other",
             ),
             (
                 None,
                 Some("/workspace"),
-                "/workspace",
-                "/workspace",
+                "/workspaces",
+                "/workspaces/site",
                 "/workspace",
             ),
+            (None, Some("/"), "/workspaces", "/workspaces/site", "/"),
             (
                 Some((Checkout, "/src")),
                 Some("/src/sub"),

@@ -347,7 +347,7 @@ impl Looker<'_> {
                         .any(|own| text.starts_with(own))
                 }),
                 "volumes" => each(node, |text| {
-                    mounts::judge_volume_flag(text).is_ok()
+                    mounts::judge_volume_flag(text, None).is_ok()
                         && text
                             .split_once(':')
                             .is_none_or(|(source, _)| self.owns(source))

@@ -102,7 +102,11 @@ impl Project {
             for mount in &with.mounts {
                 put_mount(drone, mount.clone());
             }
-            let workspace = json!({"type": "volume", "source": WORKSPACE, "target": with.target});
+            // What the image has there does not get into the clone.
+            let workspace = json!({
+                "type": "volume", "source": WORKSPACE, "target": with.target,
+                "volume": {"nocopy": true},
+            });
             put_mount(drone, workspace);
             if let Some(sockets) = with.sockets {
                 put_mount(

@@ -10,10 +10,10 @@ use super::compose::{Emission, LOG, SSHD_PORT, cpus};
 use crate::config::Config;
 use crate::devcontainer::Repository;
 use crate::devcontainer::judging::base::Base;
-use crate::devcontainer::judging::compose::Project;
+use crate::devcontainer::judging::compose::{Project, WORKSPACE};
 use crate::devcontainer::judging::features;
 use crate::devcontainer::judging::metadata;
-use crate::devcontainer::judging::mounts;
+use crate::devcontainer::judging::mounts::Asked;
 use crate::drone::Identity;
 use crate::error::{Result, host_io};
 
@@ -72,6 +72,10 @@ pub struct Prepared {
     pub clone_at: String,
     /// What a compose project is called.
     pub compose: Option<ComposeProject>,
+    /// Directories of the clone that are mounted and not there, each by its path in the clone.
+    pub absent: Vec<String>,
+    /// Whether the drone's own container mounts parts of the clone.
+    pub mounts_parts: bool,
     /// Whether a trusted repository has a command for this server itself (`initializeCommand`).
     pub runs_here: bool,
 }
@@ -123,6 +127,8 @@ impl Repository {
             volume_target: self.workspace.target.clone(),
             clone_at: self.workspace.clone_at.clone(),
             compose,
+            absent: self.absent().collect(),
+            mounts_parts: self.mounts_parts(),
             runs_here: self.passed.plain.contains_key("initializeCommand"),
         })
     }
@@ -162,15 +168,16 @@ impl Repository {
         if let Some(user) = self.remote_user(seat) {
             config.insert("remoteUser".into(), json!(user));
         }
-        let mut mounts = passed.mounts.clone();
-        if self.is_compose() {
+        let text = |asked: &Asked| asked.to_value(&seat.identity.name, self.workspace.in_volume());
+        let mounts: Vec<Value> = if self.is_compose() {
             // What the CLI would make of them loses tmpfs and readonly; see `emission`.
-            mounts.retain(|mount| mounts::judge(mount).is_err());
+            let beyond = passed.mounts.iter().filter(|asked| asked.mount().is_none());
+            beyond.map(text).collect()
         } else {
-            mounts.extend(passed.run_args.mounts.iter().map(|mount| json!(mount)));
             let sockets = seat.sockets.map(metadata::sockets_mount);
-            mounts.extend(sockets.map(Value::String));
-        }
+            let own = self.mounts().map(text);
+            own.chain(sockets.map(Value::String)).collect()
+        };
         if !mounts.is_empty() {
             config.insert("mounts".into(), Value::Array(mounts));
         }
@@ -234,8 +241,9 @@ impl Repository {
             args.push(format!("--publish=127.0.0.1:{port}:{SSHD_PORT}"));
         }
         config.insert("runArgs".into(), json!(args));
+        // What the image has there does not get into the clone.
         let mount = format!(
-            "type=volume,source={},target={}",
+            "type=volume,source={},target={},volume-nocopy",
             seat.volume, self.workspace.target
         );
         config.insert("workspaceMount".into(), json!(mount));
@@ -255,8 +263,11 @@ impl Repository {
                 .passed
                 .mounts
                 .iter()
-                .filter_map(|mount| mounts::judge(mount).ok())
-                .map(|mount| mount.to_compose(&seat.identity.name, &self.workspace.folder))
+                .filter_map(Asked::mount)
+                .map(|mount| {
+                    let (name, workspace) = (&seat.identity.name, &self.workspace);
+                    mount.to_compose(name, &workspace.folder, WORKSPACE, workspace.in_volume())
+                })
                 .collect(),
         }
     }

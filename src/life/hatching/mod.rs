@@ -27,7 +27,7 @@ use crate::devcontainer::{
     parse_metadata,
 };
 use crate::docker::{Container, Machine, Owner, Tree, Wanted};
-use crate::door::{self, Bounds, Door, Held, Making};
+use crate::door::{self, Bounds, Door, Making};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
@@ -136,15 +136,13 @@ struct Furniture<'a> {
     again: bool,
 }
 
-/// The container, furnished and started, or why it has to be made again.
+/// The container, furnished, or why it has to be made again.
 enum Furnished {
-    /// It runs.
-    Running {
+    /// All is in it.
+    Whole {
         container: String,
         lifecycle: Lifecycle,
     },
-    /// Who asked for its start has given up.
-    GivenUp,
     /// The image names a user that the configuration must name, so that sshd can run as root.
     Again { remote_user: String },
 }
@@ -243,6 +241,7 @@ impl<'a> Hatching<'a> {
             &self.identity.repo,
             self.wishes.variant.as_deref(),
             self.server.config,
+            self.machine,
             self.wishes.trusted,
         )?;
         for line in repository.left_out() {
@@ -526,6 +525,7 @@ impl<'a> Hatching<'a> {
         let mut ready = JoinSet::new();
         // What is being built ends with its builder, not with this.
         let mut builds = FuturesUnordered::new();
+        let mut furnished: Option<(String, Lifecycle)> = None;
         let mut started = None;
         let mut stage = running.stage();
         let mut vigil = Vigil::new(Lifecycle::default());
@@ -547,18 +547,26 @@ impl<'a> Hatching<'a> {
                 },
                 event = door.next() => match event {
                     door::Event::Held(held) => {
-                        match self.furnish(held, furniture).await? {
-                            Furnished::Running { container, lifecycle } => {
-                                self.await_readiness(&mut ready, &container);
-                                started = Some(container);
-                                if lifecycle.attaches() {
-                                    self.server.ui.talk(ATTACHES);
+                        if furnished.as_ref().is_none_or(|(id, _)| *id != held.container) {
+                            match self.furnish(&held.container, furniture).await? {
+                                Furnished::Whole { container, lifecycle } => {
+                                    furnished = Some((container, lifecycle));
                                 }
-                                vigil = Vigil::new(lifecycle);
+                                Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                             }
-                            Furnished::Again { remote_user } => return Ok(Err(remote_user)),
-                            // The CLI ends and says why.
-                            Furnished::GivenUp => {}
+                        }
+                        let is_drones = held.is_drones;
+                        // Where who asked has given up, the CLI ends and says why.
+                        if held.start().await? && is_drones
+                            && let Some((container, lifecycle)) = furnished.take()
+                        {
+                            fault::reached(Point::ContainerStarted);
+                            self.await_readiness(&mut ready, &container);
+                            started = Some(container);
+                            if lifecycle.attaches() {
+                                self.server.ui.talk(ATTACHES);
+                            }
+                            vigil = Vigil::new(lifecycle);
                         }
                     }
                     door::Event::Refused(error) => return Err(error),
@@ -608,33 +616,55 @@ impl<'a> Hatching<'a> {
         )
     }
 
-    /// Looks at the created container, fills it and starts it.
-    async fn furnish(&self, held: Held, furniture: &Furniture<'_>) -> Result<Furnished> {
+    /// Looks at the created container and fills it.
+    async fn furnish(&self, id: &str, furniture: &Furniture<'_>) -> Result<Furnished> {
         let prepared = furniture.prepared;
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
         self.created.set(true);
         fault::reached(Point::ContainerCreated);
         self.server.ui.step("Furnishing the container");
-        let container = self.created_container(&held.container).await?;
+        let container = self.created_container(id).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(&metadata, &self.identity.name, sockets, self.wishes.trusted)?;
         container::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
         if let Some(sockets) = sockets {
             container::has_its_socket(&container, &self.identity.name, sockets)?;
         }
+        let id = container.id().to_owned();
+        let (docker, ssh_files) = (self.server.docker, furniture.ssh_files.to_vec());
+        // Docker opens no container that mounts a part of a volume which is not there yet.
+        let beside = match container.image().filter(|_| prepared.mounts_parts) {
+            Some(image) => {
+                let name = teardown::beside(&self.identity.name);
+                let (volume, at) = (self.identity.name.as_str(), &prepared.volume_target);
+                docker.create_beside(&name, image, volume, at).await?;
+                fault::reached(Point::BesideMade);
+                Some(name)
+            }
+            None => None,
+        };
+        let open = beside.as_deref().unwrap_or(&id);
         let user = match furnish::configured_user(&metadata) {
             Some(user) => user,
-            None => match self.user_of_image(&container).await? {
+            None => match self.user_of_image(&container, open).await? {
                 Some(remote_user) if !furniture.again => {
-                    self.server.docker.remove_container(container.id()).await?;
+                    docker.remove_container(&id).await?;
                     fault::reached(Point::ContainerDiscarded);
+                    if let Some(beside) = beside {
+                        docker.remove_container(&beside).await?;
+                    }
                     return Ok(Furnished::Again { remote_user });
                 }
                 _ => "root".to_owned(),
             },
         };
-        let id = container.id().to_owned();
-        let (docker, ssh_files) = (self.server.docker, furniture.ssh_files.to_vec());
+        if let Some(beside) = &beside {
+            let owner = furnish::owner(docker, beside, &user).await?;
+            let tree = self.clone_into(beside, Tree::default(), prepared, owner);
+            docker.put(beside, tree.await?).await?;
+            fault::reached(Point::ClonePut);
+            docker.remove_container(beside).await?;
+        }
         let equipped = async {
             let tree = furnish::ssh(docker, &id, ssh_files, Tree::default()).await?;
             let Some(Credentials { helper, .. }) = furniture.credentials else {
@@ -647,8 +677,8 @@ impl<'a> Hatching<'a> {
         if !self.wishes.takes_up {
             tree = work::spawning(tree);
         }
-        if !self.has_its_clone(&id, &prepared.clone_at).await? {
-            tree = tree.copy(&prepared.clone_at, &self.checkout, owner);
+        if beside.is_none() {
+            tree = self.clone_into(&id, tree, prepared, owner).await?;
         }
         docker.put(&id, tree).await?;
         fault::reached(Point::FilesPut);
@@ -659,14 +689,30 @@ impl<'a> Hatching<'a> {
         fault::reached(Point::MarkedUnfinished);
         self.server.places.unmark_egg(&self.identity.name)?;
         fault::reached(Point::EggUnmarked);
-        if !held.start().await? {
-            return Ok(Furnished::GivenUp);
-        }
-        fault::reached(Point::ContainerStarted);
-        Ok(Furnished::Running {
+        Ok(Furnished::Whole {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
         })
+    }
+
+    /// The tree with the clone, and with what of it is mounted and not in the repository. A volume that
+    /// is taken up keeps what it has.
+    async fn clone_into(
+        &self,
+        container: &str,
+        tree: Tree,
+        prepared: &Prepared,
+        owner: Owner,
+    ) -> Result<Tree> {
+        let at = &prepared.clone_at;
+        if self.has_its_clone(container, at).await? {
+            return Ok(tree);
+        }
+        let tree = tree.copy(at, &self.checkout, owner);
+        let absent = prepared.absent.iter();
+        Ok(absent.fold(tree, |tree, path| {
+            tree.directory_of(format!("{at}/{path}"), owner)
+        }))
     }
 
     /// The door that stands before Docker for as long as this spawn goes on.
@@ -756,7 +802,7 @@ impl<'a> Hatching<'a> {
     }
 
     /// The user that the container's image names, where it is not root. Nobody logs in as a number.
-    async fn user_of_image(&self, container: &Container) -> Result<Option<String>> {
+    async fn user_of_image(&self, container: &Container, open: &str) -> Result<Option<String>> {
         let image = match container.image() {
             Some(image) => self.server.docker.image(image).await?,
             None => None,
@@ -768,7 +814,7 @@ impl<'a> Hatching<'a> {
         if matches!(name, "" | "root" | "0") {
             return Ok(None);
         }
-        furnish::user_name(self.server.docker, container.id(), name)
+        furnish::user_name(self.server.docker, open, name)
             .await
             .map(Some)
     }

@@ -6,6 +6,7 @@ mod merge;
 mod service;
 mod volumes;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -14,9 +15,10 @@ use self::service::{Mounted, Named, Reader};
 pub use self::volumes::WORKSPACE;
 use super::build::{OUTSIDE, Place};
 use super::images::{self, Names};
+use super::mounts;
 use super::policy;
 use super::verdict::Gate;
-use super::workspace::Root;
+use super::workspace::{Part, Root};
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::{Data, Node};
 use crate::devcontainer::reading::interpolate::{self, Variables};
@@ -42,6 +44,10 @@ pub struct Project {
     pub network_of: String,
     /// What the drone's service mounts of the checkout, and where.
     pub workspace: Option<(Root, String)>,
+    /// What its services mount of the clone and is not there, by its path in the clone.
+    pub(in crate::devcontainer) absent: Vec<String>,
+    /// Whether the drone's service mounts parts of the clone.
+    pub(in crate::devcontainer) mounts_parts: bool,
     /// The images that its services and Dockerfiles name.
     pub(in crate::devcontainer) images: Names,
 }
@@ -125,6 +131,8 @@ pub fn read(
         service: service.to_owned(),
         network_of: service.to_owned(),
         workspace: None,
+        absent: Vec::new(),
+        mounts_parts: false,
         images: Names::default(),
     };
     for file in files {
@@ -137,7 +145,7 @@ pub fn read(
     }
     let mounted = std::mem::take(&mut reader.mounted);
     let named = std::mem::take(&mut reader.named);
-    settle_workspace(&mut project, &mounted, gate);
+    settle_workspace(&mut project, &mounted, checkout, gate);
     check_whole(&mut project, gate);
     settle_images(&mut project, &named, checkout, gate)?;
     Ok(Some(project))
@@ -270,29 +278,72 @@ fn declared(node: &Node, kind: &str, into: &mut Map<String, Value>, gate: &mut G
     }
 }
 
-/// All services must see the one volume alike: the clone at its root, or the clone in it.
-fn settle_workspace(project: &mut Project, mounted: &[Mounted], gate: &mut Gate) {
+/// Gives each service its part of the one volume. The drone's service says what the volume's root is:
+/// the clone, or the directory that holds it.
+fn settle_workspace(
+    project: &mut Project,
+    mounted: &[Mounted],
+    checkout: &Checkout,
+    gate: &mut Gate,
+) {
+    let rooted = |mount: &&Mounted| mount.part.root().is_some();
     let own = mounted
         .iter()
         .rev()
+        .filter(rooted)
         .find(|mount| mount.service == project.service);
-    let first = own.or(mounted.first());
-    project.workspace = own.map(|mount| (mount.root, mount.target.clone()));
-    let Some(first) = first else { return };
-    if own.is_none() {
-        let target = match first.root {
-            Root::Checkout => "/workspace",
-            Root::Parent | Root::Volume => "/workspaces",
+    // Without subpaths all services must see the volume alike.
+    let first = own.or_else(|| {
+        let mut others = mounted.iter().filter(rooted);
+        others.next().filter(|_| gate.lacks_subpaths().is_some())
+    });
+    project.workspace = first.and_then(|mount| {
+        let root = mount.part.root()?;
+        let target = match (own, root) {
+            (Some(own), _) => own.target.as_str(),
+            (None, Root::Checkout) => "/workspace",
+            (None, _) => "/workspaces",
         };
-        project.workspace = Some((first.root, target.to_owned()));
-    }
-    for mount in mounted.iter().filter(|mount| mount.root != first.root) {
+        Some((root, target.to_owned()))
+    });
+    let at_root = matches!(project.workspace, Some((Root::Checkout, _)));
+    let name = checkout.root().file_name().and_then(OsStr::to_str);
+    let clone = if at_root {
+        ""
+    } else {
+        name.unwrap_or_default()
+    };
+    for mount in mounted {
+        let property = format!("services.{}.volumes", mount.service);
         gate.turn_to(&mount.file);
-        gate.refuse_always(
-            &mount.node,
-            &format!("services.{}.volumes", mount.service),
-            "one service mounts the repository and another the directory that holds it; mount the same in both",
-        );
+        if mount.part == Part::Parent && at_root {
+            gate.refuse_always(
+                &mount.node,
+                &property,
+                "one service mounts the repository and another the directory that holds it; mount the same in both",
+            );
+            continue;
+        }
+        let Some(path) = mounts::subpath(&mount.part, clone) else {
+            continue;
+        };
+        if let Some(why) = gate.lacks_subpaths() {
+            gate.refuse_always(&mount.node, &property, &why);
+            continue;
+        }
+        let service = project.services.get_mut(&mount.service);
+        let volumes = service.and_then(|service| service.get_mut("volumes")?.as_array_mut());
+        for volume in volumes.into_iter().flatten() {
+            if volume["source"] == WORKSPACE && volume["target"] == mount.target {
+                volume["volume"]["subpath"] = json!(path);
+            }
+        }
+        if let Part::Clone(path) = &mount.part
+            && checkout.inside(checkout.root(), path) == Err(BadPath::Missing)
+        {
+            project.absent.push(path.clone());
+        }
+        project.mounts_parts |= mount.service == project.service;
     }
 }
 

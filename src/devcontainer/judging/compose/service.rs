@@ -13,17 +13,17 @@ use crate::devcontainer::judging::build::{self, Place};
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::judging::verdict::Gate;
 use crate::devcontainer::judging::words::{build_argument, stays_on_its_line};
-use crate::devcontainer::judging::workspace::Root;
+use crate::devcontainer::judging::workspace::Part;
 use crate::devcontainer::reading::document::{Data, Node};
 use crate::devcontainer::reading::interpolate::Variables;
 
 /// A workspace that a service mounts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mounted {
     /// The service.
     pub service: String,
     /// What of the checkout.
-    pub root: Root,
+    pub part: Part,
     /// Where in the service.
     pub target: String,
     /// The file that says so.

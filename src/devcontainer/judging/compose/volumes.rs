@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::service::{Mounted, Reader};
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::judging::verdict::Gate;
-use crate::devcontainer::judging::workspace::Root;
+use crate::devcontainer::judging::workspace::Part;
 use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::{Data, Node};
 
@@ -74,18 +74,22 @@ fn bind(
     written: &Written,
     gate: &mut Gate,
 ) -> Option<Value> {
-    let checkout = reader.place.checkout;
-    let path = Checkout::lexical(reader.place.base, &written.source);
-    if let Some(root) = Root::of(&path, checkout) {
+    let (base, checkout) = (reader.place.base, reader.place.checkout);
+    let home = written.source.starts_with('~');
+    if let Some(part) = Part::of(&written.source, base, checkout).filter(|_| !home) {
         reader.mounted.push(Mounted {
             service: service.to_owned(),
-            root,
+            part,
             target: written.target.clone(),
             file: reader.file.clone(),
             node: node.clone(),
         });
-        return Some(mount("volume", WORKSPACE, written));
+        // Where in the volume is known once all services were read.
+        let mut out = mount("volume", WORKSPACE, written);
+        out["volume"] = json!({"nocopy": true});
+        return Some(out);
     }
+    let path = Checkout::lexical(base, &written.source);
     gate.refuse(node, property, NO_BIND)
         .then(|| mount("bind", &path.to_string_lossy(), written))
 }

@@ -1,0 +1,149 @@
+"""Repositories as people have them: each comes up as it would in Codespaces, or is refused with a way on."""
+
+from collections.abc import Mapping
+
+IS_OLD = int(server.succeed("docker version --format '{{.Server.Version}}'").split(".")[0]) < 26
+COMPOSED = {"dockerComposeFile": "compose.yml", "service": "app"}
+
+
+def service(**keys: object) -> dict[str, object]:
+    """A service that stays, made from the image that all machines have."""
+    return {"image": IMAGE, "command": "sleep infinity", **keys}
+
+
+def composed(name: str, services: Mapping[str, object], files: Mapping[str, object], **more: object) -> None:
+    """A repository whose devcontainer is the service `app` of a compose project."""
+    project: dict[str, object] = {
+        "services": services,
+        **{key: more.pop(key) for key in ("volumes", "configs", "secrets") if key in more},
+    }
+    own: dict[str, object] = {
+        ".devcontainer/compose.yml": project,
+        ".devcontainer/devcontainer.json": {**COMPOSED, **more},
+    }
+    publish(f"try/{name}", {**own, **files})
+
+
+def inside(name: str, command: str, user: str = "vscode") -> str:
+    """What this prints in a drone or one of its siblings."""
+    return server.succeed(f"docker exec -u {user} try-{name} bash -c {quoted(command)}").strip()
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def is_clean(name: str, at: str) -> None:
+    """The clone is there, as it is at GitHub, and it is the person's."""
+    assert inside(name, f"cd {at} && git status --porcelain") == "", inside(name, f"cd {at} && git status")
+    assert inside(name, f"stat -c %U {at}/.git") == "vscode"
+
+
+start_and_wait()
+take_inventory()
+
+with subtest("a folder alone says where tools open; what the image has there stays"):
+    publish_devcontainer(
+        "try/folder",
+        {
+            "Dockerfile": f"FROM {IMAGE}\nRUN mkdir -p /var/www/html && echo shop > /var/www/html/index.php\n",
+            "devcontainer.json": {
+                "build": {"dockerfile": "Dockerfile"},
+                "workspaceFolder": "/var/www/html",
+                "postCreateCommand": "cat index.php > /tmp/seen; ls -d /workspaces/*/.git >> /tmp/seen",
+            },
+        },
+    )
+    hatchery("spawn try/folder")
+    is_clean("folder", "/workspaces/folder")
+    assert inside("folder", "cat /tmp/seen").split() == ["shop", "/workspaces/folder/.git"]
+    hatchery("slay try/folder")
+
+with subtest("a mount with variables in its target is where the clone is, without the image's files"):
+    publish_devcontainer(
+        "try/mount",
+        {
+            "Dockerfile": f"FROM {IMAGE}\nRUN git init -q /src/thing && touch /src/thing/stale\n",
+            "devcontainer.json": {
+                "build": {"dockerfile": "Dockerfile"},
+                "workspaceFolder": "/src/thing",
+                "workspaceMount": {
+                    "source": "${localWorkspaceFolder}",
+                    "target": "${containerWorkspaceFolder}",
+                    "type": "bind",
+                },
+            },
+        },
+    )
+    hatchery("spawn try/mount")
+    is_clean("mount", "/src/thing")
+    assert "stale" not in inside("mount", "ls /src/thing")
+    # What the image had would be work of nobody's.
+    hatchery("slay try/mount")
+
+with subtest("files of the repository are mounted into siblings, and still after a night"):
+    services = {
+        "app": service(volumes=["..:/workspace", "./shell:/home/vscode/.shell"], depends_on=["db", "web"]),
+        "db": service(volumes=["./db/init.sql:/init/init.sql:ro", "./data:/data"]),
+        "web": service(
+            volumes=["../nginx.conf:/etc/nginx.conf", {"type": "bind", "source": "..", "target": "/code"}],
+            command="sh -c 'cat /etc/nginx.conf /code/.devcontainer/db/init.sql > /tmp/seen && sleep infinity'",
+        ),
+    }
+    files = {
+        ".devcontainer/db/init.sql": "select 1;\n",
+        ".devcontainer/shell/rc": "alias x=y\n",
+        "nginx.conf": "# conf\n",
+        ".gitignore": "data\n",
+    }
+    composed("parts", services, files, workspaceFolder="/workspace")
+    if IS_OLD:
+        error = error_of("hatchery spawn try/parts", 6, "gate-refused")
+        contains(error["message"], "services.db.volumes", "compose.yml", "Docker 26 or later", "this server has 20.")
+        assert "--trust" not in error["hint"], error
+        error_of("hatchery spawn --trust try/parts", 6, "gate-refused")
+    else:
+        hatchery("spawn try/parts")
+        is_clean("parts", "/workspace")
+        # From its first moment on a sibling sees the clone.
+        assert inside("parts-web-1", "cat /tmp/seen") == "# conf\nselect 1;"
+        assert inside("parts-db-1", "cat /init/init.sql; ls -d /data") == "select 1;\n/data"
+        assert inside("parts", "cat ~/.shell/rc") == "alias x=y"
+        inside("parts", "echo more >> /workspace/nginx.conf")
+        hatchery("burrow try/parts")
+        hatchery("unburrow try/parts")
+        assert inside("parts-web-1", "cat /etc/nginx.conf") == "# conf\nmore"
+        hatchery("slay try/parts", 1)
+        hatchery("slay --force try/parts")
+
+with subtest("a link in the repository leads to nothing of the server's"):
+    for name, to in (("absolute", "/etc"), ("upwards", "../../../../../../etc")):
+        linked: dict[str, object] = {
+            ".devcontainer/devcontainer.json": {**COMPOSED, "workspaceFolder": "/workspace"},
+            ".devcontainer/compose.yml": {"services": {"app": service(volumes=["..:/workspace", "../out:/out"])}},
+        }
+        publish(f"try/{name}", linked, {"out": to})
+        error = error_of(f"hatchery spawn try/{name}", 6, "gate-refused")
+        contains(error["message"], "services.app.volumes", "this server's files")
+
+with subtest("parts of the repository in the mounts of devcontainer.json"):
+    publish(
+        "try/config",
+        {
+            ".devcontainer/devcontainer.json": {
+                "image": IMAGE,
+                "mounts": ["source=${localWorkspaceFolder}/.tool,target=/home/vscode/.tool,type=bind"],
+                "runArgs": ["-v", "${localWorkspaceFolder}/cache:/cache"],
+            },
+            ".tool/settings": "x\n",
+        },
+    )
+    if IS_OLD:
+        contains(error_of("hatchery spawn try/config", 6, "gate-refused")["message"], "Docker 26 or later")
+    else:
+        hatchery("spawn try/config")
+        is_clean("config", "/workspaces/config")
+        assert inside("config", "cat ~/.tool/settings; echo y > /cache/y; cat /workspaces/config/cache/y") == "x\ny"
+        hatchery("slay --force try/config")
+
+nothing_new()
