@@ -87,6 +87,7 @@ in
           _: drone:
           given { inherit (drone) permissions; }
           // lib.optionalAttrs (drone.repositories != [ ]) { inherit (drone) repositories; }
+          // lib.optionalAttrs (drone.files != { }) { inherit (drone) files; }
         ) cfg.drones;
       }
       (mkIf (cfg.authorizedKeys != [ ]) { ssh.authorized_keys = cfg.authorizedKeys; })

@@ -58,6 +58,17 @@ let
           the drone is created: a change holds from the next {command}`hatchery spawn`.
         '';
       };
+      files = mkOption {
+        type = types.attrsOf types.str;
+        default = { };
+        example = {
+          ".env" = "/run/secrets/site.env";
+        };
+        description = ''
+          Files of this machine for the drone's clone, which its repository does not hold: each by its
+          path in the clone. They are copied when the drone is spawned.
+        '';
+      };
       permissions = mkOption {
         type = types.nullOr (types.attrsOf access);
         default = null;

@@ -328,6 +328,15 @@ pub struct DroneSettings {
     /// What its tokens may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permissions: Option<BTreeMap<Permission, Access>>,
+    /// Files of this server's for its clone: each by its path there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, PathBuf>,
+}
+
+fn is_path_in_clone(path: &str) -> bool {
+    let mut parts = path.split('/');
+    !path.is_empty()
+        && parts.all(|part| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git"))
 }
 
 impl Config {
@@ -380,6 +389,29 @@ impl Config {
         Ok(config)
     }
 
+    fn check_files(&self) -> std::result::Result<(), (&'static str, String)> {
+        for (path, file) in self.drones.values().flat_map(|drone| &drone.files) {
+            if !is_path_in_clone(path) {
+                return Err((
+                    "files",
+                    format!(
+                        "{path:?} must be a path in the clone, without `..` and outside of .git"
+                    ),
+                ));
+            }
+            if !file.is_absolute() {
+                return Err((
+                    "files",
+                    format!(
+                        "{path:?} must be an absolute path of this server's, not {}",
+                        file.display()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What the types alone do not say. The error is the key and what is wrong with it.
     fn check(&self) -> std::result::Result<(), (&'static str, String)> {
         for (key, url) in [
@@ -413,6 +445,7 @@ impl Config {
                 "is the key of an App, and github.app_id is not set".into(),
             ));
         }
+        self.check_files()?;
         if let Some(tailnet) = &self.tailnet {
             if !matches!(tailnet.login_server.scheme(), "https" | "http")
                 || !plain(&tailnet.login_server)

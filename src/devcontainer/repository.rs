@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::devcontainer::judging::base::Base;
+use crate::devcontainer::judging::base::{self, Base};
 use crate::devcontainer::judging::build::Place;
 use crate::devcontainer::judging::compose::{self, Project};
 use crate::devcontainer::judging::from;
@@ -59,10 +59,15 @@ impl Repository {
         let shown = file
             .as_deref()
             .map_or_else(String::new, |file| checkout.shown(file));
-        let mut gate = Gate::new(trusted || config.trusts(repo), &shown).before(docker);
+        let mut gate = Gate::new(trusted || config.trusts(repo), &shown).before(repo, docker);
         let document = match &file {
             Some(file) => jsonc::parse(&checkout.read(file)?, &shown)?,
             None => Node::from_value(&json!({"image": config.devcontainer.image})),
+        };
+        let document = if base::is_named(&document) {
+            document
+        } else {
+            document.with("image", Node::text(0, config.devcontainer.image.as_str()))
         };
         let document = document.map_texts(&|text| variables::resolve(text, repo.name()));
         let base = file
@@ -243,18 +248,16 @@ fn check_parts(passed: &Passed, workspace: &Workspace, shown: &str, gate: &mut G
         let Asked::Judged { mount, line } = asked else {
             continue;
         };
-        let why = match mount.part() {
-            None => continue,
-            Some(Part::Parent) if workspace.in_volume().is_empty() => {
-                Some("the directory that holds the clone is not in the drone".to_owned())
-            }
-            Some(part) => {
-                mounts::subpath(part, workspace.in_volume()).and_then(|_| gate.lacks_subpaths())
-            }
+        let Some(part) = mount.part() else {
+            continue;
         };
-        if let Some(why) = why {
-            gate.turn_to(shown);
-            gate.refuse_always(&Node::text(*line, mount.target()), property, &why);
+        gate.turn_to(shown);
+        let node = Node::text(*line, mount.target());
+        if *part == Part::Parent && workspace.in_volume().is_empty() {
+            let why = "the directory that holds the clone is not in the drone";
+            gate.refuse_always(&node, property, why);
+        } else if mounts::subpath(part, workspace.in_volume()).is_some() {
+            gate.check_part(&node, property);
         }
     }
 }

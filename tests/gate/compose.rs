@@ -287,19 +287,6 @@ fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
 #[test]
 fn what_hatchery_does_not_follow_is_said() {
     for (text, named) in [
-        (
-            "services: {app: {image: x, extends: {file: /etc/x}}}",
-            "services.app.extends",
-        ),
-        ("services: {app: {image: x}}\ninclude: [/etc/x]", "include"),
-        (
-            "services: {app: {image: x}}\nsecrets: {x: {file: /etc/shadow}}",
-            "secrets",
-        ),
-        (
-            "services: {app: {image: x}}\nconfigs: {x: {file: /etc/shadow}}",
-            "configs",
-        ),
         ("services: {other: {image: x}}", "service must be"),
         (
             "services: {app: {command: x}}",
@@ -358,6 +345,254 @@ fn a_workspace_may_be_the_checkout_itself() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_later_file_takes_back_what_an_earlier_one_says() {
+    let world = World::new(&[
+        (
+            ".devcontainer/devcontainer.json",
+            r#"{"dockerComposeFile": ["../compose.yml", "over.yml"], "service": "app"}"#,
+        ),
+        (
+            "compose.yml",
+            "services:
+  app:
+    image: x
+    privileged: true
+    volumes: ['/srv:/srv']
+    environment: {OLD: '1', KEPT: '1'}
+    command: [a, b]
+    depends_on: [db]
+  db: {image: y, volumes: ['/srv:/srv']}
+",
+        ),
+        (
+            ".devcontainer/over.yml",
+            "services:
+  app:
+    privileged: !reset null
+    volumes: !override ['data:/data', '.:/workspaces/site']
+    environment: {OLD: !reset null, NEW: '1'}
+    command: !reset []
+    depends_on: !override []
+  db: !override {image: z}
+",
+        ),
+    ]);
+    let services = world.composed()["services"].clone();
+    let app = &services["app"];
+    assert_eq!(app["environment"], json!({"KEPT": "1", "NEW": "1"}));
+    assert_eq!(app.get("command"), None);
+    assert_eq!(app["volumes"][0]["source"], "data");
+    assert_eq!(app["volumes"][1]["target"], "/workspaces/site");
+    assert_eq!(services["db"]["image"], "z");
+    assert_eq!(services["db"].get("volumes"), None);
+}
+
+#[test]
+fn a_service_extends_others_of_its_file_and_of_more() {
+    let world = with(
+        "services:
+  app: {extends: {file: ../common/base.yml, service: dev}, environment: {B: own}, ports: !reset []}
+  db: {extends: app, image: y}
+",
+    );
+    world.write(
+        "common/base.yml",
+        "services:
+  root: {image: x, volumes: ['./init:/init'], cap_add: [SYS_PTRACE], environment: {A: '1', B: '1'}}
+  dev: {extends: {service: root}, ports: ['80:80'], command: sleep infinity, env_file: dev.env}
+",
+    );
+    world.write("common/init/x", "x");
+    world.write("common/dev.env", "X=1\n");
+    let services = world.composed()["services"].clone();
+    let app = &services["app"];
+    assert_eq!(app["environment"], json!({"A": "1", "B": "own"}));
+    assert_eq!(app["command"], "sleep infinity");
+    assert_eq!(
+        app["env_file"],
+        json!([world.checkout().join("common/dev.env")])
+    );
+    assert_eq!(app["volumes"][0]["volume"]["subpath"], "site/common/init");
+    assert_eq!(services["db"]["image"], "y");
+    assert_eq!(
+        services["db"]["volumes"][0]["volume"]["subpath"],
+        "site/common/init"
+    );
+    assert_eq!(services["db"]["environment"]["B"], "own");
+}
+
+#[test]
+fn included_files_are_seen_from_where_they_are() {
+    let world = with(
+        "include:
+  - ../db/compose.yml
+  - {path: [../web/compose.yml, ../web/more.yml], env_file: ../web/web.env}
+services:
+  app: {image: x, depends_on: [db, web]}
+",
+    );
+    world.write("db/.env", "TAG=16\n");
+    world.write(
+        "db/compose.yml",
+        "services: {db: {image: 'postgres:${TAG}', volumes: ['./init:/init']}}\n",
+    );
+    world.write("db/init/x", "x");
+    world.write("web/web.env", "PORT=80\n");
+    world.write(
+        "web/compose.yml",
+        "services: {web: {build: ., environment: {PORT: '${PORT}'}}}\n",
+    );
+    world.write(
+        "web/more.yml",
+        "services: {web: {environment: {MORE: '1'}}}\n",
+    );
+    world.write("web/Dockerfile", "FROM debian:12\n");
+    let services = world.composed()["services"].clone();
+    assert_eq!(services["db"]["image"], "postgres:16");
+    assert_eq!(
+        services["db"]["volumes"][0]["volume"]["subpath"],
+        "site/db/init"
+    );
+    assert_eq!(
+        services["web"]["environment"],
+        json!({"PORT": "80", "MORE": "1"})
+    );
+    assert_eq!(
+        services["web"]["build"]["context"],
+        json!(world.checkout().join("web"))
+    );
+}
+
+#[test]
+fn what_leads_in_a_circle_or_out_of_the_repository_is_told() {
+    for (text, other, named) in [
+        (
+            "services: {app: {image: x, extends: app}}",
+            "",
+            "services.app.extends",
+        ),
+        (
+            "services: {app: {image: x, extends: {service: nobody}}}",
+            "",
+            "services.app.extends",
+        ),
+        (
+            "services: {app: {extends: {file: other.yml, service: b}}}",
+            "services: {b: {image: x, extends: {file: docker-compose.yml, service: app}}}",
+            "services.app.extends",
+        ),
+        (
+            "include: [docker-compose.yml]\nservices: {app: {image: x}}",
+            "",
+            "include",
+        ),
+        (
+            "include: [../../../etc/x]\nservices: {app: {image: x}}",
+            "",
+            "include",
+        ),
+        (
+            "services: {app: {image: x, extends: {file: /etc/passwd, service: x}}}",
+            "",
+            "services.app.extends",
+        ),
+    ] {
+        let world = with(text);
+        world.write(".devcontainer/other.yml", other);
+        let error = world.read().unwrap_err();
+        assert!(
+            error.message().contains(named),
+            "{text}: {}",
+            error.message()
+        );
+    }
+    // Each time twice as many.
+    let mut lines = vec!["services: {app: {image: x}}".to_owned()];
+    lines.push("include: [a.yml, a.yml]".to_owned());
+    let world = with(&lines.join("\n"));
+    for (name, next) in [
+        ("a", "b"),
+        ("b", "c"),
+        ("c", "d"),
+        ("d", "e"),
+        ("e", "f"),
+        ("f", "g"),
+        ("g", "h"),
+    ] {
+        world.write(
+            &format!(".devcontainer/{name}.yml"),
+            &format!("include: [{next}.yml, {next}.yml]\n"),
+        );
+    }
+    world.write(".devcontainer/h.yml", "services: {}\n");
+    let error = world.read().unwrap_err();
+    assert!(
+        error.message().contains("more than 100 files"),
+        "{}",
+        error.message()
+    );
+}
+
+#[test]
+fn configs_and_secrets_are_files_of_the_repository() {
+    let project = |more: &str| {
+        format!(
+            "services:
+  app: {{image: x, configs: [conf, {{source: conf, target: /etc/own.conf}}], secrets: [key, {{source: key, target: other}}]}}
+configs: {{conf: {{file: ../app.conf}}}}
+secrets: {{key: {more}}}
+"
+        )
+    };
+    let world = with(&project("{file: ./key.txt}"));
+    world.write("app.conf", "x");
+    world.write(".devcontainer/key.txt", "x");
+    let app = world.composed()["services"]["app"].clone();
+    let mounts: Vec<_> = app["volumes"].as_array().unwrap()[..4]
+        .iter()
+        .map(|mount| {
+            assert_eq!(mount["read_only"], true);
+            (mount["target"].clone(), mount["volume"]["subpath"].clone())
+        })
+        .collect();
+    assert_eq!(
+        json!(mounts),
+        json!([
+            ["/conf", "site/app.conf"],
+            ["/etc/own.conf", "site/app.conf"],
+            ["/run/secrets/key", "site/.devcontainer/key.txt"],
+            ["/run/secrets/other", "site/.devcontainer/key.txt"],
+        ])
+    );
+    assert_eq!((app.get("configs"), app.get("secrets")), (None, None));
+    for (key, named) in [
+        (
+            "{file: ./absent.txt}",
+            ".devcontainer/absent.txt is not in the repository",
+        ),
+        ("{file: /etc/shadow}", "this server's files"),
+        ("{environment: HOME}", "only a file of the repository"),
+        ("{external: true}", "only a file of the repository"),
+    ] {
+        let world = with(&project(key));
+        world.write("app.conf", "x");
+        let error = world.read().unwrap_err();
+        assert!(
+            error.message().contains(named),
+            "{key}: {}",
+            error.message()
+        );
+    }
+    let world = with("services: {app: {image: x, secrets: [undeclared]}}");
+    let error = world.read().unwrap_err();
+    assert!(
+        error.message().contains("declared below secrets"),
+        "{}",
+        error.message()
+    );
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn run_args_pass_only_where_they_are_known() {
     ] {
         let message = with(&format!("\"runArgs\": [{args}]")).refused().message();
         assert!(
-            message.contains(".devcontainer/devcontainer.json:3: runArgs \""),
+            message.contains(".devcontainer/devcontainer.json:3: runArgs "),
             "{args}: {message}"
         );
     }
@@ -559,6 +559,87 @@ fn the_volume_is_where_the_repository_wants_its_workspace() {
 }
 
 #[test]
+fn without_a_base_it_is_made_from_the_configured_image() {
+    for text in ["{}", r#"{"name": "x", "image": null}"#] {
+        let mut world = World::devcontainer(text);
+        world.config = config("[devcontainer]\nimage = \"registry.example/own:1\"\n");
+        let read = world.read().unwrap();
+        assert_eq!(read.image(), Some("registry.example/own:1"), "{text}");
+        let prepared = world.prepare(&read, None);
+        let written = json_file(&prepared.override_config);
+        assert_eq!(written["image"], "registry.example/own:1", "{text}");
+    }
+}
+
+#[test]
+fn all_is_found_at_once_and_trust_is_named_where_it_helps() {
+    let mut world = with(
+        r#""runArgs": 3, "privileged": true,
+"mounts": ["source=${localWorkspaceFolder}/x,target=/x,type=bind"]"#,
+    );
+    world.docker.version = "20.10.24".to_owned();
+    let error = world.read().unwrap_err();
+    assert_eq!(error.code(), Code::DevcontainerInvalid);
+    let (said, hint) = (error.message(), error.what_next().unwrap());
+    for part in ["runArgs must be", "privileged true", "Docker 26 or later"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for part in [
+        "correct it",
+        "upgrade Docker",
+        "take what the gate refuses out",
+        "--trust",
+    ] {
+        assert!(hint.contains(part), "{part}: {hint}");
+    }
+    let error = world.trusted().unwrap_err();
+    assert!(!error.what_next().unwrap().contains("--trust"));
+}
+
+#[test]
+fn a_file_that_people_keep_to_themselves_is_named_with_its_example() {
+    for (args, example, path, said) in [
+        (
+            r#""--env-file", ".env""#,
+            ".env.example",
+            ".env",
+            "its example is .env.example",
+        ),
+        (
+            r#""--env-file=.devcontainer/dev.env""#,
+            ".devcontainer/dev.env.sample",
+            ".devcontainer/dev.env",
+            "its example is .devcontainer/dev.env.sample",
+        ),
+        (
+            r#""--env-file=${localWorkspaceFolder}/.env""#,
+            "example.env",
+            ".env",
+            "its example is example.env",
+        ),
+        (
+            r#""--env-file=.env""#,
+            ".envrc",
+            ".env",
+            ".env is not in the repository",
+        ),
+    ] {
+        let world = with(&format!("\"runArgs\": [{args}]"));
+        world.write(example, "A=1\n");
+        let error = world.read().unwrap_err();
+        assert_eq!(error.code(), Code::DevcontainerInvalid, "{args}");
+        let (message, hint) = (error.message(), error.what_next().unwrap().to_owned());
+        assert!(message.contains(said), "{args}: {message}");
+        assert!(
+            message.contains("example is") == said.contains("example is"),
+            "{message}"
+        );
+        let way = format!("`[drones.\"acme/site\"]` with `files = {{ \"{path}\" =");
+        assert!(hint.contains(&way) && !hint.contains("--trust"), "{hint}");
+    }
+}
+
+#[test]
 fn parts_of_the_repository_are_mounted_from_the_drones_volume() {
     let world = with(
         r#""mounts": ["source=${localWorkspaceFolder}/.config,target=/root/.config,type=bind,consistency=cached",
@@ -669,7 +750,6 @@ fn what_is_not_a_configuration_is_told_with_its_line() {
     for (text, named) in [
         ("{\n  \"image\" \"x\"\n}", "devcontainer.json:2:"),
         ("[]", "must be an object"),
-        ("{}", "must be made from image, build or dockerComposeFile"),
         ("{\n\"image\": 3}", "devcontainer.json:2: image must be"),
         (
             "{\n\"image\": \"-v /:/x\"}",

@@ -146,4 +146,67 @@ with subtest("parts of the repository in the mounts of devcontainer.json"):
         assert inside("config", "cat ~/.tool/settings; echo y > /cache/y; cat /workspaces/config/cache/y") == "x\ny"
         hatchery("slay --force try/config")
 
+with subtest("several compose files: what they include, extend, reset and replace"):
+    publish(
+        "try/files",
+        {
+            "compose.yml": {
+                "include": ["db/compose.yml"],
+                "services": {
+                    "app": service(
+                        extends={"file": "common/base.yml", "service": "dev"},
+                        volumes=["/srv:/srv"],
+                        environment={"OLD": "1", "KEPT": "1"},
+                    )
+                },
+                "secrets": {"key": {"file": "./key.txt"}},
+            },
+            "common/base.yml": {"services": {"dev": {"environment": {"COMMON": "1"}, "secrets": ["key"]}}},
+            "db/compose.yml": {"services": {"db": service(image="${BASE}", volumes=["./init:/init"])}},
+            "db/.env": f"BASE={IMAGE}\n",
+            "db/init/one.sql": "select 1;\n",
+            "key.txt": "secret\n",
+            # What JSON has no word for.
+            ".devcontainer/over.yml": "services:\n  app:\n    volumes: !override ['.:/workspace']\n"
+            "    environment: {OLD: !reset null}\n",
+            ".devcontainer/devcontainer.json": {
+                "dockerComposeFile": ["../compose.yml", "over.yml"],
+                "service": "app",
+                "workspaceFolder": "/workspace",
+            },
+        },
+    )
+    if IS_OLD:
+        contains(
+            error_of("hatchery spawn try/files", 6, "gate-refused")["message"], "secrets.key", "services.db.volumes"
+        )
+    else:
+        hatchery("spawn try/files")
+        is_clean("files", "/workspace")
+        assert (
+            inside("files", "echo $COMMON $KEPT [$OLD]; cat /run/secrets/key; ls -d /srv/* | wc -l")
+            == "1 1 []\nsecret\n0"
+        )
+        assert inside("files-db-1", "cat /init/one.sql") == "select 1;"
+        hatchery("slay try/files")
+
+with subtest("no image: the configured one; a file that is kept out of the repository is handed in"):
+    own = {"runArgs": ["--env-file", ".env"], "postCreateCommand": "git status --porcelain > /tmp/status"}
+    publish(
+        "try/env",
+        {".devcontainer/devcontainer.json": own, ".env.example": "WORD=x\n", ".gitignore": ".env\n"},
+    )
+    error = error_of("hatchery spawn try/env", 1, "devcontainer-invalid")
+    contains(error["message"], "devcontainer.json:1: runArgs --env-file", "its example is .env.example")
+    contains(error["hint"], '[drones."try/env"]', '".env" = ')
+    server.succeed(
+        "echo WORD=zergling > /root/own.env",
+        'printf \'[drones."try/env"]\nfiles = { ".env" = "/root/own.env" }\n\''
+        " | cat /etc/hatchery/config.toml - > /root/handed.toml",
+    )
+    hatchery("--config /root/handed.toml spawn try/env")
+    assert server.succeed("docker exec try-env printenv WORD").strip() == "zergling"
+    assert inside("env", "cat /tmp/status; stat -c '%U %a' /workspaces/env/.env") == "vscode 600"
+    hatchery("slay --force try/env")
+
 nothing_new()

@@ -25,6 +25,18 @@ pub enum Base {
     },
 }
 
+/// Whether a devcontainer.json says what it is made from; else it is made from the configured image.
+pub fn is_named(document: &Node) -> bool {
+    ["image", "build", "dockerFile", "dockerComposeFile"]
+        .into_iter()
+        .any(|key| {
+            document
+                .get(key)
+                .is_some_and(|node| !matches!(node.data, Data::Null))
+        })
+        || !document.is_map()
+}
+
 /// Reads `image`, `build` or `dockerComposeFile`, of which one must be there.
 pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base> {
     let legacy = document.get("dockerFile").map(|file| {
@@ -44,6 +56,7 @@ pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base>
         }
         Node {
             line: file.line,
+            tag: file.tag,
             data: Data::Map(parts),
         }
     });

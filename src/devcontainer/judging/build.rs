@@ -19,6 +19,9 @@ pub struct Place<'a> {
     pub base: &'a Path,
 }
 
+/// How many files beside a missing one are looked at.
+const MAX_BESIDE: usize = 1000;
+
 pub const OUTSIDE: &str = "it leads out of the repository: what is there is this server's";
 
 impl Place<'_> {
@@ -52,6 +55,30 @@ impl Place<'_> {
             gate.wrong(node, property, "a path in UTF-8");
         }
         text
+    }
+}
+
+impl Place<'_> {
+    /// The same for a file that people keep out of their repositories (`.env`).
+    pub fn private_file(&self, node: &Node, property: &str, gate: &mut Gate) -> Option<String> {
+        let root = self.checkout.root();
+        let text = node.as_text().unwrap_or_default();
+        let text = text.replace("${localWorkspaceFolder}", root.to_str().unwrap_or_default());
+        if self.checkout.inside(self.base, &text) != Err(BadPath::Missing) {
+            return self.path(node, property, gate);
+        }
+        let path = Checkout::lexical(self.base, &text);
+        let folder = path.parent().map(std::fs::read_dir);
+        let beside: Vec<String> = folder
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flatten()
+            .take(MAX_BESIDE)
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        gate.find_missing(node, property, &self.checkout.shown(&path), &beside);
+        None
     }
 }
 

@@ -1,13 +1,12 @@
 //! `runArgs`: what goes to `docker run` as it is written. Only flags that are known pass, each
 //! put together anew as one `--flag=value`.
 
-use std::path::Path;
-
+use super::build::Place;
 use super::mounts::{self, Asked};
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
 use super::words::NOT_ONE_LINE;
-use crate::devcontainer::reading::checkout::{BadPath, Checkout};
+use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::Node;
 
 /// What is left of `runArgs`.
@@ -242,32 +241,19 @@ fn take(
             return;
         }
         Rule::User => Judgement::Refuse("this is not a user"),
-        Rule::EnvFile => match env_file(checkout, value) {
-            Ok(path) => {
+        Rule::EnvFile => {
+            let place = Place {
+                checkout,
+                base: checkout.root(),
+            };
+            let file = Node::text(element.line, value);
+            if let Some(path) = place.private_file(&file, "runArgs --env-file", gate) {
                 out.args.push(format!("{flag}={path}"));
-                return;
             }
-            Err(why) => Judgement::Refuse(why),
-        },
+            return;
+        }
     };
     settle(out, gate, element, &flag, Some(value), judgement);
-}
-
-fn env_file(checkout: &Checkout, value: &str) -> Result<String, &'static str> {
-    let value = value
-        .strip_prefix("${localWorkspaceFolder}/")
-        .unwrap_or(value);
-    match checkout.inside(checkout.root(), value) {
-        Ok(path) if path.is_file() => utf8(&path),
-        Ok(_) | Err(BadPath::Missing) => Err("there is no such file in the repository"),
-        Err(BadPath::Outside) => Err("the file is this server's, not the repository's"),
-    }
-}
-
-fn utf8(path: &Path) -> Result<String, &'static str> {
-    path.to_str()
-        .map(str::to_owned)
-        .ok_or("its path is not UTF-8")
 }
 
 fn settle(

@@ -7,8 +7,23 @@ use serde_json::{Map, Number, Value};
 pub struct Node {
     /// The line of the property's name, or of the element in a list.
     pub line: usize,
+    /// What it does to the same property of an earlier file.
+    pub tag: Tag,
     /// The value itself.
     pub data: Data,
+}
+
+/// How a property of a compose file meets the same one of an earlier file (Compose specification,
+/// "Merge and override").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tag {
+    /// It is merged with that.
+    #[default]
+    None,
+    /// It stands in place of that.
+    Override,
+    /// That is gone, and this says nothing itself.
+    Reset,
 }
 
 /// The value of a [`Node`].
@@ -33,6 +48,7 @@ impl Node {
     pub fn text(line: usize, text: impl Into<String>) -> Self {
         Self {
             line,
+            tag: Tag::None,
             data: Data::Text(text.into()),
         }
     }
@@ -107,6 +123,46 @@ impl Node {
         }
     }
 
+    /// Takes back what a later file resets or replaces.
+    pub fn give_way(&mut self, later: &Self) {
+        let Data::Map(map) = &mut self.data else {
+            return;
+        };
+        for (key, node) in later.properties() {
+            if node.tag != Tag::None {
+                map.retain(|(name, _)| name != key);
+            } else if let Some((_, own)) = map.iter_mut().find(|(name, _)| name == key) {
+                own.give_way(node);
+            }
+        }
+    }
+
+    /// Drops what only resets an earlier file's.
+    pub fn settle(&mut self) {
+        match &mut self.data {
+            Data::Map(map) => {
+                map.retain(|(_, node)| node.tag != Tag::Reset);
+                for (_, node) in map {
+                    node.settle();
+                }
+            }
+            Data::List(list) => {
+                list.retain(|node| node.tag != Tag::Reset);
+                list.iter_mut().for_each(Self::settle);
+            }
+            _ => {}
+        }
+    }
+
+    /// The same object with another property.
+    #[must_use]
+    pub fn with(mut self, name: &str, node: Self) -> Self {
+        if let Data::Map(map) = &mut self.data {
+            put(map, name.to_owned(), node);
+        }
+        self
+    }
+
     /// The same without lines.
     pub fn to_value(&self) -> Value {
         match &self.data {
@@ -137,7 +193,11 @@ impl Node {
                     .collect(),
             ),
         };
-        Self { line: 0, data }
+        Self {
+            line: 0,
+            tag: Tag::None,
+            data,
+        }
     }
 
     /// The same with every text (names left alone) replaced.
@@ -157,6 +217,7 @@ impl Node {
         };
         Self {
             line: self.line,
+            tag: self.tag,
             data,
         }
     }

@@ -4,7 +4,7 @@ use jsonc_parser::ast;
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions};
 
-use super::document::{Data, Node, put};
+use super::document::{Data, Node, Tag, put};
 use crate::error::{Code, Error, Result};
 
 /// Comments and trailing commas, nothing else beside JSON.
@@ -83,7 +83,11 @@ fn convert(value: &ast::Value<'_>, line: usize, lines: &Lines) -> Result<Node, (
             Data::Map(map)
         }
     };
-    Ok(Node { line, data })
+    Ok(Node {
+        line,
+        tag: Tag::None,
+        data,
+    })
 }
 
 /// Where the lines of a text begin.

@@ -1,12 +1,14 @@
 //! YAML, as compose files are written, with bounds on what anchors may multiply.
 
+use std::collections::HashMap;
 use std::fmt;
 
+use granit_parser::{Event, Parser};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use serde_saphyr::Spanned;
 
-use super::document::{Data, Node, put};
+use super::document::{Data, Node, Tag, put};
 use crate::error::{Code, Error, Result};
 
 /// Parses a compose file's text; `file` is the name that errors give.
@@ -30,13 +32,36 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
             .hint("correct it in the repository")
     })?;
     let mut budget = MAX_NODES;
-    into_node(parsed, &mut budget).ok_or_else(|| {
+    into_node(parsed, &tags(text), &mut budget).ok_or_else(|| {
         Error::new(
             Code::DevcontainerInvalid,
             format!("{file}: its aliases amount to more than {MAX_NODES} values"),
         )
         .hint("write out less with anchors and aliases")
     })
+}
+
+/// The places, line and column, of values with a tag of compose's. The deserializer does not tell of
+/// tags.
+fn tags(text: &str) -> HashMap<(usize, usize), Tag> {
+    let mut found = HashMap::new();
+    // What is no YAML was told before.
+    for (event, span) in Parser::new_from_str(text).map_while(std::result::Result::ok) {
+        let (Event::Scalar(_, _, _, tag)
+        | Event::SequenceStart(_, _, tag)
+        | Event::MappingStart(_, _, tag)) = event
+        else {
+            continue;
+        };
+        let meaning = match tag.as_ref().map(|tag| tag.suffix()) {
+            Some("reset") => Tag::Reset,
+            Some("override") => Tag::Override,
+            _ => continue,
+        };
+        // This parser counts columns from 0, the deserializer from 1.
+        found.insert((span.start.line(), span.start.col() + 1), meaning);
+    }
+    found
 }
 
 /// More values than any compose file has.
@@ -53,9 +78,16 @@ enum Raw {
     Map(Vec<(Spanned<String>, Located)>),
 }
 
-fn into_node(located: Located, budget: &mut usize) -> Option<Node> {
+fn into_node(
+    located: Located,
+    tags: &HashMap<(usize, usize), Tag>,
+    budget: &mut usize,
+) -> Option<Node> {
     *budget = budget.checked_sub(1)?;
-    let line = usize::try_from(located.0.referenced.line()).unwrap_or(0);
+    let place = located.0.referenced;
+    let line = usize::try_from(place.line()).unwrap_or(0);
+    let column = usize::try_from(place.column()).unwrap_or(0);
+    let tag = tags.get(&(line, column)).copied().unwrap_or_default();
     let data = match located.0.value {
         Raw::Null => Data::Null,
         Raw::Bool(flag) => Data::Bool(flag),
@@ -63,20 +95,20 @@ fn into_node(located: Located, budget: &mut usize) -> Option<Node> {
         Raw::Text(text) => Data::Text(text),
         Raw::List(list) => Data::List(
             list.into_iter()
-                .map(|element| into_node(element, budget))
+                .map(|element| into_node(element, tags, budget))
                 .collect::<Option<_>>()?,
         ),
         Raw::Map(entries) => {
             let mut map = Vec::with_capacity(entries.len());
             for (key, value) in entries {
-                let mut node = into_node(value, budget)?;
+                let mut node = into_node(value, tags, budget)?;
                 node.line = usize::try_from(key.referenced.line()).unwrap_or(node.line);
                 put(&mut map, key.value, node);
             }
             Data::Map(map)
         }
     };
-    Some(Node { line, data })
+    Some(Node { line, tag, data })
 }
 
 impl<'de> Deserialize<'de> for Located {
@@ -180,6 +212,27 @@ mod tests {
             node.to_value()["services"]["app"],
             json!({"image": "b", "init": true})
         );
+    }
+
+    #[test]
+    fn tags_of_composes_are_where_they_stand() {
+        let text = "services:\n  app:\n    ports: !reset []\n    volumes: !override [\"a:/a\"]\n    command: !reset null\n    environment: !override\n      - A=1\n    labels: !override\n      x: y\n    image: !!str a\n    build: {args: {X: !reset null, Y: 1}}\n";
+        let node = parse(text, "c.yml").unwrap();
+        let app = node.get("services").unwrap().get("app").unwrap();
+        for (key, tag) in [
+            ("ports", Tag::Reset),
+            ("volumes", Tag::Override),
+            ("command", Tag::Reset),
+            ("environment", Tag::Override),
+            ("labels", Tag::Override),
+            ("image", Tag::None),
+            ("build", Tag::None),
+        ] {
+            assert_eq!(app.get(key).unwrap().tag, tag, "{key}");
+        }
+        let args = app.get("build").unwrap().get("args").unwrap();
+        assert_eq!(args.get("X").unwrap().tag, Tag::Reset);
+        assert_eq!(args.get("Y").unwrap().tag, Tag::None);
     }
 
     #[test]

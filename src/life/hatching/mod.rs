@@ -36,6 +36,7 @@ use crate::life::builder::{self, Builder};
 use crate::life::clone;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::hand_in;
 use crate::life::readiness;
 use crate::life::registration::Registration;
 use crate::life::reserve;
@@ -235,6 +236,9 @@ impl<'a> Hatching<'a> {
         fault::reached(Point::Cloned);
         for warning in &warnings {
             self.server.ui.warn(warning);
+        }
+        if let Some(settings) = self.server.config.drones.get(&self.identity.repo) {
+            hand_in::into(&self.checkout, &settings.files)?;
         }
         let repository = Repository::read(
             &self.checkout,

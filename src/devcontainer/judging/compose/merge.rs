@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 const ADDED_TO: &[&str] = &[
     "cap_add",
     "cap_drop",
+    "configs",
     "dns",
     "dns_search",
     "env_file",
@@ -14,6 +15,7 @@ const ADDED_TO: &[&str] = &[
     "group_add",
     "links",
     "profiles",
+    "secrets",
     "security_opt",
     "tmpfs",
 ];

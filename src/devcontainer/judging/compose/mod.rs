@@ -1,7 +1,9 @@
 //! Compose files: read, merged and held against the policy as compose itself would see them,
 //! then written anew as one file.
 
+mod files;
 mod forms;
+mod gather;
 mod merge;
 mod service;
 mod volumes;
@@ -22,7 +24,6 @@ use super::workspace::{Part, Root};
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::{Data, Node};
 use crate::devcontainer::reading::interpolate::{self, Variables};
-use crate::devcontainer::reading::yaml;
 use crate::drone::DroneName;
 use crate::error::Result;
 
@@ -117,13 +118,7 @@ pub fn read(
         return Ok(None);
     };
     let variables = variables(base, checkout, drone, gate)?;
-    let mut reader = Reader {
-        place: Place { checkout, base },
-        variables: &variables,
-        mounted: Vec::new(),
-        named: Vec::new(),
-        file: String::new(),
-    };
+    let mut reader = Reader::new(Place { checkout, base }, &variables);
     let mut project = Project {
         services: Map::new(),
         networks: Map::new(),
@@ -135,14 +130,8 @@ pub fn read(
         mounts_parts: false,
         images: Names::default(),
     };
-    for file in files {
-        let shown = checkout.shown(file);
-        gate.turn_to(&shown);
-        reader.file.clone_from(&shown);
-        let document = yaml::parse(&checkout.read(file)?, &shown)?;
-        let document = interpolated(&document, &variables, gate);
-        read_file(&document, &mut project, &mut reader, gate);
-    }
+    gather::read(files, &mut project, &mut reader, gate)?;
+    files::settle(&mut project, &mut reader, gate);
     let mounted = std::mem::take(&mut reader.mounted);
     let named = std::mem::take(&mut reader.named);
     settle_workspace(&mut project, &mounted, checkout, gate);
@@ -169,75 +158,6 @@ fn variables(
     }
     variables.insert("COMPOSE_PROJECT_NAME".into(), drone.to_string());
     Ok(variables)
-}
-
-fn interpolated(node: &Node, variables: &Variables, gate: &mut Gate) -> Node {
-    let data = match &node.data {
-        Data::Text(text) => match interpolate::interpolate(text, variables) {
-            Ok(text) => Data::Text(text),
-            Err(what) => {
-                gate.refuse_always(node, &format!("{text:.80}"), &what);
-                Data::Text(String::new())
-            }
-        },
-        Data::List(list) => Data::List(
-            list.iter()
-                .map(|node| interpolated(node, variables, gate))
-                .collect(),
-        ),
-        Data::Map(map) => Data::Map(
-            map.iter()
-                .filter(|(key, _)| !key.starts_with("x-"))
-                .map(|(key, node)| (key.clone(), interpolated(node, variables, gate)))
-                .collect(),
-        ),
-        other => other.clone(),
-    };
-    Node {
-        line: node.line,
-        data,
-    }
-}
-
-fn read_file(document: &Node, project: &mut Project, reader: &mut Reader<'_>, gate: &mut Gate) {
-    for (key, node) in document.properties() {
-        match key.as_str() {
-            "version" | "name" => {}
-            "services" => {
-                for (name, node) in node.properties() {
-                    if !policy::is_name(name) {
-                        gate.wrong(
-                            node,
-                            "services",
-                            "named with letters, digits, '.', '_' and '-'",
-                        );
-                        continue;
-                    }
-                    let read = reader.read(name, node, gate);
-                    let before = project
-                        .services
-                        .entry(name.clone())
-                        .or_insert_with(|| json!({}));
-                    if let Some(before) = before.as_object_mut() {
-                        merge::service(before, read);
-                    }
-                }
-            }
-            "volumes" => declared(node, key, &mut project.volumes, gate),
-            "networks" => declared(node, key, &mut project.networks, gate),
-            _ if node.is_off() => {}
-            "include" | "configs" | "secrets" => {
-                gate.refuse_always(
-                    node,
-                    key,
-                    "hatchery does not follow it; write out what it brings",
-                );
-            }
-            _ => {
-                gate.refuse(node, key, "hatchery does not know this key");
-            }
-        }
-    }
 }
 
 /// Top-level volumes or networks: the project's own, without options for a driver.
@@ -295,7 +215,7 @@ fn settle_workspace(
     // Without subpaths all services must see the volume alike.
     let first = own.or_else(|| {
         let mut others = mounted.iter().filter(rooted);
-        others.next().filter(|_| gate.lacks_subpaths().is_some())
+        others.next().filter(|_| !gate.mounts_parts())
     });
     project.workspace = first.and_then(|mount| {
         let root = mount.part.root()?;
@@ -314,12 +234,12 @@ fn settle_workspace(
         name.unwrap_or_default()
     };
     for mount in mounted {
-        let property = format!("services.{}.volumes", mount.service);
+        let property = &mount.property;
         gate.turn_to(&mount.file);
         if mount.part == Part::Parent && at_root {
             gate.refuse_always(
                 &mount.node,
-                &property,
+                property,
                 "one service mounts the repository and another the directory that holds it; mount the same in both",
             );
             continue;
@@ -327,8 +247,7 @@ fn settle_workspace(
         let Some(path) = mounts::subpath(&mount.part, clone) else {
             continue;
         };
-        if let Some(why) = gate.lacks_subpaths() {
-            gate.refuse_always(&mount.node, &property, &why);
+        if !gate.check_part(&mount.node, property) {
             continue;
         }
         let service = project.services.get_mut(&mount.service);

@@ -1,14 +1,14 @@
 //! The allow list for one service of a compose file. What passes is in one form for each key
 //! (objects for environments, long mounts), so that files can be merged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::forms::{
     depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs,
 };
-use super::volumes;
+use super::{files, volumes};
 use crate::devcontainer::judging::build::{self, Place};
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::judging::verdict::Gate;
@@ -26,6 +26,8 @@ pub struct Mounted {
     pub part: Part,
     /// Where in the service.
     pub target: String,
+    /// The property that says so.
+    pub property: String,
     /// The file that says so.
     pub file: String,
     /// Where it says so.
@@ -43,6 +45,30 @@ pub struct Named {
     pub node: Node,
 }
 
+/// An entry of the project's `configs` or `secrets`.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// Which of the two.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Where its path is seen from.
+    pub base: PathBuf,
+    /// The file that says so.
+    pub file: String,
+    /// What it says.
+    pub node: Node,
+}
+
+/// What was met while services were read.
+#[derive(Debug, Default)]
+pub struct Found {
+    mounted: Vec<Mounted>,
+    named: Vec<Named>,
+    declared: Vec<Declared>,
+    files: usize,
+}
+
 /// What a service is read with.
 pub struct Reader<'a> {
     /// The directory of the first compose file.
@@ -53,6 +79,10 @@ pub struct Reader<'a> {
     pub mounted: Vec<Mounted>,
     /// Every image that was met.
     pub named: Vec<Named>,
+    /// Every config and secret that was met.
+    pub declared: Vec<Declared>,
+    /// How many files were read.
+    pub files: usize,
     /// The file that is read, for [`Mounted`].
     pub file: String,
 }
@@ -61,13 +91,53 @@ const LIMIT: &str = "the drone's limits are the configuration's";
 const OURS: &str = "hatchery sets it itself";
 const HOST: &str = "it hands over a part of this server";
 
+impl<'a> Reader<'a> {
+    /// One that has met nothing yet.
+    pub const fn new(place: Place<'a>, variables: &'a Variables) -> Self {
+        Self {
+            place,
+            variables,
+            mounted: Vec::new(),
+            named: Vec::new(),
+            declared: Vec::new(),
+            files: 0,
+            file: String::new(),
+        }
+    }
+
+    /// One for another directory, which goes on counting; [`Self::take_back`] brings back what it met.
+    pub const fn within<'b>(&self, place: Place<'b>, variables: &'b Variables) -> Reader<'b> {
+        let mut inner = Reader::new(place, variables);
+        inner.files = self.files;
+        inner
+    }
+
+    /// What it has met.
+    pub fn found(self) -> Found {
+        Found {
+            mounted: self.mounted,
+            named: self.named,
+            declared: self.declared,
+            files: self.files,
+        }
+    }
+
+    /// Takes in what one from [`Self::within`] has met.
+    pub fn take_back(&mut self, found: Found) {
+        self.mounted.extend(found.mounted);
+        self.named.extend(found.named);
+        self.declared.extend(found.declared);
+        self.files = found.files;
+    }
+}
+
 impl Reader<'_> {
     /// Reads the service of this name.
     pub fn read(&mut self, name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
         let mut out = Map::new();
         for (key, value) in node.properties() {
             let property = format!("services.{name}.{key:.80}");
-            if matches!(value.data, Data::Null) || key.starts_with("x-") {
+            if matches!(value.data, Data::Null) || key.starts_with("x-") || key == "extends" {
                 continue;
             }
             if let Some(passed) = self.key(name, key, value, &property, gate) {
@@ -116,6 +186,7 @@ impl Reader<'_> {
             "environment" => Some(self.environment(node, property, gate)),
             "labels" => Some(labels(node, property, gate)),
             "env_file" => Some(self.env_files(node, property, gate)),
+            "configs" | "secrets" => Some(files::wanted(node, property, gate)),
             "depends_on" => Some(depends_on(node)),
             "networks" => networks(node, property, gate),
             "network_mode" => network_mode(node, property, gate),
@@ -273,7 +344,7 @@ impl Reader<'_> {
             if optional && !there {
                 continue;
             }
-            if let Some(path) = self.place.path(path, property, gate) {
+            if let Some(path) = self.place.private_file(path, property, gate) {
                 out.push(json!(path));
             }
         }
@@ -294,14 +365,6 @@ fn other(key: &str, node: &Node, property: &str, gate: &mut Gate) -> Option<Valu
         _ => {
             let why = match key {
                 "privileged" => "root in the service would be root on this server",
-                "extends" | "configs" | "secrets" => {
-                    gate.refuse_always(
-                        node,
-                        property,
-                        "hatchery does not follow it; write out what it brings",
-                    );
-                    return None;
-                }
                 "pid"
                 | "ipc"
                 | "uts"

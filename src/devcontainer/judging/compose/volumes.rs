@@ -12,7 +12,7 @@ use crate::devcontainer::reading::document::{Data, Node};
 /// The name in our compose file of the volume that holds the clone.
 pub const WORKSPACE: &str = "hatchery-workspace";
 
-const NO_BIND: &str = "it would mount this server's files into the service";
+pub const NO_BIND: &str = "it would mount this server's files into the service";
 
 /// A mount in one form, whichever it was written in.
 #[derive(Default)]
@@ -81,6 +81,7 @@ fn bind(
             service: service.to_owned(),
             part,
             target: written.target.clone(),
+            property: property.to_owned(),
             file: reader.file.clone(),
             node: node.clone(),
         });

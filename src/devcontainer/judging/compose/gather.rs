@@ -1,0 +1,301 @@
+//! The files of a project: those that are named, those that they include, and those whose services
+//! theirs extend.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::service::{Declared, Reader};
+use super::{Project, declared, merge};
+use crate::devcontainer::judging::build::Place;
+use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::reading::document::{Data, Node};
+use crate::devcontainer::reading::interpolate::{self, Variables};
+use crate::devcontainer::reading::yaml;
+use crate::error::Result;
+
+/// How many files are read for one project, each as often as it is asked for.
+const MAX_FILES: usize = 100;
+
+/// How far one file leads to another, or one service to another.
+const MAX_DEPTH: usize = 16;
+
+const CIRCLE: &str = "it leads on and on, or in a circle";
+
+/// A file, and how a person calls it.
+struct Document {
+    node: Node,
+    shown: String,
+}
+
+/// Reads these files into the project, each later one over those before it.
+pub(super) fn read(
+    files: &[PathBuf],
+    project: &mut Project,
+    reader: &mut Reader<'_>,
+    gate: &mut Gate,
+) -> Result<()> {
+    merged(files, 0, project, reader, gate)
+}
+
+fn merged(
+    files: &[PathBuf],
+    depth: usize,
+    project: &mut Project,
+    reader: &mut Reader<'_>,
+    gate: &mut Gate,
+) -> Result<()> {
+    let mut documents = Vec::new();
+    for file in files {
+        documents.extend(load(file, reader, gate)?);
+    }
+    for at in 1..documents.len() {
+        let (earlier, later) = documents.split_at_mut(at);
+        for document in earlier {
+            document.node.give_way(&later[0].node);
+        }
+    }
+    for mut document in documents {
+        document.node.settle();
+        gate.turn_to(&document.shown);
+        reader.file.clone_from(&document.shown);
+        if let Some(include) = document.node.get("include") {
+            for entry in include.one_or_many() {
+                included(entry, depth, project, reader, gate)?;
+                gate.turn_to(&document.shown);
+            }
+        }
+        read_file(&document.node, project, reader, gate)?;
+    }
+    Ok(())
+}
+
+fn load(file: &Path, reader: &mut Reader<'_>, gate: &mut Gate) -> Result<Option<Document>> {
+    let checkout = reader.place.checkout;
+    let shown = checkout.shown(file);
+    gate.turn_to(&shown);
+    reader.files += 1;
+    if reader.files > MAX_FILES {
+        let why = format!("more than {MAX_FILES} files are read for this project");
+        gate.refuse_always(&Node::text(0, ""), "compose", &why);
+        return Ok(None);
+    }
+    let document = yaml::parse(&checkout.read(file)?, &shown)?;
+    let node = interpolated(&document, reader.variables, gate);
+    Ok(Some(Document { node, shown }))
+}
+
+fn interpolated(node: &Node, variables: &Variables, gate: &mut Gate) -> Node {
+    let data = match &node.data {
+        Data::Text(text) => match interpolate::interpolate(text, variables) {
+            Ok(text) => Data::Text(text),
+            Err(what) => {
+                gate.refuse_always(node, &format!("{text:.80}"), &what);
+                Data::Text(String::new())
+            }
+        },
+        Data::List(list) => Data::List(
+            list.iter()
+                .map(|node| interpolated(node, variables, gate))
+                .collect(),
+        ),
+        Data::Map(map) => Data::Map(
+            map.iter()
+                .filter(|(key, _)| !key.starts_with("x-"))
+                .map(|(key, node)| (key.clone(), interpolated(node, variables, gate)))
+                .collect(),
+        ),
+        other => other.clone(),
+    };
+    Node {
+        line: node.line,
+        tag: node.tag,
+        data,
+    }
+}
+
+/// Reads what an entry of `include` names: files of one more directory, which are seen from there.
+fn included(
+    entry: &Node,
+    depth: usize,
+    project: &mut Project,
+    reader: &mut Reader<'_>,
+    gate: &mut Gate,
+) -> Result<()> {
+    if depth == MAX_DEPTH {
+        gate.refuse_always(entry, "include", CIRCLE);
+        return Ok(());
+    }
+    let paths = entry.get("path").unwrap_or(entry);
+    let mut files = Vec::new();
+    for path in paths.one_or_many() {
+        files.extend(reader.place.path(path, "include", gate).map(PathBuf::from));
+    }
+    let Some(first) = files.first().and_then(|file| file.parent()) else {
+        return Ok(());
+    };
+    let base = match entry.get("project_directory") {
+        Some(directory) => reader
+            .place
+            .path(directory, "include.project_directory", gate),
+        None => first.to_str().map(str::to_owned),
+    };
+    let Some(base) = base else { return Ok(()) };
+    let checkout = reader.place.checkout;
+    // What the including project says counts before what the included one says by itself.
+    let mut variables = Variables::new();
+    let given = match entry.get("env_file") {
+        Some(files) => files
+            .one_or_many()
+            .iter()
+            .filter_map(|file| reader.place.private_file(file, "include.env_file", gate))
+            .collect(),
+        None => checkout
+            .inside(Path::new(&base), ".env")
+            .ok()
+            .filter(|path| path.is_file())
+            .and_then(|path| path.to_str().map(str::to_owned))
+            .into_iter()
+            .collect::<Vec<_>>(),
+    };
+    for file in given {
+        interpolate::read_env(&checkout.read(Path::new(&file))?, &mut variables);
+    }
+    variables.extend(reader.variables.clone());
+    let place = Place {
+        checkout,
+        base: Path::new(&base),
+    };
+    let mut inner = reader.within(place, &variables);
+    let read = merged(&files, depth + 1, project, &mut inner, gate);
+    let inner = inner.found();
+    reader.take_back(inner);
+    read
+}
+
+fn read_file(
+    document: &Node,
+    project: &mut Project,
+    reader: &mut Reader<'_>,
+    gate: &mut Gate,
+) -> Result<()> {
+    for (key, node) in document.properties() {
+        match key.as_str() {
+            "version" | "name" | "include" => {}
+            "services" => {
+                for (name, node) in node.properties() {
+                    if !policy::is_name(name) {
+                        gate.wrong(
+                            node,
+                            "services",
+                            "named with letters, digits, '.', '_' and '-'",
+                        );
+                        continue;
+                    }
+                    let read = service(name, node, document, 0, reader, gate)?;
+                    let before = project
+                        .services
+                        .entry(name.clone())
+                        .or_insert_with(|| json!({}));
+                    if let Some(before) = before.as_object_mut() {
+                        merge::service(before, read);
+                    }
+                }
+            }
+            "volumes" => declared(node, key, &mut project.volumes, gate),
+            "networks" => declared(node, key, &mut project.networks, gate),
+            "configs" | "secrets" => {
+                for (name, node) in node.properties() {
+                    reader.declared.push(Declared {
+                        kind: key.clone(),
+                        name: name.clone(),
+                        base: reader.place.base.to_path_buf(),
+                        file: reader.file.clone(),
+                        node: node.clone(),
+                    });
+                }
+            }
+            _ if node.is_off() => {}
+            _ => {
+                gate.refuse(node, key, "hatchery does not know this key");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a service over the one that it extends, which may be in another file.
+fn service(
+    name: &str,
+    node: &Node,
+    document: &Node,
+    depth: usize,
+    reader: &mut Reader<'_>,
+    gate: &mut Gate,
+) -> Result<Map<String, Value>> {
+    let mut whole = match node.get("extends") {
+        Some(extends) => extended(name, node, extends, document, depth, reader, gate)?,
+        None => Map::new(),
+    };
+    gate.turn_to(&reader.file);
+    merge::service(&mut whole, reader.read(name, node, gate));
+    Ok(whole)
+}
+
+fn extended(
+    name: &str,
+    node: &Node,
+    extends: &Node,
+    document: &Node,
+    depth: usize,
+    reader: &mut Reader<'_>,
+    gate: &mut Gate,
+) -> Result<Map<String, Value>> {
+    let property = format!("services.{name:.80}.extends");
+    if depth == MAX_DEPTH {
+        gate.refuse_always(extends, &property, CIRCLE);
+        return Ok(Map::new());
+    }
+    let of = extends.get("service").unwrap_or(extends).as_text();
+    let found = |document: &Node| {
+        let service = document.get("services")?.get(of?)?;
+        let mut service = service.clone();
+        service.give_way(node);
+        Some(service)
+    };
+    let missing = |gate: &mut Gate| {
+        gate.wrong(extends, &property, "the name of a service that there is");
+        Ok(Map::new())
+    };
+    let Some(file) = extends.get("file") else {
+        return match found(document) {
+            Some(base) => service(name, &base, document, depth + 1, reader, gate),
+            None => missing(gate),
+        };
+    };
+    let Some(path) = reader.place.path(file, &property, gate) else {
+        return Ok(Map::new());
+    };
+    let path = PathBuf::from(path);
+    let Some(mut other) = load(&path, reader, gate)? else {
+        return Ok(Map::new());
+    };
+    other.node.settle();
+    let Some(base) = found(&other.node) else {
+        gate.turn_to(&reader.file);
+        return missing(gate);
+    };
+    // Paths there are seen from there.
+    let place = Place {
+        checkout: reader.place.checkout,
+        base: path.parent().unwrap_or(reader.place.base),
+    };
+    let variables = reader.variables.clone();
+    let mut inner = reader.within(place, &variables);
+    inner.file.clone_from(&other.shown);
+    let read = service(name, &base, &other.node, depth + 1, &mut inner, gate);
+    let inner = inner.found();
+    reader.take_back(inner);
+    read
+}
