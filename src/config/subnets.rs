@@ -73,6 +73,11 @@ impl Subnets {
         self.0.iter().find_map(|range| first_free(*range, taken))
     }
 
+    /// Whether this address is one of the pool's.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.0.iter().any(|range| range.contains(&address))
+    }
+
     /// Whether a range is wider than one of the pool's that lies in it.
     pub fn is_within(&self, wider: &Ipv4Net) -> bool {
         let mut ranges = self.0.iter();

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bollard::models::Network;
 use bollard::query_parameters::ListContainersOptions;
 
+use super::addresses::DEVICES;
 use super::networks::LABEL_SHARED;
 use super::{Docker, failed};
 use crate::drone::LABEL_DRONE;
@@ -93,4 +94,37 @@ fn bridge(network: Network) -> Option<Bridge> {
             .filter_map(|subnet| subnet.gateway?.parse().ok())
             .collect(),
     })
+}
+
+/// Whether a device of this server has the name of one of Docker's bridges, as `systemd/hatchery.nft`
+/// knows them.
+pub fn is_a_bridge(device: &str) -> bool {
+    matches!(device, "docker0" | "docker_gwbridge")
+        || device.starts_with(DEVICES)
+        || device
+            .strip_prefix("br-")
+            .and_then(|rest| rest.chars().next())
+            .is_some_and(|first| matches!(first, '0'..='9' | 'a'..='f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_own_names_are_known_and_a_lans_is_not() {
+        for (device, known) in [
+            ("docker0", true),
+            ("docker_gwbridge", true),
+            ("hatchery0", true),
+            ("hatchery0abd000", true),
+            ("br-0123456789ab", true),
+            ("br-f3456789abcd", true),
+            ("br-lan", false),
+            ("br0", false),
+            ("mynet0", false),
+        ] {
+            assert_eq!(is_a_bridge(device), known, "{device}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::targets::{Facts, targets};
 use super::units::Loader;
 use super::verdicts::{Run, verdicts};
 use crate::config::Config;
-use crate::docker::{Addresses, Bridge, DEVICES, Docker, ENGINE_HINT};
+use crate::docker::{Addresses, Bridge, Docker, ENGINE_HINT, is_a_bridge};
 use crate::error::{Code, Error, Result, host_io};
 use crate::helper::probe;
 use crate::host::Places;
@@ -83,7 +83,7 @@ async fn attempt(
         .zip(&outputs)
         .map(|(bridge, output)| Run {
             network: bridge.network.clone(),
-            stranger: (!is_known(&bridge.device)).then(|| bridge.device.clone()),
+            stranger: (!is_a_bridge(&bridge.device)).then(|| bridge.device.clone()),
             outcomes: probe::read(&output.stdout)
                 .map(|(address, outcome)| (address.to_owned(), outcome))
                 .collect(),
@@ -174,19 +174,9 @@ fn probed<'a>(network: &str, bridges: &'a [Bridge]) -> Vec<&'a Bridge> {
     let mut networks: Vec<_> = usual.into_iter().flatten().collect();
     let unknown = bridges
         .iter()
-        .filter(|bridge| !is_known(&bridge.device) && !usual.contains(&Some(bridge)));
+        .filter(|bridge| !is_a_bridge(&bridge.device) && !usual.contains(&Some(bridge)));
     networks.extend(unknown.take(MAX_OTHERS));
     networks
-}
-
-/// The names in `systemd/hatchery.nft`.
-fn is_known(device: &str) -> bool {
-    matches!(device, "docker0" | "docker_gwbridge")
-        || device.starts_with(DEVICES)
-        || device
-            .strip_prefix("br-")
-            .and_then(|rest| rest.chars().next())
-            .is_some_and(|first| matches!(first, '0'..='9' | 'a'..='f'))
 }
 
 #[cfg(test)]
@@ -215,23 +205,6 @@ mod tests {
         ] {
             let hint = hint(why, path);
             assert_eq!(hint.contains("static"), of_the_program, "{why}: {hint}");
-        }
-    }
-
-    #[test]
-    fn dockers_own_names_are_known_and_a_lans_is_not() {
-        for (device, known) in [
-            ("docker0", true),
-            ("docker_gwbridge", true),
-            ("hatchery0", true),
-            ("hatchery0abd000", true),
-            ("br-0123456789ab", true),
-            ("br-f3456789abcd", true),
-            ("br-lan", false),
-            ("br0", false),
-            ("mynet0", false),
-        ] {
-            assert_eq!(is_known(device), known, "{device}");
         }
     }
 }

@@ -90,29 +90,34 @@ fn is_dockers(host: &str) -> bool {
     )
 }
 
+/// Why a repository may not name this host, if it may not: an address in any spelling, a name that only
+/// this server or its own network knows, or one that no resolver has. Names only: where one leads to is
+/// known once it is resolved.
+pub(crate) fn barred_host(host: &str) -> Option<&'static str> {
+    let host = host.to_ascii_lowercase();
+    let host = host.trim_end_matches('.');
+    let within = |domain: &str| {
+        host == domain
+            || host
+                .strip_suffix(domain)
+                .is_some_and(|rest| rest.ends_with('.'))
+    };
+    if within("invalid") {
+        return Some(BUILT);
+    }
+    let last = host.rsplit('.').next().unwrap_or(host);
+    // 127.1, 0x7f.1 and 2130706433 are addresses too.
+    let address = last.starts_with(|c: char| c.is_ascii_digit());
+    let special = ["localhost", "localdomain", "docker.internal"];
+    let local = address || !host.contains('.') || special.into_iter().any(within);
+    local.then_some(LOCAL)
+}
+
 /// Why a repository may not name this image, if it may not.
 pub fn barred(name: &str) -> Option<&'static str> {
     let (_, path) = split_registry(name);
     if let Some(host) = registry(name) {
-        let host = host.to_ascii_lowercase();
-        let host = host.trim_end_matches('.');
-        let within = |domain: &str| {
-            host == domain
-                || host
-                    .strip_suffix(domain)
-                    .is_some_and(|rest| rest.ends_with('.'))
-        };
-        if within("invalid") {
-            return Some(BUILT);
-        }
-        let last = host.rsplit('.').next().unwrap_or(host);
-        // 127.1, 0x7f.1 and 2130706433 are addresses too.
-        let address = last.starts_with(|c: char| c.is_ascii_digit());
-        let special = ["localhost", "localdomain", "docker.internal"];
-        if address || !host.contains('.') || special.into_iter().any(within) {
-            return Some(LOCAL);
-        }
-        return None;
+        return barred_host(host);
     }
     let bare = path.strip_prefix("library/").unwrap_or(path);
     if OF_THE_CLI.iter().any(|start| bare.starts_with(start)) {
