@@ -9,7 +9,7 @@
 //! - whether the server is fit for it: [`doctor`];
 //! - how it gets to GitHub: [`credd`] hands out tokens on its socket, [`sockets`] sees to it that
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
-//! - what programs of others' may touch here: [`cage`];
+//! - what programs of others' may touch here: [`cage`]; what they may fetch: [`outlet`];
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`];
 //! - where a test kills it: [`fault`].
 //!
@@ -43,6 +43,8 @@ pub mod http;
 pub mod journal;
 #[cfg(feature = "server")]
 pub mod life;
+#[cfg(feature = "server")]
+pub mod outlet;
 #[cfg(feature = "server")]
 pub mod process;
 pub mod repo;

@@ -22,27 +22,42 @@ const KEPT: &[&str] = &[
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
-    "NO_PROXY",
-    "no_proxy",
     "TZ",
 ];
-const PROXIES: &[&str] = &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+/// How programs are told by which proxy they reach the network.
+pub const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+/// And what they reach without it.
+pub const NO_PROXIES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// Empties the environment of a command but for what it cannot work without.
 pub fn emptied(command: &mut Command) {
     command.env_clear();
-    for name in KEPT {
+    for name in KEPT.iter().chain(&NO_PROXIES) {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
     for name in PROXIES {
-        if let Ok(value) = std::env::var(name)
-            && !value.contains('@')
-        {
+        if let Some(value) = handed_on(name) {
             command.env(name, value);
         }
     }
+}
+
+/// A proxy in hatchery's own environment, unless there is a password in it.
+fn handed_on(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok()?;
+    (!value.contains('@')).then_some(value)
+}
+
+/// The proxy by which this server reaches what is behind TLS, and the hosts that it reaches without
+/// one, as the environment has them; empty where it says nothing.
+pub fn proxy() -> (String, String) {
+    let proxy = PROXIES.iter().take(2).find_map(|name| handed_on(name));
+    let direct = NO_PROXIES.iter().find_map(|name| std::env::var(name).ok());
+    (proxy.unwrap_or_default(), direct.unwrap_or_default())
 }
 
 /// Runs "$@", and kills the whole process group as soon as standard input ends: that is when
