@@ -1,6 +1,7 @@
 //! The cage from within: the real hatchery, called by its link, runs real programs that try.
 
 use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -232,6 +233,44 @@ fn no_socket_of_a_service_is_in_sight() {
         assert!(!place.run(script).status.success(), "{script}");
     }
     std::fs::remove_file(&elsewhere).unwrap();
+}
+
+#[test]
+fn only_the_port_that_it_may_is_connected_to() {
+    if !cages() {
+        return;
+    }
+    if !Support::of_this_kernel().governs_tcp() {
+        println!("skipped: this kernel's Landlock does not know of TCP");
+        return;
+    }
+    let place = Place::new();
+    let hatchery = Path::new(env!("CARGO_BIN_EXE_hatchery"));
+    let [outlet, service] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    service.set_nonblocking(true).unwrap();
+    let port = |of: &TcpListener| of.local_addr().unwrap().port();
+    let python = |call: &str| format!("python3 -c 'import socket; {call}'");
+    let connect = |to: u16| python(&format!("socket.create_connection((\"127.0.0.1\", {to}))"));
+    let bind = python("socket.create_server((\"127.0.0.1\", 0))");
+    // Where the rules say nothing of it, all is as it was.
+    for script in [&connect(port(&service)), &bind] {
+        place.works(script);
+    }
+    service.accept().unwrap();
+    let rules = Rules::of_system().program(hatchery);
+    rules
+        .program(Path::new("/bin/sh"))
+        .write(&place.inside)
+        .connect(port(&outlet))
+        .install(&place.rules, hatchery)
+        .unwrap();
+    place.works(&connect(port(&outlet)));
+    // By name, as programs do that look it up: what is not TCP stays.
+    place.works("getent hosts localhost");
+    for script in [&connect(port(&service)), &bind] {
+        place.is_kept_from(script);
+    }
+    assert!(service.accept().is_err(), "it was reached");
 }
 
 #[test]

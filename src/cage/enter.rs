@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, PathFdError, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -104,8 +104,17 @@ fn restrict(rules: &Rules) -> Result<(), String> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI_OF_RULES))
         .and_then(|ruleset| ruleset.scope(Scope::from_all(ABI_OF_RULES)))
+        .and_then(|ruleset| match &rules.connect {
+            Some(_) => ruleset.handle_access(AccessNet::from_all(ABI_OF_RULES)),
+            None => Ok(ruleset),
+        })
         .and_then(Ruleset::create)
         .map_err(|error| failed(&error))?;
+    for &port in rules.connect.iter().flatten() {
+        ruleset = ruleset
+            .add_rule(NetPort::new(port, AccessNet::ConnectTcp))
+            .map_err(|error| failed(&error))?;
+    }
     for (paths, access) in [
         (&rules.run, read | AccessFs::Execute),
         (&rules.read, read),

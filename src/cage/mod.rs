@@ -9,6 +9,8 @@
 //! systemd's, D-Bus. So the directory of the services' sockets is out of sight as well, where the
 //! kernel gives a mount namespace (`sight`).
 //!
+//! Where the rules say so, one port is all that it connects to: the [`outlet`](crate::outlet)'s.
+//!
 //! hatchery enters the cage by calling itself under another name: [`Rules::install`] makes a link
 //! to hatchery with the rules beside it, [`called`] recognizes a call by that link, and [`enter`]
 //! restricts the process for good and becomes the program. Its process id and group stay.

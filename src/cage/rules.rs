@@ -116,6 +116,9 @@ pub struct Rules {
     pub devices: Vec<PathBuf>,
     /// Sockets to be out of sight, beside those in `/run`.
     pub hidden: Vec<PathBuf>,
+    /// The TCP ports that may be connected to, if not all; then none may be listened on either. Kernels
+    /// before Linux 6.7 have no such rule.
+    pub connect: Option<Vec<u16>>,
     /// How much memory each process may have of its own, in bytes.
     pub memory: u64,
 }
@@ -148,6 +151,7 @@ impl Rules {
             write: Vec::new(),
             devices: paths(DEVICES),
             hidden: Vec::new(),
+            connect: None,
             memory: MEMORY,
         }
     }
@@ -191,6 +195,13 @@ impl Rules {
     #[must_use]
     pub fn hide(mut self, socket: &Path) -> Self {
         self.hidden.push(socket.to_path_buf());
+        self
+    }
+
+    /// Lets this TCP port be connected to, and besides such ports none.
+    #[must_use]
+    pub fn connect(mut self, port: u16) -> Self {
+        self.connect.get_or_insert_default().push(port);
         self
     }
 

@@ -5,6 +5,9 @@ use landlock::{ABI, LandlockStatus, RestrictSelf};
 /// The first version that keeps files outside from being truncated without opening them (Linux 6.2).
 const WHOLE: u32 = 3;
 
+/// The first version that knows of TCP ports.
+const FIRST_WITH_TCP: u32 = 4;
+
 /// What this kernel's Landlock can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
@@ -34,6 +37,11 @@ impl Support {
     /// Whether programs can be caged here.
     pub const fn cages(self) -> bool {
         matches!(self, Self::Version(_))
+    }
+
+    /// Whether it keeps programs from TCP ports (Linux 6.7).
+    pub const fn governs_tcp(self) -> bool {
+        matches!(self, Self::Version(FIRST_WITH_TCP..))
     }
 
     /// What is missing and what it means, in a sentence.
@@ -95,6 +103,7 @@ mod tests {
             assert_eq!((whole.lack(), whole.remedy()), (None, None));
             assert!(whole.cages());
         }
+        assert!(!Support::Version(3).governs_tcp() && Support::Version(4).governs_tcp());
         assert!(!Support::Off.cages() && !Support::Absent.cages());
     }
 }

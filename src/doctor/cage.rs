@@ -24,7 +24,12 @@ pub(super) async fn finding(config: &Config) -> Finding {
     let Ok(program) = process::found(&config.devcontainer.command) else {
         return Finding::skipped(NAME, "the devcontainer CLI is not there to be caged");
     };
-    let caged = format!("the devcontainer CLI runs in it, Landlock version {version}");
+    let tcp = if support.governs_tcp() {
+        ""
+    } else {
+        ", which knows nothing of TCP ports (Linux 6.7 does)"
+    };
+    let caged = format!("the devcontainer CLI runs in it, Landlock version {version}{tcp}");
     match trial(config, &program).await {
         Err(error) => Finding::of(NAME, Err(error)),
         Ok(true) => Finding {
