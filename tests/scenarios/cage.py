@@ -1,4 +1,5 @@
-"""Whatever a feature's archive holds, the devcontainer CLI neither writes nor reads outside its own directory."""
+"""Whatever a feature's archive holds, the devcontainer CLI neither writes nor reads outside its own directory; and
+wherever a feature leads it to, it asks nothing of this server's own services."""
 
 import json
 
@@ -6,12 +7,52 @@ SSHD = "ghcr.io/devcontainers/features/sshd:1"
 # An unpacker that counts the `..` of a path by its words takes this for a place within the archive.
 OUT = "p/" * 16 + "../" * 16
 
+# What serves this server alone, and says when it is asked.
+INNER = 8098
+SERVICE = f"""
+import socket
+listener = socket.create_server(("", {INNER}))
+while True:
+    with listener.accept()[0]:
+        print("asked", flush=True)
+"""
+# A registry that sends its clients there: for a token, or for all that they ask for.
+OUTER = 8443
+REGISTRY = f"""
+import http.server, ssl
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        service = "http://127.0.0.1:{INNER}/larva"
+        if "/realm/" in self.path:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", f'Bearer realm="{{service}}",service="x",scope="y"')
+        else:
+            self.send_response(307)
+            self.send_header("Location", service)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+server = http.server.HTTPServer(("", {OUTER}), Registry)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain("/etc/world/tls/tls.crt", "/etc/world/tls/tls.key")
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
 
 def trap(name: str, path: str, target: str) -> None:
     """A feature whose archive holds this path as a link out of it, and a repository that asks for it."""
     about = {"id": name, "version": "1.0.0", "name": name, "options": {"say": {"type": "string", "default": ""}}}
     feature = publish_feature(f"trap/features/{name}", about, links={"./p": ".", path: OUT + target})
     publish(f"trap/{name}", {".devcontainer.json": {"image": IMAGE, "features": {SSHD: {}, feature: {"say": "larva"}}}})
+
+
+def serve(machine: Machine, unit: str, port: int, program: str) -> None:
+    """A Python program that listens on this port for as long as the unit is there."""
+    machine.succeed(
+        f"base64 -d > /tmp/{unit}.py <<< {encoded(program)}",
+        f"systemd-run --quiet --unit={unit} $(command -v python3) -u /tmp/{unit}.py",
+        f"timeout 20 sh -c 'until ss -tln | grep -q :{port}; do sleep 0.2; done'; rm /tmp/{unit}.py",
+    )
 
 
 def without(call: str, error: str, command: str) -> str:
@@ -47,6 +88,9 @@ with subtest("an image, a Dockerfile and compose, by root and by a member; and w
     assert server.succeed("grep -l '^warning: .*no Landlock' /root/said.*") == "/root/said.2\n"
     for name, user in (("web", "vscode"), ("dockerfile", "root"), ("stack", "vscode"), ("plain", "root")):
         assert on(f"acme-{name}", "id -un; ls /workspaces", user) == f"{user}\n{name}\n", name
+    # How the CLI reaches the network is its own affair.
+    kept = "docker ps -aq | xargs docker inspect; docker images -q | sort -u | xargs -n 1 docker history --no-trunc"
+    assert server.execute(f"({kept}) | grep -i _proxy")[0] == 1
     # What an owner trusts with a command for the server itself runs outside.
     server.succeed("rm /tmp/initialize-ran-on-the-host")
     server.succeed("for it in web dockerfile stack plain initialize; do hatchery slay --force acme/$it; done")
@@ -124,3 +168,32 @@ with subtest("nor does what it reads through one get into the image"):
     assert server.execute("docker images -q | xargs docker inspect | grep larva-of-root")[0] == 1, said
     assert "EACCES" in said, said
     server.succeed("rm /root/secret.json; hatchery slay --force trap/reader || true")
+
+with subtest("nor does the CLI ask anything of this server's own services, wherever a feature leads it to"):
+    serve(server, "service", INNER, SERVICE)
+    serve(internet, "registry", OUTER, REGISTRY)
+    begun = server.succeed("date +%s").strip()
+    without_tls = f"127.0.0.1:{INNER}: it is asked for without TLS"
+    for name, needs, why in (
+        ("localhost", f"localhost:{INNER}/x/larva:1", f"localhost:{INNER}: it is asked for without TLS"),
+        ("address", f"127.0.0.1:{INNER}/x/larva:1", "127.0.0.1: a registry is named by its public name"),
+        ("tarball", f"https://127.0.0.1:{INNER}/devcontainer-feature-larva.tgz", "127.0.0.1: a registry is named"),
+        ("realm", f"ghcr.io:{OUTER}/realm/larva:1", without_tls),
+        ("redirect", f"ghcr.io:{OUTER}/redirect/larva:1", without_tls),
+    ):
+        about = {"id": name, "version": "1.0.0", "dependsOn": {needs: {}}}
+        feature = publish_feature(f"trap/features/{name}", about)
+        publish(f"trap/{name}", {".devcontainer.json": {"image": IMAGE, "features": {feature: {}}}})
+        status, said = server.execute(f"hatchery spawn trap/{name} 2>&1")
+        assert status == 6 and "[gate-refused]" in said and f"would fetch from {why}" in said, (
+            f"status {status}: {said}"
+        )
+        asked = server.succeed(f"journalctl --unit service --since @{begun} --output cat | grep asked || true")
+        assert not asked, f"{name}: {asked}"
+    # It does count.
+    server.succeed(
+        f"curl -s http://127.0.0.1:{INNER} || true",
+        f"timeout 20 sh -c 'until journalctl --unit service --since @{begun} | grep asked; do sleep 0.2; done'",
+        "systemctl stop service",
+    )
+    internet.succeed("systemctl stop registry")

@@ -32,6 +32,9 @@ in
     };
   };
 
+  # Where scenarios find them that serve something themselves.
+  environment.etc."world/tls".source = authority;
+
   # As in tests/world, to the letter, hence not services.nginx.
   systemd.services.nginx = {
     description = "TLS for GitHub and the registry";

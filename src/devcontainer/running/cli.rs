@@ -24,6 +24,7 @@ use crate::docker;
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::{self, Workshop};
+use crate::outlet::Outlet;
 use crate::process::{self, Group};
 use crate::repo::RepoId;
 use crate::ui::clean;
@@ -74,6 +75,8 @@ pub struct Up<'a> {
     pub omits_syntax: bool,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
+    /// By what it reaches the network; without it as hatchery itself does.
+    pub outlet: Option<&'a Outlet>,
     /// Whether it runs in its cage.
     pub caged: bool,
     /// What it may read there beside the system's and its own.
@@ -186,7 +189,11 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
 
     let program = process::found(up.command)?;
     let mut command = if up.caged {
-        rules(&program, up.ca_file, up.readable)?
+        let rules = rules(&program, up.ca_file, up.readable)?;
+        let ports = up.outlet.map(Outlet::port);
+        ports
+            .into_iter()
+            .fold(rules, Rules::connect)
             .read(up.workshop.path())
             .write(&home)
             .write(&temporary)
@@ -221,6 +228,9 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
         .arg(bin.join("docker-compose"));
     if let Some(ca) = up.ca_file {
         command.env("NODE_EXTRA_CA_CERTS", ca);
+    }
+    if let Some(outlet) = up.outlet {
+        outlet.lead(&mut command);
     }
     if up.omits_syntax {
         command.arg("--omit-syntax-directive");

@@ -8,6 +8,7 @@ use crate::devcontainer::running::cli::Outcome;
 use crate::docker;
 use crate::error::{Code, Error};
 use crate::host;
+use crate::outlet::Refusal;
 
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;
@@ -15,16 +16,44 @@ const LITTLE: u64 = 100 * 1024 * 1024;
 /// In how many lines, at the end, a builder says that it has lost Docker.
 const LAST: usize = 3;
 
-/// What it means that the CLI ended before a container was there. `unlisted` is what the door did
-/// not hand on, because no spawn asks for it.
-pub(super) fn failure(outcome: Outcome, unlisted: &[String], workshop: &Path) -> Error {
+/// What was kept from the CLI, which does not say so itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Denied<'a> {
+    /// What the door did not hand on, because no spawn asks for it.
+    pub unlisted: &'a [String],
+    /// What the outlet did not fetch.
+    pub refusals: &'a [Refusal],
+}
+
+/// What it means that the CLI ended before a container was there.
+pub(super) fn failure(outcome: Outcome, denied: Denied<'_>, workshop: &Path) -> Error {
     let mut error = of_outcome(outcome, workshop);
-    if let [first, ..] = unlisted {
+    if let [first, ..] = denied.unlisted {
         error = error.because(format!(
             "Docker was asked for {first}, which no spawn needs"
         ));
     }
-    error
+    match denied.refusals {
+        [] => error,
+        // The CLI says of it only that it got no answer.
+        [first, ..] if error.code() == Code::DevcontainerFailed => Error::new(
+            Code::GateRefused,
+            format!(
+                "the gate refuses what a feature would fetch from {}: {}",
+                first.host, first.why
+            ),
+        )
+        .hint(
+            "take the feature out that leads there, by its name, by one that it depends on or by its \
+             registry; or, if you trust the repository with this server, `--trust` for this once or \
+             devcontainer.trust for good",
+        )
+        .because(error),
+        [first, ..] => error.because(format!(
+            "nothing was fetched from {}: {}",
+            first.host, first.why
+        )),
+    }
 }
 
 fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
@@ -185,7 +214,38 @@ mod tests {
             step: None,
             last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
         };
-        failure(outcome, &[], Path::new("/"))
+        failure(outcome, Denied::default(), Path::new("/"))
+    }
+
+    #[test]
+    fn what_the_outlet_refused_is_why_there_is_no_feature() {
+        let refusals = [Refusal {
+            host: "127.0.0.1:8098".to_owned(),
+            why: "it is not TLS".to_owned(),
+        }];
+        let failed = |message: &str| {
+            let outcome = Outcome::Failed {
+                message: message.to_owned(),
+                container: None,
+                step: None,
+                last_lines: vec!["the last line".to_owned()],
+            };
+            let denied = Denied {
+                refusals: &refusals,
+                ..Denied::default()
+            };
+            failure(outcome, denied, Path::new("/"))
+        };
+        for message in ["socket hang up", "ERR: Feature 'x' could not be processed"] {
+            let error = failed(message);
+            assert_eq!(error.code(), Code::GateRefused, "{message}");
+            let said = error.message();
+            assert!(said.contains("127.0.0.1:8098: it is not TLS"), "{said}");
+        }
+        // A build that fails may have other reasons.
+        let error = failed("Command failed: docker buildx build");
+        assert_eq!(error.code(), Code::BuildFailed);
+        assert!(format!("{error:?}").contains("127.0.0.1:8098"), "{error:?}");
     }
 
     #[test]

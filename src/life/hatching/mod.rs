@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
-use self::failure::failure;
+use self::failure::{Denied, failure};
 use crate::cage::Support;
 use crate::devcontainer::running::cli::{self, Event, Outcome};
 use crate::devcontainer::running::guard::Rules;
@@ -43,6 +43,7 @@ use crate::life::reserve;
 use crate::life::siblings;
 use crate::life::teardown;
 use crate::life::work;
+use crate::outlet::Outlet;
 use crate::server::Server;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
@@ -507,6 +508,12 @@ impl<'a> Hatching<'a> {
     ) -> Result<std::result::Result<Hatched, String>> {
         let docker_host = door.host();
         let prepared = furniture.prepared;
+        // It ends with the CLI, and with it all that is fetched.
+        let outlet = if self.wishes.trusted {
+            None
+        } else {
+            Some(Outlet::open(self.server.config.docker.subnets.clone())?)
+        };
         let mut running = cli::up(&cli::Up {
             command: &self.server.config.devcontainer.command,
             checkout: &prepared.workspace_folder,
@@ -521,6 +528,7 @@ impl<'a> Hatching<'a> {
             omits_syntax: self.builder.borrow().is_some()
                 && self.machine.major() < FIRST_WITH_SYNTAX,
             ca_file: self.server.config.github.ca_file.as_deref(),
+            outlet: outlet.as_ref(),
             // A command for this server, which its owner trusts, is meant to change this server.
             caged: !prepared.runs_here,
             readable: &self.server.config.devcontainer.readable,
@@ -599,8 +607,12 @@ impl<'a> Hatching<'a> {
             }
         };
         let Some(container) = started else {
-            let unlisted = door.unlisted();
-            return Err(failure(outcome, &unlisted, self.workshop.path()));
+            let refusals = outlet.map(|outlet| outlet.refusals()).unwrap_or_default();
+            let denied = Denied {
+                unlisted: &door.unlisted(),
+                refusals: &refusals,
+            };
+            return Err(failure(outcome, denied, self.workshop.path()));
         };
         self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
