@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use hatchery::drone::DroneName;
-use hatchery::ssh::{Authority, ServerSecret, drone_files, with_include};
+use hatchery::ssh::{Authority, ServerSecret, drone_files, with_settings};
 
 const DOMAIN: &str = "tail.example.test";
 
@@ -79,7 +79,7 @@ impl Scene {
             std::fs::write(&path, content).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode)).unwrap();
         }
-        let config = with_include(image).unwrap_or_else(|| image.to_owned());
+        let config = with_settings(image).unwrap_or_else(|| image.to_owned());
         // The directory is under /tmp, which is everybody's.
         let config = format!("{}StrictModes no\n", here(&config));
         std::fs::write(at("etc/sshd_config"), config).unwrap();

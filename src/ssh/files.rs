@@ -4,11 +4,13 @@ use super::ca::Authority;
 use crate::drone::DroneName;
 use crate::error::Result;
 
+/// Who may log in.
+pub const AUTHORIZED_KEYS: &str = "/etc/ssh/hatchery/authorized_keys";
 /// Where the keys are in the drone.
 const DIRECTORY: &str = "/etc/ssh/hatchery";
 /// The drop-in: sshd takes the first value that it meets, so it must come before others.
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-hatchery.conf";
-/// sshd's own configuration, where [`with_include`] may have to be applied.
+/// sshd's own configuration, where [`with_settings`] may have to be applied.
 pub const SSHD_CONFIG: &str = "/etc/ssh/sshd_config";
 
 /// Makes a running sshd read its configuration and keys again, without ending sessions. For an
@@ -50,22 +52,26 @@ pub fn drone_files(
     };
     let key = |name: &str| format!("{DIRECTORY}/{name}");
     Ok(vec![
-        file(key("authorized_keys"), 0o644, authorized_keys.to_owned()),
+        file(
+            AUTHORIZED_KEYS.to_owned(),
+            0o644,
+            authorized_keys.to_owned(),
+        ),
         file(key("host_key"), 0o600, host.private),
         file(key("host_key.pub"), 0o644, host.public),
         file(key("host_key-cert.pub"), 0o644, host.certificate),
-        file(DROP_IN.to_owned(), 0o644, drop_in()),
+        file(DROP_IN.to_owned(), 0o644, settings()),
     ])
 }
 
-/// The drop-in (`sshd_config(5)`). `MaxSessions` is for many channels over one connection
+/// What sshd is told (`sshd_config(5)`). `MaxSessions` is for many channels over one connection
 /// (`ControlMaster`, an editor's terminals), `MaxStartups` for many connections at once.
-fn drop_in() -> String {
+fn settings() -> String {
     format!(
         "# Written by hatchery at every start of this drone.
 HostKey {DIRECTORY}/host_key
 HostCertificate {DIRECTORY}/host_key-cert.pub
-AuthorizedKeysFile {DIRECTORY}/authorized_keys
+AuthorizedKeysFile {AUTHORIZED_KEYS}
 AuthorizedKeysCommand none
 TrustedUserCAKeys none
 AuthenticationMethods publickey
@@ -81,9 +87,28 @@ MaxStartups 100
     )
 }
 
-/// The image's `sshd_config` with an `Include` of the drop-ins before everything else, where it
-/// has none; `None` where it need not be changed.
-pub fn with_include(sshd_config: &str) -> Option<String> {
+/// What stands before and after the settings in an `sshd_config` that includes nothing.
+const BEGIN: &str = "# Hatchery's settings begin\n";
+const END: &str = "# Hatchery's settings end\n";
+
+/// The image's `sshd_config` with the settings before everything else, where it does not include the
+/// drop-in there; `None` where it need not be changed. They are not included but written into it: OpenSSH
+/// before 8.2 knows no `Include`, and does not start where it meets one.
+pub fn with_settings(sshd_config: &str) -> Option<String> {
+    let own = sshd_config
+        .strip_prefix(BEGIN)
+        .and_then(|rest| rest.split_once(END));
+    let others = match own {
+        Some((_, others)) => others,
+        None if includes_first(sshd_config) => return None,
+        None => sshd_config,
+    };
+    let written = format!("{BEGIN}{}{END}{others}", settings());
+    (written != sshd_config).then_some(written)
+}
+
+/// Whether it includes the drop-in before everything else.
+fn includes_first(sshd_config: &str) -> bool {
     let directives = sshd_config
         .lines()
         .map(|line| line.trim_start_matches([' ', '\t']))
@@ -109,10 +134,10 @@ pub fn with_include(sshd_config: &str) -> Option<String> {
                 )
         };
         if words.any(includes) {
-            return None;
+            return true;
         }
     }
-    Some(format!("Include {DROP_IN}\n{sshd_config}"))
+    false
 }
 
 #[cfg(test)]
@@ -121,13 +146,13 @@ mod tests {
     use crate::ssh::identity::ServerSecret;
 
     #[test]
-    fn the_include_comes_first_or_it_is_added() {
+    fn the_settings_come_first_whether_they_are_included_or_not() {
         for fine in [
             "# Debian\n\nInclude /etc/ssh/sshd_config.d/*.conf\nPort 2222\n",
             "  include\t\"/etc/ssh/sshd_config.d/*.conf\"\n",
             "Include /etc/other.conf\nInclude=/etc/ssh/sshd_config.d/00-hatchery.conf",
         ] {
-            assert_eq!(with_include(fine), None, "{fine:?}");
+            assert_eq!(with_settings(fine), None, "{fine:?}");
         }
         for wanting in [
             "",
@@ -137,13 +162,23 @@ mod tests {
             "Match User x\n  Include /etc/ssh/sshd_config.d/*.conf\n",
             "Include /etc/ssh/sshd_config.d/10-*.conf\n",
         ] {
-            let text = with_include(wanting).expect(wanting);
-            assert_eq!(
-                text,
-                format!("Include /etc/ssh/sshd_config.d/00-hatchery.conf\n{wanting}")
-            );
-            assert_eq!(with_include(&text), None, "adding it twice");
+            let text = with_settings(wanting).expect(wanting);
+            assert!(text.starts_with(&format!("{BEGIN}# Written by hatchery")));
+            assert!(text.ends_with(&format!("MaxStartups 100\n{END}{wanting}")));
+            let own = text.strip_suffix(wanting).unwrap();
+            assert!(!own.contains("Include"), "OpenSSH 7.6 would not start");
+            assert_eq!(with_settings(&text), None, "twice");
         }
+    }
+
+    #[test]
+    fn older_settings_are_replaced() {
+        let old = format!("{BEGIN}HostKey /old\n{END}Port 2222\n");
+        let text = with_settings(&old).unwrap();
+        assert!(!text.contains("/old") && text.ends_with(&format!("{END}Port 2222\n")));
+        let torn = format!("{BEGIN}HostKey /old\n");
+        let text = with_settings(&torn).unwrap();
+        assert_eq!(with_settings(&text), None);
     }
 
     #[test]

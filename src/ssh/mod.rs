@@ -11,7 +11,7 @@ pub mod identity;
 
 pub use authorized::{AuthorizedKeys, authorized_keys};
 pub use ca::Authority;
-pub use files::{DroneFile, drone_files, with_include};
+pub use files::{DroneFile, drone_files, with_settings};
 pub use identity::ServerSecret;
 
 /// Where sshd listens in a drone: what the sshd feature sets.

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod contexts;
 pub mod guard;
+pub mod installs;
 mod last_lines;
 pub mod lifecycle;
 pub mod shim;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contexts;
 use super::guard::{Call, ComposeCall, Rules};
+use super::installs;
 use crate::devcontainer::building::Build;
 use crate::error::Error;
 
@@ -121,7 +122,7 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         return replace(Command::new(program).args(args));
     }
     if compose || subcommand == Some("compose") {
-        prepare_files(settings, true, &settings.temporary, 0);
+        prepare(settings, true);
         contexts::send_whole(&settings.temporary);
         return replace(build_environment(
             settings,
@@ -152,7 +153,7 @@ fn build_by_hatchery(settings: &Settings, call: Call<'_>) -> Result<Option<ExitC
                 return Ok(None);
             };
             let mut build = build.map_err(|what| format!("docker build: {what}"))?;
-            prepare_files(settings, false, &settings.temporary, 0);
+            prepare(settings, false);
             let own = own_tag(settings);
             for tag in &mut build.tags {
                 *tag = tag.replace(SHARED_TAG, &own);
@@ -167,7 +168,7 @@ fn build_by_hatchery(settings: &Settings, call: Call<'_>) -> Result<Option<ExitC
             let Some(call) = ComposeCall::read(args)? else {
                 return Ok(None);
             };
-            prepare_files(settings, false, &settings.temporary, 0);
+            prepare(settings, false);
             for build in call.builds()? {
                 ask(settings, build)?;
             }
@@ -209,7 +210,7 @@ fn say(control: &Path, word: &Word) -> std::io::Result<UnixStream> {
 
 /// Adds the drone's labels and makes the shared tag the drone's own.
 fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
-    prepare_files(settings, false, &settings.temporary, 0);
+    prepare(settings, false);
     contexts::send_whole(&settings.temporary);
     let own_tag = own_tag(settings);
     let mut out: Vec<OsString> = Vec::with_capacity(args.len() + 2 * settings.labels.len());
@@ -233,6 +234,12 @@ fn build_arguments(settings: &Settings, args: Vec<OsString>) -> Vec<OsString> {
 
 fn own_tag(settings: &Settings) -> String {
     format!("{SHARED_TAG}-{}", settings.drone)
+}
+
+/// Makes what the CLI has fetched and generated the drone's own, before something is built from it.
+fn prepare(settings: &Settings, label: bool) {
+    installs::put_in_front(&settings.temporary);
+    prepare_files(settings, label, &settings.temporary, 0);
 }
 
 /// Changes the files that the CLI generated to build from (`Dockerfile.extended`,

@@ -78,6 +78,8 @@ pub struct Prepared {
     pub mounts_parts: bool,
     /// Whether a trusted repository has a command for this server itself (`initializeCommand`).
     pub runs_here: bool,
+    /// The image that it is made from, where that is known before it is built.
+    pub image: Option<String>,
 }
 
 /// The names of a compose project.
@@ -130,6 +132,10 @@ impl Repository {
             absent: self.absent().collect(),
             mounts_parts: self.mounts_parts(),
             runs_here: self.passed.plain.contains_key("initializeCommand"),
+            image: self
+                .image()
+                .map(str::to_owned)
+                .or_else(|| self.image_of_dockerfile()),
         })
     }
 

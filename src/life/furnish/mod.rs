@@ -189,8 +189,8 @@ pub async fn ssh(
         .file(container, ssh::files::SSHD_CONFIG, MAX_FILE)
         .await?;
     let config = config.map(|config| String::from_utf8_lossy(&config).into_owned());
-    if let Some(with_include) = config.as_deref().and_then(ssh::files::with_include) {
-        tree = tree.file(ssh::files::SSHD_CONFIG, 0o644, with_include.into_bytes());
+    if let Some(written) = config.as_deref().and_then(ssh::files::with_settings) {
+        tree = tree.file(ssh::files::SSHD_CONFIG, 0o644, written.into_bytes());
     }
     Ok(tree)
 }

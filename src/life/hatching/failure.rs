@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::cage;
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::running::cli::Outcome;
+use crate::devcontainer::running::installs::NO_MANAGER;
 use crate::docker;
 use crate::error::{Code, Error};
 use crate::host;
@@ -25,9 +26,15 @@ pub(super) struct Denied<'a> {
     pub refusals: &'a [Refusal],
 }
 
-/// What it means that the CLI ended before a container was there.
-pub(super) fn failure(outcome: Outcome, denied: Denied<'_>, workshop: &Path) -> Error {
-    let mut error = of_outcome(outcome, workshop);
+/// What it means that the CLI ended before a container was there; `image` is what the drone is made
+/// from, where it is known.
+pub(super) fn failure(
+    outcome: Outcome,
+    denied: Denied<'_>,
+    workshop: &Path,
+    image: Option<&str>,
+) -> Error {
+    let mut error = of_outcome(outcome, workshop, image);
     if let [first, ..] = denied.unlisted {
         error = error.because(format!(
             "Docker was asked for {first}, which no spawn needs"
@@ -56,7 +63,7 @@ pub(super) fn failure(outcome: Outcome, denied: Denied<'_>, workshop: &Path) -> 
     }
 }
 
-fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
+fn of_outcome(outcome: Outcome, workshop: &Path, image: Option<&str>) -> Error {
     let Outcome::Failed {
         message,
         last_lines,
@@ -92,6 +99,9 @@ fn of_outcome(outcome: Outcome, workshop: &Path) -> Error {
         .because(message);
     }
     if let Some(error) = of_docker(&message, &last_lines) {
+        return error;
+    }
+    if let Some(error) = of_image(&last_lines, image) {
         return error;
     }
     if message.contains(cage::FAILED) {
@@ -182,6 +192,51 @@ fn of_docker(message: &str, last_lines: &[String]) -> Option<Error> {
     )
 }
 
+/// What is missing in the image itself, so that no change of a feature or line helps.
+fn of_image(last_lines: &[String], image: Option<&str>) -> Option<Error> {
+    let called = image.map_or_else(
+        || "the image".to_owned(),
+        |name| format!("the image {name}"),
+    );
+    let lacks = |what: String, hint: &str| {
+        Error::new(Code::BuildFailed, format!("{called} {what}")).hint(hint)
+    };
+    let missing = last_lines.iter().find_map(|line| {
+        let (_, packages) = line.split_once(NO_MANAGER)?;
+        Some(packages.trim().to_owned())
+    });
+    if let Some(packages) = missing {
+        return Some(lacks(
+            format!(
+                "has no package manager that hatchery knows (apt, apk, dnf, microdnf, yum, pacman, \
+                 zypper), so {packages} cannot be installed in it"
+            ),
+            "use an image with one of them, or one in which sshd, bash and curl are installed",
+        ));
+    }
+    let (_, what) = NO_SYSTEM.iter().find(|(signs, _)| {
+        last_lines
+            .iter()
+            .any(|line| signs.iter().all(|sign| line.contains(sign)))
+    })?;
+    let hint = "it is made to run one program, as distroless and scratch images are: name an image \
+                with a shell in devcontainer.json";
+    Some(lacks((*what).to_owned(), hint).with_details(last_lines.to_vec()))
+}
+
+/// What a container runtime says in one line of an image with one program and nothing else, and what that
+/// means.
+const NO_SYSTEM: [(&[&str], &str); 2] = [
+    (
+        &["exec: \"/bin/sh\"", "no such file or directory"],
+        "has no /bin/sh, in which features are installed and commands are run",
+    ),
+    (
+        &["unable to find user root"],
+        "has no user root in an /etc/passwd, as whom features are installed",
+    ),
+];
+
 /// Whether a builder says in this line that it has lost Docker.
 fn is_lost(line: &str) -> bool {
     [
@@ -214,7 +269,7 @@ mod tests {
             step: None,
             last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
         };
-        failure(outcome, Denied::default(), Path::new("/"))
+        failure(outcome, Denied::default(), Path::new("/"), Some("ghcr.io/acme/small:1"))
     }
 
     #[test]
@@ -234,7 +289,7 @@ mod tests {
                 refusals: &refusals,
                 ..Denied::default()
             };
-            failure(outcome, denied, Path::new("/"))
+            failure(outcome, denied, Path::new("/"), None)
         };
         for message in ["socket hang up", "ERR: Feature 'x' could not be processed"] {
             let error = failed(message);
@@ -326,8 +381,37 @@ mod tests {
     }
 
     #[test]
+    fn what_an_image_lacks_is_told_with_its_name() {
+        let no_shell = "OCI runtime create failed: runc create failed: exec: \"/bin/sh\": stat \
+                        /bin/sh: no such file or directory: unknown";
+        let no_manager = format!("#9 0.1 {NO_MANAGER}openssh\r");
+        for (line, reason) in [
+            (no_shell, "has no /bin/sh"),
+            (
+                "#10 ERROR: process \"/bin/sh -c mkdir\" did not complete successfully: unable to find \
+                 user root: invalid argument",
+                "has no user root",
+            ),
+            (&no_manager, "so openssh cannot be installed"),
+        ] {
+            let error = failed("Command failed: docker buildx build", &["#9 x", line, "y"]);
+            assert_eq!(error.code(), Code::BuildFailed, "{line}");
+            let message = error.message();
+            assert!(
+                message.starts_with("the image ghcr.io/acme/small:1 has no"),
+                "{message}"
+            );
+            assert!(message.contains(reason), "{message}");
+            assert!(
+                !error.what_next().unwrap().contains("Dockerfile"),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_program_that_is_not_in_the_image_is_the_dockerfiles() {
-        let line = "OCI runtime create failed: exec: \"/bin/sh\": stat /bin/sh: no such file";
+        let line = "OCI runtime create failed: exec: \"/bin/my\": stat /bin/my: no such file";
         let error = failed("Command failed: docker build", &[line]);
         assert_eq!(error.code(), Code::BuildFailed);
         assert!(error.what_next().unwrap().contains("last lines"));

@@ -612,7 +612,8 @@ impl<'a> Hatching<'a> {
                 unlisted: &door.unlisted(),
                 refusals: &refusals,
             };
-            return Err(failure(outcome, denied, self.workshop.path()));
+            let image = prepared.image.as_deref();
+            return Err(failure(outcome, denied, self.workshop.path(), image));
         };
         self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
