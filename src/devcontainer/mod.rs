@@ -26,4 +26,4 @@ pub use judging::metadata::{
 pub use reading::locate::locate;
 pub use repository::Repository;
 pub(crate) use writing::compose::{LOG, cpus};
-pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat};
+pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat, is_number};

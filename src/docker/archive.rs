@@ -44,6 +44,17 @@ pub enum Entry {
     Link(PathBuf),
 }
 
+/// A regular file with its owner and permissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeFile {
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// The permission bits.
+    pub mode: u32,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
 /// What goes into a container.
 #[derive(Debug, Clone, Default)]
 pub struct Tree(Vec<Part>);
@@ -56,8 +67,7 @@ enum Part {
     },
     File {
         at: PathBuf,
-        mode: u32,
-        content: Vec<u8>,
+        file: WholeFile,
     },
     Link {
         at: PathBuf,
@@ -97,11 +107,24 @@ impl Tree {
 
     /// A file of root's.
     #[must_use]
-    pub fn file(mut self, at: impl Into<PathBuf>, mode: u32, content: Vec<u8>) -> Self {
+    pub fn file(self, at: impl Into<PathBuf>, mode: u32, content: Vec<u8>) -> Self {
+        let owner = Owner::ROOT;
+        self.whole(
+            at,
+            WholeFile {
+                content,
+                mode,
+                owner,
+            },
+        )
+    }
+
+    /// A file of this owner's.
+    #[must_use]
+    pub fn whole(mut self, at: impl Into<PathBuf>, file: WholeFile) -> Self {
         self.0.push(Part::File {
             at: at.into(),
-            mode,
-            content,
+            file,
         });
         self
     }
@@ -144,9 +167,12 @@ impl Tree {
                     header.set_gid(owner.gid);
                     archive.append_data(&mut header, relative(at), io::empty())?;
                 }
-                Part::File { at, mode, content } => {
-                    let mut header = header(tar::EntryType::Regular, *mode, content.len() as u64);
-                    archive.append_data(&mut header, relative(at), content.as_slice())?;
+                Part::File { at, file } => {
+                    let size = file.content.len() as u64;
+                    let mut header = header(tar::EntryType::Regular, file.mode, size);
+                    header.set_uid(file.owner.uid);
+                    header.set_gid(file.owner.gid);
+                    archive.append_data(&mut header, relative(at), file.content.as_slice())?;
                 }
                 Part::Link { at, to } => {
                     let mut header = header(tar::EntryType::Symlink, 0o777, 0);
@@ -289,6 +315,34 @@ impl Docker {
     /// What lies at a path in a container: a file of up to `limit` bytes, or a link; `None` where
     /// there is neither.
     pub async fn entry(&self, container: &str, path: &str, limit: usize) -> Result<Option<Entry>> {
+        let found = self.first_entry(container, path, limit).await?;
+        Ok(found.map(|(entry, ..)| entry))
+    }
+
+    /// The same file with its owner and permissions, to be put back changed.
+    pub async fn whole_file(
+        &self,
+        container: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Option<WholeFile>> {
+        let found = self.first_entry(container, path, limit).await?;
+        Ok(found.and_then(|(entry, mode, owner)| match entry {
+            Entry::File(content) => Some(WholeFile {
+                content,
+                mode,
+                owner,
+            }),
+            Entry::Link(_) => None,
+        }))
+    }
+
+    async fn first_entry(
+        &self,
+        container: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Option<(Entry, u32, Owner)>> {
         let doing = format!("read {path} in {container}");
         let Some(archive) = self.archive(container, path, limit + 64 * 1024).await? else {
             return Ok(None);
@@ -297,19 +351,31 @@ impl Docker {
         let unreadable = |error: io::Error| Error::new(Code::DockerFailed, &*doing).because(error);
         for entry in archive.entries().map_err(unreadable)? {
             let mut entry = entry.map_err(unreadable)?;
-            let kind = entry.header().entry_type();
+            let header = entry.header();
+            let kind = header.entry_type();
+            let mode = header.mode().map_err(unreadable)? & 0o7777;
+            let (uid, gid) = (
+                header.uid().map_err(unreadable)?,
+                header.gid().map_err(unreadable)?,
+            );
+            let owner = Owner { uid, gid };
             if kind.is_file() && entry.size() <= limit as u64 {
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).map_err(unreadable)?;
-                return Ok(Some(Entry::File(content)));
+                return Ok(Some((Entry::File(content), mode, owner)));
             }
             if let Some(to) = entry.link_name().map_err(unreadable)?
                 && kind.is_symlink()
             {
-                return Ok(Some(Entry::Link(to.into_owned())));
+                return Ok(Some((Entry::Link(to.into_owned()), mode, owner)));
             }
         }
         Ok(None)
+    }
+
+    /// Whether there is something at this path in a container.
+    pub async fn is_there(&self, container: &str, path: &str) -> Result<bool> {
+        Ok(self.archive(container, path, 1024).await?.is_some())
     }
 
     /// Whether a directory in a container has anything in it; `None` where it is absent.

@@ -100,6 +100,22 @@ impl Looking<'_> {
 const LAST_LINES: &str = "12";
 
 impl Docker {
+    /// A container of this image for a look at its files: never started, and to be removed.
+    pub async fn lay_out(&self, image: &str) -> Result<String> {
+        self.sweep(LABEL).await?;
+        self.create(ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(vec!["/none".to_owned()]),
+            labels: Some([(LABEL.to_owned(), "1".to_owned())].into()),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        })
+        .await
+    }
+
     /// Whether a volume has nothing in it.
     pub async fn volume_is_empty(&self, volume: &str) -> Result<bool> {
         self.sweep(LABEL).await?;

@@ -1,7 +1,8 @@
 //! What happens to a drone.
 //!
 //! - how it comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
-//!   repository, [`hand_in`] adds files of this server's, [`builder`] builds its images, [`furnish`] fills the container, [`readiness`] waits for it;
+//!   repository, [`hand_in`] adds files of this server's, [`builder`] builds its images, [`furnish`] fills
+//!   the container, [`readiness`] waits for it, [`login`] tries whether a person gets in;
 //! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
 //!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
@@ -17,6 +18,7 @@ pub mod disk;
 pub mod furnish;
 pub mod hand_in;
 pub mod hatching;
+pub mod login;
 pub mod memory;
 pub mod readiness;
 pub mod recovery;

@@ -62,11 +62,7 @@ impl ServerSecret {
 
     /// Writes a new secret, unless one is there by now.
     fn create(directory: &Path, path: &Path) -> Result<()> {
-        let mut bytes = [0; LENGTH];
-        ring::default_provider()
-            .secure_random
-            .fill(&mut bytes)
-            .map_err(|_| Error::new(Code::HostFailed, "the system gives no random bytes"))?;
+        let bytes = random()?;
         let failed = |error| host_io("write", path, error);
         // Complete before it has its name, so that nobody reads half of it; mode 0600 from the
         // start.
@@ -164,6 +160,20 @@ impl ServerSecret {
     pub(super) fn nonce(&self, of: &[u8]) -> [u8; LENGTH] {
         self.derive(&[INFO_NONCE, of])
     }
+}
+
+/// A key that follows from nothing, for one use.
+pub(super) fn new_key(comment: &str) -> Result<PrivateKey> {
+    Ok(ed25519(&random()?, comment))
+}
+
+fn random() -> Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    ring::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| Error::new(Code::HostFailed, "the system gives no random bytes"))?;
+    Ok(bytes)
 }
 
 fn ed25519(seed: &[u8; 32], comment: &str) -> PrivateKey {

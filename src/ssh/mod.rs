@@ -2,12 +2,13 @@
 //!
 //! [`identity`] holds this server's secret, from which every drone's host key follows; [`ca`]
 //! signs them; [`authorized`] gathers the keys that may log in; [`files`] is what of it all goes
-//! into the drone.
+//! into the drone; [`trial`] is one login, to see that it works.
 
 pub mod authorized;
 pub mod ca;
 pub mod files;
 pub mod identity;
+pub mod trial;
 
 pub use authorized::{AuthorizedKeys, authorized_keys};
 pub use ca::Authority;

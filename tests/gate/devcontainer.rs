@@ -487,6 +487,61 @@ fn the_remote_user_is_who_it_would_have_been() {
 }
 
 #[test]
+fn a_user_by_number_is_left_to_the_image_to_name() {
+    let facts = |user: &str, metadata: Value| ImageFacts {
+        user: Some(user.to_owned()),
+        metadata: vec![metadata],
+    };
+    for (property, image, uid, written) in [
+        (
+            r#""remoteUser": "1000""#,
+            facts("c", json!({})),
+            Some("1000"),
+            json!("root"),
+        ),
+        (
+            r#""remoteUser": "1000:100""#,
+            facts("c", json!({})),
+            Some("1000"),
+            json!("root"),
+        ),
+        (
+            r#""name": "x""#,
+            facts("1001:0", json!({})),
+            Some("1001"),
+            json!("root"),
+        ),
+        (
+            r#""name": "x""#,
+            facts("c", json!({"remoteUser": "1002"})),
+            Some("1002"),
+            json!("root"),
+        ),
+        (
+            r#""remoteUser": "0""#,
+            facts("c", json!({})),
+            None,
+            json!("root"),
+        ),
+        (
+            r#""remoteUser": "0x1""#,
+            facts("c", json!({})),
+            None,
+            json!("0x1"),
+        ),
+    ] {
+        let world = with(property);
+        let repository = world.read().unwrap();
+        let prepared = world.prepare(&repository, Some(&image));
+        assert_eq!(prepared.uid.as_deref(), uid, "{property}");
+        let config = json_file(&prepared.override_config);
+        assert_eq!(config["remoteUser"], written, "{property}");
+        let user = repository.user(Some(&image));
+        assert_eq!(user.as_deref(), uid.or(written.as_str()), "{property}");
+    }
+}
+
+#[test]
 fn the_volume_is_where_the_repository_wants_its_workspace() {
     for (property, target, clone_at) in [
         (r#""name": "x""#, "/workspaces", "/workspaces/site"),

@@ -1,4 +1,5 @@
-"""Images without apt, with an old sshd, without a shell: each is a drone, or it is said why not."""
+"""Images without apt, with an old sshd, without a shell, and users of all kinds: each is a drone that a person can log
+in to, or it is said why not."""
 
 import json
 from typing import Any
@@ -72,12 +73,14 @@ start_and_wait()
 laptop_trusts_drones()
 
 with subtest("an image with apk: hatchery installs sshd, and what the tailscale feature takes for given"):
-    unlocked = "RUN usermod -p '*' vscode\n"
-    bare = f"{WITHOUT_APT}{unlocked}RUN mv /usr/bin/bash /store/bash\n{program('/usr/sbin/apk', APK)}"
+    # Without PAM, as there, sshd lets no user in whose account is locked, and `useradd` has locked this one.
+    bare = f"{WITHOUT_APT}RUN mv /usr/bin/bash /store/bash\n{program('/usr/sbin/apk', APK)}"
     told = spawned("apk", {"image": image("apk", bare)})
     assert told["user"] == "vscode", told
     assert on("acme-apk", "id -un; git -C /workspaces/apk status --porcelain --ignored") == "vscode\n"
-    listening = on("acme-apk", "ss -Hltn 'sport = :22 or sport = :2222' | awk '{ print $4 }' | grep -o '[0-9]*$'", "root")
+    listening = on(
+        "acme-apk", "ss -Hltn 'sport = :22 or sport = :2222' | awk '{ print $4 }' | grep -o '[0-9]*$'", "root"
+    )
     assert set(listening.split()) == {"2222"}, listening
     contains(on("acme-apk", "sshd -T", "root"), "passwordauthentication no\n", "gatewayports no\n")
     hatchery("burrow acme/apk")
@@ -103,3 +106,43 @@ with subtest("an image in which nothing can be installed, and one without a shel
     refused("nothing", "build-failed", {"image": nothing}, nothing, "no package manager", "openssh")
     program_alone = image("distroless", f"FROM scratch\nCOPY --from={IMAGE} /etc/passwd /etc/\n")
     refused("distroless", "build-failed", {"image": program_alone}, program_alone, "has no /bin/sh")
+
+with subtest("a user who is given by number is called by name"):
+    unsaid = image("unsaid", f"FROM {IMAGE}\nLABEL devcontainer.metadata=[]\n")
+    told = spawned("number", {"image": unsaid, "remoteUser": "1000"})
+    assert told["user"] == "vscode", told
+    assert on("acme-number", "id -un; stat -c %U /workspaces/number") == "vscode\nvscode\n"
+    slain("number")
+    service = {"image": unsaid, "user": "${UID:-1000}:${GID:-1000}", "command": "sleep infinity"}
+    compose = {"services": {"app": {**service, "volumes": ["../..:/workspaces"]}}}
+    configuration: dict[str, object] = {"dockerComposeFile": "compose.yml", "service": "app"}
+    told = spawned("project", {**configuration, "workspaceFolder": "/workspaces/project"}, {"compose.yml": compose})
+    assert told["user"] == "vscode", told
+    assert on("acme-project", "id -un") == "vscode\n"
+
+with subtest("the key of the one login is gone"):
+    allowed = server.succeed("docker exec acme-project cat /etc/ssh/hatchery/authorized_keys")
+    assert "for one login" not in allowed and "ssh-ed25519 " in allowed, allowed
+    assert server.succeed("find /var/cache/hatchery -name key") == ""
+    slain("project")
+
+BUILD: dict[str, object] = {"build": {"dockerfile": "Dockerfile"}}
+with subtest("who cannot log in is told of before anything runs"):
+    nobody = image("nobody", f"FROM {unsaid}\nUSER 1001\n")
+    refused("numberless", "devcontainer-invalid", {"image": nobody}, "1001", "/etc/passwd", "useradd")
+    www: dict[str, object] = {"image": IMAGE, "remoteUser": "www-data"}
+    refused("shellless", "devcontainer-invalid", www, "www-data: its shell in the image's /etc/passwd is nologin")
+    expired = f"FROM {IMAGE}\nRUN useradd -m -s /bin/bash app && chage -E 0 app\n"
+    app = {**BUILD, "remoteUser": "app"}
+    refused("expired", "devcontainer-invalid", app, "app: its account has expired", "chage", dockerfile=expired)
+
+with subtest("and who cannot for another reason, once a login was tried"):
+    curt = "RUN printf '#!/bin/sh\\nexit 7\\n' > /usr/bin/curt; chmod +x /usr/bin/curt; usermod -s /usr/bin/curt vscode"
+    for name, dockerfile, why in (
+        ("fishless", "RUN usermod -s /usr/bin/fish vscode", "its shell, /usr/bin/fish, is not in the image"),
+        ("listed", "RUN echo AllowUsers admin > /etc/ssh/sshd_config.d/50.conf", "AllowUsers admin"),
+        ("closed", "RUN touch /etc/nologin", "/etc/nologin is there"),
+        ("curt", curt, "with status 7"),
+    ):
+        cannot = f"acme-{name} runs, but vscode cannot log in to it"
+        refused(name, "drone-unhealthy", BUILD, cannot, why, dockerfile=f"FROM {IMAGE}\n{dockerfile}\n")

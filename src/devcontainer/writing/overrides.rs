@@ -80,6 +80,8 @@ pub struct Prepared {
     pub runs_here: bool,
     /// The image that it is made from, where that is known before it is built.
     pub image: Option<String>,
+    /// The number of the remote user, whose name only the image knows.
+    pub uid: Option<String>,
 }
 
 /// The names of a compose project.
@@ -96,7 +98,17 @@ pub struct ComposeProject {
 impl Repository {
     /// Writes the configuration for this seat into its work directory.
     pub fn prepare(&self, seat: &Seat<'_>) -> Result<Prepared> {
-        let mut config = self.common(seat);
+        let user = self.remote_user(seat);
+        // A feature's script would take the number for a name.
+        let uid = user
+            .clone()
+            .filter(|user| seat.remote_user.is_none() && is_number(user));
+        let user = if uid.is_some() {
+            Some("root".to_owned())
+        } else {
+            user
+        };
+        let mut config = self.common(seat, user);
         let mut compose = None;
         match (&self.passed.base, &self.project) {
             (_, Some(project)) => {
@@ -136,11 +148,12 @@ impl Repository {
                 .image()
                 .map(str::to_owned)
                 .or_else(|| self.image_of_dockerfile()),
+            uid,
         })
     }
 
     /// What images, Dockerfiles and compose projects have alike.
-    fn common(&self, seat: &Seat<'_>) -> Map<String, Value> {
+    fn common(&self, seat: &Seat<'_>, remote_user: Option<String>) -> Map<String, Value> {
         let passed = &self.passed;
         let mut config = passed.plain.clone();
         let mut env = passed.container_env.clone();
@@ -171,7 +184,7 @@ impl Repository {
         config.insert("workspaceFolder".into(), json!(self.workspace.folder));
         // An image with another USER and no sudo runs neither sshd nor tailscaled.
         config.insert("containerUser".into(), json!("root"));
-        if let Some(user) = self.remote_user(seat) {
+        if let Some(user) = remote_user {
             config.insert("remoteUser".into(), json!(user));
         }
         let text = |asked: &Asked| asked.to_value(&seat.identity.name, self.workspace.in_volume());
@@ -190,28 +203,34 @@ impl Repository {
         config
     }
 
-    /// Who people and editors are in the drone, where the image's metadata does not say it.
+    /// Who people and editors are in the drone.
     fn remote_user(&self, seat: &Seat<'_>) -> Option<String> {
-        if let Some(user) = seat.remote_user {
-            return Some(user.to_owned());
-        }
+        let known = seat.remote_user.map(str::to_owned);
+        known.or_else(|| self.user(seat.image))
+    }
+
+    /// Who people and editors are in the drone, by name or by number, where the metadata of the image that it
+    /// is made from does not say it by name.
+    pub fn user(&self, image: Option<&ImageFacts>) -> Option<String> {
+        let by_name = |user: &str| match user.split(':').next() {
+            Some("0") => "root".to_owned(),
+            name => name.unwrap_or(user).to_owned(),
+        };
         if let Some(user) = &self.passed.remote_user {
-            return Some(user.clone());
+            return Some(by_name(user));
         }
-        if seat
-            .image
-            .is_some_and(|image| image.says("remoteUser").is_some())
-        {
-            return None;
+        if let Some(user) = image.and_then(|image| image.says("remoteUser")) {
+            let name = by_name(user);
+            return is_number(&name).then_some(name);
         }
         let container_user = self
             .passed
             .container_user
             .as_deref()
             .or(self.passed.run_args.user.as_deref())
-            .or_else(|| seat.image.and_then(|image| image.says("containerUser")))
+            .or_else(|| image.and_then(|image| image.says("containerUser")))
             .or_else(|| self.project.as_ref().and_then(Project::user))
-            .or_else(|| seat.image.and_then(|image| image.user.as_deref()))?;
+            .or_else(|| image.and_then(|image| image.user.as_deref()))?;
         let name = container_user.split(':').next().unwrap_or(container_user);
         (!matches!(name, "" | "root" | "0")).then(|| name.to_owned())
     }
@@ -277,6 +296,11 @@ impl Repository {
                 .collect(),
         }
     }
+}
+
+/// Whether a user is given by number.
+pub fn is_number(user: &str) -> bool {
+    !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Environments may hold secrets: nobody else reads the file.

@@ -1,10 +1,11 @@
 //! What goes into a created container before it runs: the clone, the tailnet's node, ssh's files,
 //! what git and `gh` need for their tokens ([`credentials`]).
 
+pub mod accounts;
 pub mod credentials;
 
 use crate::config::Config;
-use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, parse_metadata};
+use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, is_number, parse_metadata};
 use crate::docker::{Container, Docker, Owner, Tree};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
@@ -83,10 +84,10 @@ pub async fn owner(docker: &Docker, container: &str, user: &str) -> Result<Owner
     })
 }
 
-/// The name of the user that an image's `USER` names, who may be a number there. The container
+/// The name of a user, who may be a number in a configuration or an image's `USER`. The container
 /// need not run. The name goes into a configuration and into the command that reaches the drone.
 pub async fn user_name(docker: &Docker, container: &str, user: &str) -> Result<String> {
-    if !user.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !is_number(user) {
         return is_login(user).then(|| user.to_owned()).ok_or_else(|| {
             Error::new(
                 Code::DevcontainerInvalid,
@@ -100,12 +101,14 @@ pub async fn user_name(docker: &Docker, container: &str, user: &str) -> Result<S
     name_in(&passwd, user).ok_or_else(|| {
         Error::new(
             Code::DevcontainerInvalid,
-            format!("the image's USER is {user}, and no user in its /etc/passwd has that number"),
+            format!(
+                "the user is given as {user}, and none in the image's /etc/passwd has that number"
+            ),
         )
-        .hint(
-            "ssh goes by names: add one with `useradd` in the Dockerfile, or set remoteUser in \
-             devcontainer.json",
-        )
+        .hint(format!(
+            "ssh goes by names: add one in a Dockerfile (`RUN useradd --create-home --uid {user} \
+             dev`), or set remoteUser in devcontainer.json to a user of the image"
+        ))
     })
 }
 
@@ -122,7 +125,7 @@ fn name_in(passwd: &str, uid: &str) -> Option<String> {
 }
 
 /// Whether somebody can be called that: no option, nothing that a shell or a terminal would read.
-fn is_login(name: &str) -> bool {
+pub fn is_login(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && name

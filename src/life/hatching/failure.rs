@@ -219,17 +219,24 @@ fn of_image(last_lines: &[String], image: Option<&str>) -> Option<Error> {
             .iter()
             .any(|line| signs.iter().all(|sign| line.contains(sign)))
     })?;
-    let hint = "it is made to run one program, as distroless and scratch images are: name an image \
-                with a shell in devcontainer.json";
-    Some(lacks((*what).to_owned(), hint).with_details(last_lines.to_vec()))
+    Some(lacks((*what).to_owned(), ONE_PROGRAM).with_details(last_lines.to_vec()))
 }
+
+/// What it means that this image has no shell.
+pub(super) fn no_shell(image: &str) -> Error {
+    Error::new(Code::BuildFailed, format!("the image {image} {NO_SHELL}")).hint(ONE_PROGRAM)
+}
+
+const NO_SHELL: &str = "has no /bin/sh, in which features are installed and commands are run";
+const ONE_PROGRAM: &str = "it is made to run one program, as distroless and scratch images are: name \
+                           an image with a shell in devcontainer.json";
 
 /// What a container runtime says in one line of an image with one program and nothing else, and what that
 /// means.
 const NO_SYSTEM: [(&[&str], &str); 2] = [
     (
         &["exec: \"/bin/sh\"", "no such file or directory"],
-        "has no /bin/sh, in which features are installed and commands are run",
+        NO_SHELL,
     ),
     (
         &["unable to find user root"],
@@ -269,7 +276,12 @@ mod tests {
             step: None,
             last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
         };
-        failure(outcome, Denied::default(), Path::new("/"), Some("ghcr.io/acme/small:1"))
+        failure(
+            outcome,
+            Denied::default(),
+            Path::new("/"),
+            Some("ghcr.io/acme/small:1"),
+        )
     }
 
     #[test]

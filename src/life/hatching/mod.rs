@@ -5,6 +5,7 @@
 
 mod container;
 mod failure;
+mod survey;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use crate::devcontainer::running::cli::{self, Event, Outcome};
 use crate::devcontainer::running::guard::Rules;
 use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
-    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata,
+    ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata, is_number,
     parse_metadata,
 };
 use crate::docker::{Container, Machine, Owner, Tree, Wanted};
@@ -35,8 +36,10 @@ use crate::host::{Size, Workshop};
 use crate::life::builder::{self, Builder};
 use crate::life::clone;
 use crate::life::furnish;
+use crate::life::furnish::accounts::Accounts;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::hand_in;
+use crate::life::login;
 use crate::life::readiness;
 use crate::life::registration::Registration;
 use crate::life::reserve;
@@ -45,7 +48,7 @@ use crate::life::teardown;
 use crate::life::work;
 use crate::outlet::Outlet;
 use crate::server::Server;
-use crate::ssh::files::DroneFile;
+use crate::ssh::files::{AUTHORIZED_KEYS, DroneFile};
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet;
 use crate::tailnet::Joined;
@@ -138,14 +141,19 @@ struct Furniture<'a> {
     again: bool,
 }
 
+/// A container with all that goes into it.
+struct Whole {
+    container: String,
+    lifecycle: Lifecycle,
+    user: String,
+}
+
 /// The container, furnished, or why it has to be made again.
 enum Furnished {
     /// All is in it.
-    Whole {
-        container: String,
-        lifecycle: Lifecycle,
-    },
-    /// The image names a user that the configuration must name, so that sshd can run as root.
+    Whole(Whole),
+    /// Only the image knows the name of its user, which the configuration must have: people log in by
+    /// names, and sshd runs as root.
     Again { remote_user: String },
 }
 
@@ -281,7 +289,7 @@ impl<'a> Hatching<'a> {
         let mut door = self.door(sockets, repository.is_compose()).await?;
         fault::reached(Point::DoorOpen);
 
-        let mut remote_user = None;
+        let mut remote_user = self.survey(&repository, image.as_ref()).await?;
         loop {
             let seat = Seat {
                 identity: self.identity,
@@ -467,6 +475,26 @@ impl<'a> Hatching<'a> {
         image.map(|image| self.judged(name, image)).transpose()
     }
 
+    /// Looks into an image that is there before anything is built on it: what cannot become a drone is
+    /// refused at once. The name of the user whom only the image knows.
+    async fn survey(
+        &self,
+        repository: &Repository,
+        facts: Option<&ImageFacts>,
+    ) -> Result<Option<String>> {
+        let (Some(image), Some(_)) = (repository.image(), facts) else {
+            return Ok(None);
+        };
+        let docker = self.server.docker;
+        let container = docker.lay_out(image).await?;
+        // A feature may still add a user, or change one.
+        let is_final = repository.features().next().is_none();
+        let user = repository.user(facts);
+        let seen = survey::of(docker, &container, image, user.as_deref(), is_final).await;
+        docker.remove_container(&container).await?;
+        seen
+    }
+
     /// What an image says of itself, held against the policy.
     fn judged(&self, name: &str, image: ImageInspect) -> Result<ImageFacts> {
         let config = image.config.unwrap_or_default();
@@ -506,7 +534,6 @@ impl<'a> Hatching<'a> {
         furniture: &Furniture<'_>,
         door: &mut Door,
     ) -> Result<std::result::Result<Hatched, String>> {
-        let docker_host = door.host();
         let prepared = furniture.prepared;
         // It ends with the CLI, and with it all that is fetched.
         let outlet = if self.wishes.trusted {
@@ -514,30 +541,12 @@ impl<'a> Hatching<'a> {
         } else {
             Some(Outlet::open(self.server.config.docker.subnets.clone())?)
         };
-        let mut running = cli::up(&cli::Up {
-            command: &self.server.config.devcontainer.command,
-            checkout: &prepared.workspace_folder,
-            override_config: &prepared.override_config,
-            identity: self.identity,
-            workshop: self.workshop,
-            token: &self.token,
-            docker_host: &docker_host,
-            hidden_host: self.server.docker.host(),
-            guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
-            asks_for_builds: self.builder.borrow().is_some(),
-            omits_syntax: self.builder.borrow().is_some()
-                && self.machine.major() < FIRST_WITH_SYNTAX,
-            ca_file: self.server.config.github.ca_file.as_deref(),
-            outlet: outlet.as_ref(),
-            // A command for this server, which its owner trusts, is meant to change this server.
-            caged: !prepared.runs_here,
-            readable: &self.server.config.devcontainer.readable,
-        })?;
+        let mut running = self.start_cli(furniture, &door.host(), outlet.as_ref())?;
         fault::reached(Point::CliStarted);
         let mut ready = JoinSet::new();
         // What is being built ends with its builder, not with this.
         let mut builds = FuturesUnordered::new();
-        let mut furnished: Option<(String, Lifecycle)> = None;
+        let mut furnished: Option<Whole> = None;
         let mut started = None;
         let mut stage = running.stage();
         let mut vigil = Vigil::new(Lifecycle::default());
@@ -559,21 +568,19 @@ impl<'a> Hatching<'a> {
                 },
                 event = door.next() => match event {
                     door::Event::Held(held) => {
-                        if furnished.as_ref().is_none_or(|(id, _)| *id != held.container) {
+                        if furnished.as_ref().is_none_or(|whole| whole.container != held.container) {
                             match self.furnish(&held.container, furniture).await? {
-                                Furnished::Whole { container, lifecycle } => {
-                                    furnished = Some((container, lifecycle));
-                                }
+                                Furnished::Whole(whole) => furnished = Some(whole),
                                 Furnished::Again { remote_user } => return Ok(Err(remote_user)),
                             }
                         }
                         let is_drones = held.is_drones;
                         // Where who asked has given up, the CLI ends and says why.
                         if held.start().await? && is_drones
-                            && let Some((container, lifecycle)) = furnished.take()
+                            && let Some(Whole { container, lifecycle, user }) = furnished.take()
                         {
                             fault::reached(Point::ContainerStarted);
-                            self.await_readiness(&mut ready, &container);
+                            self.await_readiness(&mut ready, &container, user, furniture.ssh_files)?;
                             started = Some(container);
                             if lifecycle.attaches() {
                                 self.server.ui.talk(ATTACHES);
@@ -622,6 +629,34 @@ impl<'a> Hatching<'a> {
         self.hatched(outcome, container, prepared).await.map(Ok)
     }
 
+    fn start_cli(
+        &self,
+        furniture: &Furniture<'_>,
+        docker_host: &str,
+        outlet: Option<&Outlet>,
+    ) -> Result<cli::Running> {
+        let prepared = furniture.prepared;
+        cli::up(&cli::Up {
+            command: &self.server.config.devcontainer.command,
+            checkout: &prepared.workspace_folder,
+            override_config: &prepared.override_config,
+            identity: self.identity,
+            workshop: self.workshop,
+            token: &self.token,
+            docker_host,
+            hidden_host: self.server.docker.host(),
+            guard: (!self.wishes.trusted).then(|| self.guard(furniture)),
+            asks_for_builds: self.builder.borrow().is_some(),
+            omits_syntax: self.builder.borrow().is_some()
+                && self.machine.major() < FIRST_WITH_SYNTAX,
+            ca_file: self.server.config.github.ca_file.as_deref(),
+            outlet,
+            // A command for this server, which its owner trusts, is meant to change this server.
+            caged: !prepared.runs_here,
+            readable: &self.server.config.devcontainer.readable,
+        })
+    }
+
     /// What the devcontainer CLI may build and create.
     fn guard(&self, furniture: &Furniture<'_>) -> Rules {
         let compose = furniture.prepared.compose.as_ref();
@@ -661,20 +696,23 @@ impl<'a> Hatching<'a> {
             None => None,
         };
         let open = beside.as_deref().unwrap_or(&id);
-        let user = match furnish::configured_user(&metadata) {
-            Some(user) => user,
-            None => match self.user_of_image(&container, open).await? {
-                Some(remote_user) if !furniture.again => {
-                    docker.remove_container(&id).await?;
-                    fault::reached(Point::ContainerDiscarded);
-                    if let Some(beside) = beside {
-                        docker.remove_container(&beside).await?;
-                    }
-                    return Ok(Furnished::Again { remote_user });
-                }
-                _ => "root".to_owned(),
-            },
+        let configured = furnish::configured_user(&metadata);
+        let unnamed = match &configured {
+            _ if furniture.again => None,
+            _ if prepared.uid.is_some() => prepared.uid.clone(),
+            Some(user) => Some(user.clone()).filter(|user| is_number(user)),
+            None => self.user_of_image(&container).await?,
         };
+        if let Some(user) = unnamed {
+            let remote_user = furnish::user_name(docker, open, &user).await?;
+            docker.remove_container(&id).await?;
+            fault::reached(Point::ContainerDiscarded);
+            if let Some(beside) = beside {
+                docker.remove_container(&beside).await?;
+            }
+            return Ok(Furnished::Again { remote_user });
+        }
+        let user = configured.unwrap_or_else(|| "root".to_owned());
         if let Some(beside) = &beside {
             let owner = furnish::owner(docker, beside, &user).await?;
             let tree = self.clone_into(beside, Tree::default(), prepared, owner);
@@ -689,8 +727,13 @@ impl<'a> Hatching<'a> {
             };
             credentials::tree(docker, &id, &self.server.config.github, helper, tree).await
         };
-        let (owner, mut tree, joined) =
-            tokio::try_join!(furnish::owner(docker, &id, &user), equipped, self.joined(),)?;
+        let (owner, accounts) = tokio::try_join!(
+            furnish::owner(docker, &id, &user),
+            Accounts::of(docker, &id)
+        )?;
+        accounts.check(&user)?;
+        let (tree, joined) = tokio::try_join!(equipped, self.joined())?;
+        let mut tree = accounts.unlocked(&user, tree);
         if !self.wishes.takes_up {
             tree = work::spawning(tree);
         }
@@ -706,10 +749,11 @@ impl<'a> Hatching<'a> {
         fault::reached(Point::MarkedUnfinished);
         self.server.places.unmark_egg(&self.identity.name)?;
         fault::reached(Point::EggUnmarked);
-        Ok(Furnished::Whole {
+        Ok(Furnished::Whole(Whole {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
-        })
+            user,
+        }))
     }
 
     /// The tree with the clone, and with what of it is mounted and not in the repository. A volume that
@@ -818,8 +862,8 @@ impl<'a> Hatching<'a> {
         Ok(container)
     }
 
-    /// The user that the container's image names, where it is not root. Nobody logs in as a number.
-    async fn user_of_image(&self, container: &Container, open: &str) -> Result<Option<String>> {
+    /// The user that the container's image names, where it is not root.
+    async fn user_of_image(&self, container: &Container) -> Result<Option<String>> {
         let image = match container.image() {
             Some(image) => self.server.docker.image(image).await?,
             None => None,
@@ -828,29 +872,41 @@ impl<'a> Hatching<'a> {
             .and_then(|image| image.config?.user)
             .unwrap_or_default();
         let name = user.split(':').next().unwrap_or_default();
-        if matches!(name, "" | "root" | "0") {
-            return Ok(None);
-        }
-        furnish::user_name(self.server.docker, open, name)
-            .await
-            .map(Some)
+        Ok((!matches!(name, "" | "root" | "0")).then(|| name.to_owned()))
     }
 
-    fn await_readiness(&self, ready: &mut JoinSet<Result<()>>, container: &str) {
+    fn await_readiness(
+        &self,
+        ready: &mut JoinSet<Result<()>>,
+        container: &str,
+        user: String,
+        ssh_files: &[DroneFile],
+    ) -> Result<()> {
         let (docker, id, name) = (
             self.server.docker.clone(),
             container.to_owned(),
             self.identity.name.clone(),
         );
         let joined = self.server.config.tailnet.is_some();
+        let authorized = ssh_files
+            .iter()
+            .find(|file| file.path == AUTHORIZED_KEYS)
+            .map_or_else(Vec::new, |file| file.content.clone());
+        let secret = ServerSecret::load_or_create(self.server.places.state())?;
+        let place = self.workshop.path().to_owned();
         ready.spawn(async move {
-            let sshd = readiness::sshd(&docker, &id, &name);
+            let sshd = async {
+                readiness::sshd(&docker, &id, &name).await?;
+                let with = (place.as_path(), &secret);
+                login::try_once(&docker, &id, &name, &user, &authorized, with).await
+            };
             if joined {
                 tokio::try_join!(sshd, readiness::node(&docker, &id, &name)).map(|_| ())
             } else {
                 sshd.await
             }
         });
+        Ok(())
     }
 
     /// Believes nothing: the container that the CLI speaks of is the one that was furnished.
