@@ -204,7 +204,7 @@ impl Outside {
 
 /// The arguments with which a drone's node joins. The key comes by standard input: it is in no
 /// argument, environment or file.
-pub(super) fn up_arguments(tailnet: &Tailnet, name: &DroneName) -> [String; 7] {
+pub(super) fn up_arguments(tailnet: &Tailnet, name: &DroneName) -> [String; 8] {
     [
         "up".to_owned(),
         format!("--login-server={}", tailnet.login_server),
@@ -212,6 +212,9 @@ pub(super) fn up_arguments(tailnet: &Tailnet, name: &DroneName) -> [String; 7] {
         format!("--hostname={name}"),
         "--accept-dns=false".to_owned(),
         "--accept-routes=false".to_owned(),
+        // A drone routes for nobody. tailscaled's own rules would be in the way of those that a
+        // repository's firewall script saves, flushes and restores.
+        "--netfilter-mode=off".to_owned(),
         "--timeout=80s".to_owned(),
     ]
 }
