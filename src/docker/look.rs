@@ -19,6 +19,9 @@ use crate::error::{Code, Error, Result};
 /// On the images and the containers, so that those of a killed hatchery are found.
 pub(super) const LABEL: &str = "hatchery.look";
 
+/// On a container through which a clone gets into its drone's volume, with the volume's name.
+const LABEL_BESIDE: &str = "hatchery.clone";
+
 /// Where this server's programs and what they load may be.
 const SYSTEM: &[&str] = &[
     "/usr",
@@ -152,7 +155,7 @@ impl Docker {
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec!["/none".to_owned()]),
-            labels: Some([(LABEL.to_owned(), "1".to_owned())].into()),
+            labels: Some([(LABEL_BESIDE.to_owned(), volume.to_owned())].into()),
             host_config: Some(HostConfig {
                 mounts: Some(vec![volume_mount(volume, at, false)]),
                 network_mode: Some("none".to_owned()),

@@ -32,6 +32,8 @@ SPAWN = {
     "BuilderEnded": "egg",
     "ContainerCreated": "egg",
     "ContainerDiscarded": "egg",
+    "BesideMade": "egg",
+    "ClonePut": "egg",
     "FilesPut": "egg",
     "MarkedUnfinished": "egg",
     "NodeRemembered": "egg",
@@ -170,6 +172,8 @@ services = SERVICES.replace(f"image: {IMAGE}", "build: .", 1)
 publish_devcontainer(
     "killed/both", {"devcontainer.json": COMPOSE, "compose.yml": services, "Dockerfile": f"FROM {IMAGE}\n"}
 )
+shown = ["source=${localWorkspaceFolder}/.devcontainer,target=/shown,type=bind"]
+publish_devcontainer("killed/parts", {"devcontainer.json": {"image": IMAGE, "features": FEATURES, "mounts": shown}})
 publish_devcontainer("killed/broken", {"devcontainer.json": built, "Dockerfile": broken})
 take_inventory()
 
@@ -178,6 +182,7 @@ spawns = of_compose | {f"killed/{point.lower()}": point for point in SPAWN}
 kinds = {
     "killed/containerdiscarded": "user",
     "killed/filesremoved": "broken",
+    **dict.fromkeys(("killed/besidemade", "killed/cloneput"), "parts"),
     **dict.fromkeys(("killed/buildermade", "killed/builderstarted", "killed/imagebuilt"), "built"),
     "killed/builderended": "both",
     "killed/imagepulled": "pulled",
