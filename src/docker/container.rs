@@ -141,6 +141,12 @@ impl Container {
         self.0.image.as_deref()
     }
 
+    /// Its environment, an entry `NAME=value` each.
+    pub fn environment(&self) -> impl Iterator<Item = &str> {
+        let entries = self.config().and_then(|config| config.env.as_ref());
+        entries.into_iter().flatten().map(String::as_str)
+    }
+
     /// The user that its main process runs as.
     pub fn user(&self) -> &str {
         self.config()

@@ -136,8 +136,12 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
     for warning in &warnings {
         server.ui.warn(warning);
     }
-    let mut tree = furnish::ssh(docker, container, files, Tree::default()).await?;
-    if furnish::has_sockets(docker, container).await? {
+    let Some(inspected) = docker.container(container).await? else {
+        // Its start says so.
+        return Ok(());
+    };
+    let mut tree = furnish::ssh(docker, &inspected, files, Tree::default()).await?;
+    if furnish::mounts_sockets(&inspected) {
         // Docker does not start a container whose mounted directory is absent.
         sockets::prepare(server.config, server.places, &drone.identity.scope)?;
         let opened = server.sockets.open(server.config, &drone.identity).await?;

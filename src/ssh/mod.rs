@@ -6,6 +6,7 @@
 
 pub mod authorized;
 pub mod ca;
+pub mod environment;
 pub mod files;
 pub mod identity;
 pub mod trial;

@@ -596,6 +596,18 @@ secrets: {{key: {more}}}
 }
 
 #[test]
+fn a_variable_of_several_lines_is_in_the_compose_file() {
+    let world = with("services: {app: {image: x, environment: {A: '1'}}}");
+    world.write(
+        ".devcontainer/devcontainer.json",
+        r#"{"dockerComposeFile": "docker-compose.yml", "service": "app", "containerEnv": {"B": "a\n$b: c", "C": "1"}}"#,
+    );
+    let app = world.composed()["services"]["app"].clone();
+    assert_eq!(app["environment"], json!({"A": "1", "B": "a\n$$b: c"}));
+    assert_eq!(world.written()["containerEnv"].get("B"), None);
+}
+
+#[test]
 fn each_service_has_its_part_of_the_clone() {
     for (own, clone) in [
         ("'..:/app'", ""),

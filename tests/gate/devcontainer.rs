@@ -695,6 +695,22 @@ fn a_file_that_people_keep_to_themselves_is_named_with_its_example() {
 }
 
 #[test]
+fn a_value_of_several_lines_goes_round_what_would_make_one_of_it() {
+    let text = json!({"image": "debian:12", "containerEnv": {"ONE": "1", "MORE": "a\n  b: \"$c\"", "ODD": "x\u{2028}y"}});
+    let world = World::devcontainer(&text.to_string());
+    let prepared = world.prepare(&world.read().unwrap(), None);
+    let written = json_file(&prepared.override_config);
+    let env = written["containerEnv"].as_object().unwrap();
+    assert!(env.contains_key("ONE") && !env.contains_key("MORE") && !env.contains_key("ODD"));
+    assert!(
+        has_arg(&written, "--env=MORE=a\n  b: \"$c\""),
+        "{}",
+        written["runArgs"]
+    );
+    assert!(has_arg(&written, "--env=ODD=x\u{2028}y"));
+}
+
+#[test]
 fn parts_of_the_repository_are_mounted_from_the_drones_volume() {
     let world = with(
         r#""mounts": ["source=${localWorkspaceFolder}/.config,target=/root/.config,type=bind,consistency=cached",

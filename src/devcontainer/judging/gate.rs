@@ -232,9 +232,11 @@ fn read_env(name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
             continue;
         }
         match (&value.data, value.as_scalar()) {
-            // It becomes a line of a Dockerfile.
-            (_, Some(_))
-                if name == "containerEnv" && !stays_on_its_line(value, &property, gate) => {}
+            (_, Some(text))
+                if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) =>
+            {
+                gate.refuse(value, &property, "it holds a control character");
+            }
             (_, Some(text)) => {
                 out.insert(key.clone(), json!(text));
             }

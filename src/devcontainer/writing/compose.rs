@@ -30,6 +30,8 @@ pub struct Emission<'a> {
     pub mounts: Vec<Value>,
     /// What makes the tags of its images ones that no repository knows.
     pub token: &'a str,
+    /// Variables of devcontainer.json's that the devcontainer CLI does not hand on.
+    pub environment: Map<String, Value>,
     /// The drone's labels.
     pub labels: Vec<(&'static str, String)>,
 }
@@ -96,6 +98,14 @@ impl Project {
             drone.insert("restart".into(), json!(LASTING));
             // Without sudo in the image nobody else can start sshd and tailscaled.
             drone.insert("user".into(), json!("root"));
+            if !with.environment.is_empty() {
+                let environment = drone.entry("environment").or_insert(json!({}));
+                if let Some(environment) = environment.as_object_mut() {
+                    let mut own = with.environment.clone();
+                    escape(&mut own);
+                    environment.extend(own);
+                }
+            }
             if with.config.tailnet.is_some() {
                 append(drone, "devices", json!("/dev/net/tun:/dev/net/tun"));
             }

@@ -14,6 +14,7 @@ use crate::devcontainer::judging::compose::{Project, WORKSPACE};
 use crate::devcontainer::judging::features;
 use crate::devcontainer::judging::metadata;
 use crate::devcontainer::judging::mounts::Asked;
+use crate::devcontainer::judging::policy;
 use crate::drone::Identity;
 use crate::error::{Result, host_io};
 
@@ -164,6 +165,8 @@ impl Repository {
                 env.insert("TS_DEBUG_USE_DERP_HTTP".into(), json!("true"));
             }
         }
+        // The devcontainer CLI makes a line of a Dockerfile of it.
+        env.retain(|_, value| stays_on_its_line(value));
         if !env.is_empty() {
             config.insert("containerEnv".into(), Value::Object(env));
         }
@@ -235,10 +238,23 @@ impl Repository {
         (!matches!(name, "" | "root" | "0")).then(|| name.to_owned())
     }
 
+    /// Those of `containerEnv` that the devcontainer CLI cannot hand on: of several lines.
+    fn env_of_lines(&self) -> Map<String, Value> {
+        let mut env = self.passed.container_env.clone();
+        env.retain(|_, value| !stays_on_its_line(value));
+        env
+    }
+
     /// What a container that is not compose's has.
     fn seat_container(&self, config: &mut Map<String, Value>, seat: &Seat<'_>) {
         let (name, limits) = (&seat.identity.name, &seat.config.limits);
         let mut args = self.passed.run_args.args.clone();
+        let env = self.env_of_lines();
+        args.extend(
+            env.iter().map(|(name, value)| {
+                format!("--env={name}={}", value.as_str().unwrap_or_default())
+            }),
+        );
         args.extend([
             format!("--name={name}"),
             format!("--hostname={name}"),
@@ -284,6 +300,7 @@ impl Repository {
             sockets: seat.sockets,
             token: seat.token,
             labels: seat.identity.labels().into(),
+            environment: self.env_of_lines(),
             mounts: self
                 .passed
                 .mounts
@@ -301,6 +318,10 @@ impl Repository {
 /// Whether a user is given by number.
 pub fn is_number(user: &str) -> bool {
     !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn stays_on_its_line(value: &Value) -> bool {
+    value.as_str().is_none_or(policy::is_one_line)
 }
 
 /// Environments may hold secrets: nobody else reads the file.

@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::Places;
 use crate::ssh;
 use crate::ssh::ca::Authority;
+use crate::ssh::environment;
 use crate::ssh::files::DroneFile;
 use crate::ssh::identity::ServerSecret;
 
@@ -174,20 +175,24 @@ pub async fn ssh_files(
     Ok((files, keys.warnings))
 }
 
-/// ssh's files, and an sshd configuration that reads them where the image's does not.
+/// ssh's files, an sshd configuration that reads them where the image's does not, and the
+/// devcontainer's environment for those who log in.
 pub async fn ssh(
     docker: &Docker,
-    container: &str,
-    files: Vec<DroneFile>,
+    container: &Container,
+    mut files: Vec<DroneFile>,
     mut tree: Tree,
 ) -> Result<Tree> {
+    let environment = environment::of(
+        container.environment(),
+        &metadata(container).unwrap_or_default(),
+    );
+    let container = container.id();
     tree = tree
         .directory("/etc/ssh", 0o755)
         .directory("/etc/ssh/sshd_config.d", 0o755)
-        .directory("/etc/ssh/hatchery", 0o755);
-    for file in files {
-        tree = tree.file(file.path, file.mode, file.content);
-    }
+        .directory("/etc/ssh/hatchery", 0o755)
+        .directory("/etc/profile.d", 0o755);
     let config = docker
         .file(container, ssh::files::SSHD_CONFIG, MAX_FILE)
         .await?;
@@ -195,7 +200,10 @@ pub async fn ssh(
     if let Some(written) = config.as_deref().and_then(ssh::files::with_settings) {
         tree = tree.file(ssh::files::SSHD_CONFIG, 0o644, written.into_bytes());
     }
-    Ok(tree)
+    files.extend(environment::files(&environment));
+    Ok(files.into_iter().fold(tree, |tree, file| {
+        tree.file(file.path, file.mode, file.content)
+    }))
 }
 
 #[cfg(test)]

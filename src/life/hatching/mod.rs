@@ -721,7 +721,7 @@ impl<'a> Hatching<'a> {
             docker.remove_container(beside).await?;
         }
         let equipped = async {
-            let tree = furnish::ssh(docker, &id, ssh_files, Tree::default()).await?;
+            let tree = furnish::ssh(docker, &container, ssh_files, Tree::default()).await?;
             let Some(Credentials { helper, .. }) = furniture.credentials else {
                 return Ok(tree);
             };

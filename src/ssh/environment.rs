@@ -1,0 +1,220 @@
+//! What a person's session has in its environment: what the devcontainer has.
+//!
+//! sshd hands nothing on of the environment that it was started in. `SetEnv` of a drop-in is for
+//! every session, of every shell, with a command or without; a login shell's `/etc/profile` sets
+//! `PATH` once more on Debian and others, so a script of `/etc/profile.d` puts it back.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::files::DroneFile;
+
+/// Before hatchery's own settings in order, and never read by a sshd that does not know `Include`,
+/// nor therefore `SetEnv`.
+pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-hatchery-environment.conf";
+const PROFILE: &str = "/etc/profile.d/zz-hatchery.sh";
+
+/// What a session has of its own, and what is hatchery's alone.
+const NOT_HANDED_ON: &[&str] = &[
+    "HOME",
+    "HOSTNAME",
+    "LOGNAME",
+    "MAIL",
+    "OLDPWD",
+    "PWD",
+    "SHELL",
+    "SHLVL",
+    "TERM",
+    "TS_DEBUG_USE_DERP_HTTP",
+    "TS_NO_LOGS_NO_SUPPORT",
+    "USER",
+    "_",
+];
+
+/// The most that is handed on, in bytes.
+const MAX: usize = 256 * 1024;
+
+/// The environment of the devcontainer: its container's, and `remoteEnv` of its merged metadata.
+pub fn of<'a>(
+    container: impl Iterator<Item = &'a str>,
+    metadata: &[Value],
+) -> BTreeMap<String, String> {
+    let own: BTreeMap<&str, &str> = container
+        .filter_map(|entry| entry.split_once('='))
+        .collect();
+    let mut all: BTreeMap<String, String> = own
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let entries = metadata.iter().filter_map(|entry| entry.get("remoteEnv"));
+    for (name, value) in entries.filter_map(Value::as_object).flatten() {
+        match value.as_str() {
+            Some(text) => all.insert(name.clone(), resolved(text, &own)),
+            None => all.remove(name),
+        };
+    }
+    all.retain(|name, _| is_name(name) && !NOT_HANDED_ON.contains(&name.as_str()));
+    let mut left = MAX;
+    all.retain(|name, value| {
+        let size = name.len() + value.len();
+        let fits = size <= left;
+        left -= if fits { size } else { 0 };
+        fits
+    });
+    all
+}
+
+/// `${containerEnv:NAME}` and `${containerEnv:NAME:default}` (devcontainers specification, "Variables in
+/// devcontainer.json").
+fn resolved(text: &str, own: &BTreeMap<&str, &str>) -> String {
+    const BEGIN: &str = "${containerEnv:";
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        let Some((inner, next)) = after.split_once('}') else {
+            break;
+        };
+        let (name, default) = inner.split_once(':').unwrap_or((inner, ""));
+        out.push_str(before);
+        out.push_str(own.get(name).copied().unwrap_or(default));
+        rest = next;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The files for it. They are root's alone: an environment may hold secrets.
+pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
+    // The first SetEnv counts, so all of it is one.
+    let set: Vec<String> = environment
+        .iter()
+        .filter(|(_, value)| is_plain(value))
+        .map(|(name, value)| format!("\"{name}={value}\""))
+        .collect();
+    let settings = match set.as_slice() {
+        [] => String::new(),
+        set => format!("SetEnv {}\n", set.join(" ")),
+    };
+    let exports = environment
+        .iter()
+        .filter(|(name, value)| *name == "PATH" || !is_plain(value))
+        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
+    let script: String = exports.collect();
+    vec![
+        DroneFile {
+            path: DROP_IN.to_owned(),
+            mode: 0o600,
+            content: format!("# Written by hatchery: the devcontainer's environment.\n{settings}").into_bytes(),
+        },
+        DroneFile {
+            path: PROFILE.to_owned(),
+            mode: 0o644,
+            content: format!("# Written by hatchery: what sshd cannot set, or /etc/profile has changed.\n{script}").into_bytes(),
+        },
+    ]
+}
+
+/// Whether sshd reads a quoted value as it is written, in every version: before 8.7 it knows no
+/// backslash within quotes.
+fn is_plain(value: &str) -> bool {
+    !value
+        .chars()
+        .any(|c| matches!(c, '"' | '\\') || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(environment: &BTreeMap<String, String>, path: &str) -> String {
+        let files = files(environment);
+        let file = files.into_iter().find(|file| file.path == path).unwrap();
+        String::from_utf8(file.content).unwrap()
+    }
+
+    #[test]
+    fn a_session_has_what_the_devcontainer_has() {
+        let container = [
+            "PATH=/usr/bin:/bin",
+            "A=1",
+            "HOME=/root",
+            "TERM=x",
+            "TS_NO_LOGS_NO_SUPPORT=true",
+            "B=of the image",
+            "GONE=1",
+            "bad",
+        ];
+        let metadata = [
+            json!({"remoteEnv": {"B": "of a feature", "C": "${containerEnv:A}-${containerEnv:NONE:x}-${containerEnv:NONE}"}}),
+            json!({"remoteEnv": {"B": "2", "PATH": "/opt/x/bin:${containerEnv:PATH}", "GONE": null, "no name": "x"}}),
+        ];
+        let environment = of(container.into_iter(), &metadata);
+        let expected = [
+            ("A", "1"),
+            ("B", "2"),
+            ("C", "1-x-"),
+            ("PATH", "/opt/x/bin:/usr/bin:/bin"),
+        ];
+        let expected: BTreeMap<_, _> = expected
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        assert_eq!(environment, expected);
+        let settings = text(&environment, DROP_IN);
+        assert!(
+            settings.ends_with(
+                "\nSetEnv \"A=1\" \"B=2\" \"C=1-x-\" \"PATH=/opt/x/bin:/usr/bin:/bin\"\n"
+            ),
+            "{settings}"
+        );
+        assert!(
+            text(&environment, PROFILE).ends_with("\nexport PATH='/opt/x/bin:/usr/bin:/bin'\n")
+        );
+        assert!(!text(&BTreeMap::new(), DROP_IN).contains("SetEnv"));
+    }
+
+    #[test]
+    fn what_sshd_could_take_for_its_own_is_for_the_shell() {
+        for value in [
+            "a \"b\"",
+            "a\\b",
+            "one\ntwo",
+            "x\" \"LD_PRELOAD=/x",
+            "it's\n'$(id)'",
+        ] {
+            let environment: BTreeMap<_, _> = [("X".to_owned(), value.to_owned())].into();
+            assert!(!text(&environment, DROP_IN).contains("SetEnv"), "{value:?}");
+            let script = text(&environment, PROFILE);
+            let shell = std::process::Command::new("sh")
+                .args(["-c", &format!("{script}printf %s \"$X\"")])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&shell.stdout), value);
+        }
+        for value in [
+            "a # b",
+            "$HOME $$x",
+            "  padded  ",
+            "",
+            "ü€",
+            "a=b=c",
+            "it's",
+        ] {
+            let environment: BTreeMap<_, _> = [("X".to_owned(), value.to_owned())].into();
+            let line = format!("SetEnv \"X={value}\"\n");
+            assert!(text(&environment, DROP_IN).ends_with(&line), "{value:?}");
+        }
+        let large = format!("X={}", "x".repeat(MAX));
+        assert!(
+            of([large.as_str(), "Y=1"].into_iter(), &[])
+                .keys()
+                .eq(["Y"])
+        );
+    }
+}
