@@ -1,6 +1,7 @@
 """Repositories as people have them: each comes up as it would in Codespaces, or is refused with a way on."""
 
 from collections.abc import Mapping
+from json import loads
 
 IS_OLD = int(server.succeed("docker version --format '{{.Server.Version}}'").split(".")[0]) < 26
 COMPOSED = {"dockerComposeFile": "compose.yml", "service": "app"}
@@ -40,6 +41,7 @@ def is_clean(name: str, at: str) -> None:
 
 
 start_and_wait()
+laptop_trusts_drones()
 take_inventory()
 
 with subtest("a folder alone says where tools open; what the image has there stays"):
@@ -208,5 +210,51 @@ with subtest("no image: the configured one; a file that is kept out of the repos
     assert server.succeed("docker exec try-env printenv WORD").strip() == "zergling"
     assert inside("env", "cat /tmp/status; stat -c '%U %a' /workspaces/env/.env") == "vscode 600"
     hatchery("slay --force try/env")
+
+with subtest("a session has the devcontainer's environment, whichever shell and however it begins"):
+    words = {
+        "HASH": "a # b",
+        "QUOTES": "a \"b\" 'c'",
+        "SPACES": "  padded  ",
+        "DOLLAR": "$HOME $$x",
+        "LINES": "one\ntwo",
+    }
+    publish_devcontainer(
+        "try/words",
+        {
+            "Dockerfile": f"FROM {IMAGE}\nENV PATH=/opt/y/bin:$PATH OF_IMAGE=3\n",
+            "devcontainer.json": {
+                "build": {"dockerfile": "Dockerfile"},
+                "containerEnv": words,
+                "remoteEnv": {"REMOTE": "2-${containerEnv:OF_IMAGE}", "PATH": "/opt/x/bin:${containerEnv:PATH}"},
+            },
+        },
+    )
+    hatchery("spawn try/words")
+    ask = "python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    for shell in ("sh -c", "bash -c", "bash -lc"):
+        seen: dict[str, str] = loads(in_drone("try-words", f"{shell} {quoted(ask)}"))
+        # A line break is nothing that sshd can set; a login shell does.
+        wanted = words if shell.endswith("-lc") else {name: word for name, word in words.items() if name != "LINES"}
+        assert wanted.items() <= seen.items(), (shell, seen)
+        assert seen["REMOTE"] == "2-3" and seen["OF_IMAGE"] == "3", (shell, seen)
+        assert seen["PATH"].startswith("/opt/x/bin:/opt/y/bin:/usr/local/sbin:"), (shell, seen)
+        assert seen["HOME"] == "/home/vscode", (shell, seen)
+    inside_too = loads(server.succeed(f"docker exec try-words {ask}"))
+    assert inside_too["LINES"] == words["LINES"], inside_too
+    hatchery("burrow try/words")
+    hatchery("unburrow try/words")
+    assert in_drone("try-words", "echo $HASH $REMOTE").strip() == "a # b 2-3"
+    hatchery("slay try/words")
+
+with subtest("a service that does not start is named with what it says, not the Dockerfile"):
+    services = {
+        "app": service(depends_on={"db": {"condition": "service_healthy"}}),
+        "db": service(command="sh -c 'echo no zerglings >&2; exit 3'", healthcheck={"test": "true", "interval": "1s"}),
+    }
+    composed("fallen", services, {})
+    error = error_of("hatchery spawn try/fallen", 1, "devcontainer-failed")
+    contains(error["message"], "the service db of the compose project keeps try-fallen from starting")
+    assert "Dockerfile" not in error["hint"], error
 
 nothing_new()

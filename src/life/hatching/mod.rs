@@ -5,6 +5,7 @@
 
 mod container;
 mod failure;
+mod sibling;
 mod survey;
 
 use std::cell::{Cell, RefCell};
@@ -614,6 +615,12 @@ impl<'a> Hatching<'a> {
             }
         };
         let Some(container) = started else {
+            if let Outcome::Failed { last_lines, .. } = &outcome
+                && prepared.compose.is_some()
+                && let Some(fallen) = sibling::find(&self.identity.name, last_lines)
+            {
+                return Err(fallen.error(self.server.docker, &self.identity.name).await);
+            }
             let refusals = outlet.map(|outlet| outlet.refusals()).unwrap_or_default();
             let denied = Denied {
                 unlisted: &door.unlisted(),
