@@ -104,6 +104,9 @@ fn of_outcome(outcome: Outcome, workshop: &Path, image: Option<&str>) -> Error {
     if let Some(error) = of_image(&last_lines, image) {
         return error;
     }
+    if let Some(error) = of_pull(&message, &last_lines, image) {
+        return error;
+    }
     if message.contains(cage::FAILED) {
         return Error::new(
             Code::HostFailed,
@@ -154,6 +157,31 @@ fn of_outcome(outcome: Outcome, workshop: &Path, image: Option<&str>) -> Error {
     )
     .hint("try `devcontainer up` on a clone of the repository by hand")
     .with_details(last_lines)
+}
+
+/// A pull that failed, with what Docker says of it.
+fn of_pull(message: &str, last_lines: &[String], image: Option<&str>) -> Option<Error> {
+    if !message.starts_with("Command failed: docker pull") {
+        return None;
+    }
+    let called = image.map_or_else(
+        || "the image".to_owned(),
+        |name| format!("the image {name}"),
+    );
+    let mut lines = last_lines.iter().rev();
+    let said = lines
+        .find_map(|line| line.trim().strip_prefix("Error response from daemon: "))
+        .unwrap_or("Docker did not say why");
+    Some(
+        Error::new(
+            Code::DevcontainerFailed,
+            format!("{called} could not be pulled: {said}"),
+        )
+        .hint(
+            "check its name in devcontainer.json, and that this server reaches its registry; a private \
+             image has to be on this server already (`docker pull`)",
+        ),
+    )
 }
 
 /// Whether the CLI says that the start of the container failed, not a command in it.
@@ -313,6 +341,23 @@ mod tests {
         let error = failed("Command failed: docker buildx build");
         assert_eq!(error.code(), Code::BuildFailed);
         assert!(format!("{error:?}").contains("127.0.0.1:8098"), "{error:?}");
+    }
+
+    #[test]
+    fn a_pull_that_fails_is_told_with_dockers_words() {
+        let denied = "pull access denied for acme/x, repository does not exist";
+        let outcome = Outcome::Failed {
+            message: "Command failed: docker pull acme/x".to_owned(),
+            container: None,
+            step: None,
+            last_lines: vec![format!("Error response from daemon: {denied}")],
+        };
+        let error = failure(outcome, Denied::default(), Path::new("/"), Some("acme/x"));
+        assert_eq!(
+            error.message(),
+            format!("the image acme/x could not be pulled: {denied}")
+        );
+        assert!(!error.what_next().unwrap().contains("Dockerfile"));
     }
 
     #[test]
