@@ -14,13 +14,14 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 
 use super::{Docker, Output, Owner, Tree, failed, late};
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 
 /// On the images and the containers, so that those of a killed hatchery are found.
 pub(super) const LABEL: &str = "hatchery.look";
 
-/// On a container through which a clone gets into its drone's volume, with the volume's name.
-const LABEL_BESIDE: &str = "hatchery.clone";
+/// On a container by which a drone's image is read, or its clone gets into its volume; the drone's name.
+const LABEL_BESIDE: &str = "hatchery.beside";
 
 /// Where this server's programs and what they load may be.
 const SYSTEM: &[&str] = &[
@@ -103,22 +104,6 @@ impl Looking<'_> {
 const LAST_LINES: &str = "12";
 
 impl Docker {
-    /// A container of this image for a look at its files: never started, and to be removed.
-    pub async fn lay_out(&self, image: &str) -> Result<String> {
-        self.sweep(LABEL).await?;
-        self.create(ContainerCreateBody {
-            image: Some(image.to_owned()),
-            entrypoint: Some(vec!["/none".to_owned()]),
-            labels: Some([(LABEL.to_owned(), "1".to_owned())].into()),
-            host_config: Some(HostConfig {
-                network_mode: Some("none".to_owned()),
-                ..HostConfig::default()
-            }),
-            ..ContainerCreateBody::default()
-        })
-        .await
-    }
-
     /// Whether a volume has nothing in it.
     pub async fn volume_is_empty(&self, volume: &str) -> Result<bool> {
         self.sweep(LABEL).await?;
@@ -142,22 +127,23 @@ impl Docker {
         Ok(empty?.unwrap_or(true))
     }
 
-    /// Creates a container of this image's with a volume, in place of one that has this name. It is
-    /// never started: what is put into it at this place is in the volume.
+    /// Creates a container of this image's for a drone, in place of one that has this name. It is never
+    /// started: its files can be read, and what is put at the volume's place is in the volume.
     pub async fn create_beside(
         &self,
         name: &str,
         image: &str,
-        volume: &str,
-        at: &str,
+        drone: &DroneName,
+        volume_at: Option<&str>,
     ) -> Result<()> {
         self.remove_container(name).await?;
+        let mounts = volume_at.map(|at| vec![volume_mount(drone.as_str(), at, false)]);
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec!["/none".to_owned()]),
-            labels: Some([(LABEL_BESIDE.to_owned(), volume.to_owned())].into()),
+            labels: Some([(LABEL_BESIDE.to_owned(), drone.to_string())].into()),
             host_config: Some(HostConfig {
-                mounts: Some(vec![volume_mount(volume, at, false)]),
+                mounts,
                 network_mode: Some("none".to_owned()),
                 ..HostConfig::default()
             }),

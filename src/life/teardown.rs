@@ -75,10 +75,10 @@ pub async fn remove_around_volumes(
     results.into_iter().filter_map(Result::err).collect()
 }
 
-/// What the container is called by which a clone gets into the volume before the drone's own
-/// container can be opened.
+/// What the container is called by which a drone's image is read, and its clone gets into the volume,
+/// where the drone's own container is not there or cannot be opened.
 pub fn beside(drone: &DroneName) -> String {
-    format!("hatchery.clone.{drone}")
+    format!("hatchery.beside.{drone}")
 }
 
 async fn close(config: &Config, places: &Places, identity: &Identity) -> Result<()> {

@@ -487,7 +487,10 @@ impl<'a> Hatching<'a> {
             return Ok(None);
         };
         let docker = self.server.docker;
-        let container = docker.lay_out(image).await?;
+        let container = teardown::beside(&self.identity.name);
+        docker
+            .create_beside(&container, image, &self.identity.name, None)
+            .await?;
         // A feature may still add a user, or change one.
         let is_final = repository.features().next().is_none();
         let user = repository.user(facts);
@@ -695,8 +698,8 @@ impl<'a> Hatching<'a> {
         let beside = match container.image().filter(|_| prepared.mounts_parts) {
             Some(image) => {
                 let name = teardown::beside(&self.identity.name);
-                let (volume, at) = (self.identity.name.as_str(), &prepared.volume_target);
-                docker.create_beside(&name, image, volume, at).await?;
+                let (drone, at) = (&self.identity.name, prepared.volume_target.as_str());
+                docker.create_beside(&name, image, drone, Some(at)).await?;
                 fault::reached(Point::BesideMade);
                 Some(name)
             }
