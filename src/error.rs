@@ -157,6 +157,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     details: Vec<String>,
+    place: Option<Box<(String, usize)>>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -168,6 +169,7 @@ impl Error {
             message: message.into(),
             hint: None,
             details: Vec::new(),
+            place: None,
             cause: None,
         }
     }
@@ -183,6 +185,14 @@ impl Error {
     #[must_use]
     pub fn with_details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.details.extend(lines);
+        self
+    }
+
+    /// The file that this is about and the line in it, 0 for the file as a whole. The message names
+    /// them too.
+    #[must_use]
+    pub fn at(mut self, file: impl Into<String>, line: usize) -> Self {
+        self.place = Some(Box::new((file.into(), line)));
         self
     }
 
@@ -222,6 +232,12 @@ impl Error {
     /// The lines that belong to it.
     pub fn details(&self) -> &[String] {
         &self.details
+    }
+
+    /// The file and line that [`Self::at`] was given.
+    pub fn place(&self) -> Option<(&str, usize)> {
+        let (file, line) = self.place.as_deref()?;
+        Some((file, *line))
     }
 
     /// The process exit status.

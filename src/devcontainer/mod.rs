@@ -1,7 +1,8 @@
 //! A repository's devcontainer.json, and the CLI that runs it.
 //!
 //! A repository's configuration is a stranger's code, part of which would run on this server.
-//! So the devcontainer CLI never sees it: [`Repository::read`] holds it against an allow list,
+//! So the devcontainer CLI never sees it: [`Repository::read`] holds it against an allow list
+//! ([`Repository::judge`] tells of each thing that it found),
 //! and [`Repository::prepare`] writes an own configuration from what passed. Nothing in these
 //! two speaks to Docker or the network.
 //!
@@ -23,7 +24,8 @@ pub(crate) use judging::images::registry;
 pub use judging::metadata::{
     LABEL as METADATA_LABEL, SOCKETS_TARGET, check_image, check_metadata, parse_metadata,
 };
+pub use judging::verdict::{Finding, Kind};
 pub use reading::locate::locate;
-pub use repository::Repository;
+pub use repository::{Judgement, Repository};
 pub(crate) use writing::compose::{LOG, cpus};
 pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat, is_number};

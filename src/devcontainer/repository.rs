@@ -13,7 +13,7 @@ use crate::devcontainer::judging::from;
 use crate::devcontainer::judging::gate::{self, Passed};
 use crate::devcontainer::judging::images::{self, Names};
 use crate::devcontainer::judging::mounts::{self, Asked};
-use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::judging::verdict::{Finding, Gate};
 use crate::devcontainer::judging::workspace::{self, Part, Workspace};
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::Node;
@@ -24,6 +24,18 @@ use crate::docker::Machine;
 use crate::drone::DroneName;
 use crate::error::Result;
 use crate::repo::RepoId;
+
+/// What the gate says of a repository.
+#[derive(Debug)]
+pub struct Judgement {
+    /// The devcontainer.json, seen from the checkout, where there is one.
+    pub file: Option<String>,
+    /// All that was found, in the order in which it was: what nothing passes with, and what is left
+    /// out. Incomplete where `verdict` is an error that is not about the repository.
+    pub findings: Vec<Finding>,
+    /// The repository where it passes, and the error of a spawn where it does not.
+    pub verdict: Result<Repository>,
+}
 
 /// What a repository asks for, as far as the gate lets it.
 #[derive(Debug, Clone)]
@@ -53,13 +65,55 @@ impl Repository {
         docker: &Machine,
         trusted: bool,
     ) -> Result<Self> {
-        let file = locate::locate(checkout, choice)?;
-        let checkout = Checkout::open(checkout)?;
+        Self::judge(checkout, repo, choice, config, docker, trusted).verdict
+    }
+
+    /// The same, with all that the gate found as data.
+    pub fn judge(
+        checkout: &Path,
+        repo: &RepoId,
+        choice: Option<&str>,
+        config: &Config,
+        docker: &Machine,
+        trusted: bool,
+    ) -> Judgement {
+        let mut gate = Gate::new(trusted || config.trusts(repo), "").before(repo, docker);
+        let mut file = None;
+        let read = locate::locate(checkout, choice).and_then(|found| {
+            let checkout = Checkout::open(checkout)?;
+            file = found.as_deref().map(|found| checkout.shown(found));
+            Self::held_to(&mut gate, &checkout, found, repo, config)
+        });
+        // What cannot be read to its end is a finding as well.
+        let shown = file.as_deref().unwrap_or_default();
+        let unread = read.as_ref().err();
+        let unread = unread.and_then(|error| Finding::of_error(error, shown));
+        let verdict = read.and_then(|read| {
+            let left_out = gate.verdict()?;
+            Ok(Self { left_out, ..read })
+        });
+        let mut findings = gate.findings();
+        findings.extend(unread);
+        Judgement {
+            file,
+            findings,
+            verdict,
+        }
+    }
+
+    /// Reads what is in the checkout, and has the gate collect what is to be said of it.
+    fn held_to(
+        gate: &mut Gate,
+        checkout: &Checkout,
+        file: Option<PathBuf>,
+        repo: &RepoId,
+        config: &Config,
+    ) -> Result<Self> {
         let drone = DroneName::of(repo);
         let shown = file
             .as_deref()
             .map_or_else(String::new, |file| checkout.shown(file));
-        let mut gate = Gate::new(trusted || config.trusts(repo), &shown).before(repo, docker);
+        gate.turn_to(&shown);
         let document = match &file {
             Some(file) => jsonc::parse(&checkout.read(file)?, &shown)?,
             None => Node::from_value(&json!({"image": config.devcontainer.image})),
@@ -74,14 +128,11 @@ impl Repository {
             .as_deref()
             .and_then(Path::parent)
             .unwrap_or(checkout.root());
-        let place = Place {
-            checkout: &checkout,
-            base,
-        };
-        let passed = gate::read(&document, &place, &mut gate);
+        let place = Place { checkout, base };
+        let passed = gate::read(&document, &place, gate);
         let project = match &passed.base {
             Some(Base::Compose { files, service }) => {
-                compose::read(files, service, &checkout, &drone, &mut gate)?
+                compose::read(files, service, checkout, &drone, gate)?
             }
             _ => None,
         };
@@ -91,18 +142,11 @@ impl Repository {
             .unwrap_or_default();
         if file.is_some() {
             gate.turn_to(&shown);
-            check_images(
-                &document,
-                &passed,
-                &checkout,
-                config,
-                &mut images,
-                &mut gate,
-            )?;
+            check_images(&document, &passed, checkout, config, &mut images, gate)?;
         }
         if let (Some(project), Some(services)) = (&project, document.get("runServices")) {
             gate.turn_to(&shown);
-            project.check_services(services, &mut gate);
+            project.check_services(services, gate);
         }
         let mount = match &project {
             Some(project) => project.workspace.as_ref(),
@@ -110,8 +154,7 @@ impl Repository {
         };
         let mount = mount.map(|(root, target)| (*root, target.as_str()));
         let workspace = workspace::plan(repo.name(), mount, passed.workspace_folder.as_deref());
-        check_parts(&passed, &workspace, &shown, &mut gate);
-        let left_out = gate.verdict()?;
+        check_parts(&passed, &workspace, &shown, gate);
         let configured = &config.devcontainer.image;
         let is_configured = matches!(&passed.base, Some(Base::Image(image)) if image == configured);
         Ok(Self {
@@ -119,7 +162,7 @@ impl Repository {
             passed,
             project,
             workspace,
-            left_out,
+            left_out: Vec::new(),
             file,
             images,
             is_configured,

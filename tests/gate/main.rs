@@ -4,5 +4,6 @@ mod common;
 mod compose;
 mod corpus;
 mod devcontainer;
+mod findings;
 mod properties;
 mod words;

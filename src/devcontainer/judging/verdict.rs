@@ -1,5 +1,7 @@
 //! What the gate found: collected while a configuration is read, told at its end.
 
+use std::fmt;
+
 use crate::devcontainer::reading::document::Node;
 use crate::docker::Machine;
 use crate::error::{Code, Error, Result};
@@ -12,6 +14,10 @@ const EXAMPLES: &[&str] = &[
 ];
 
 const CORRECT: &str = "correct it in the repository";
+
+/// What to do about one refusal.
+const REMEDY: &str = "take it out of the repository, or trust the repository with the server: \
+                      `--trust` for this once, or `devcontainer.trust` in the configuration for good";
 
 /// The two ways past a refusal, for its hint.
 pub const WAYS_ON: &str =
@@ -32,6 +38,132 @@ const MAX_LEFT_OUT: usize = 50;
 /// How much is told of each, in characters.
 const MAX_LINE: usize = 1000;
 
+/// What a finding means for the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The policy does not allow it; trust lets it through.
+    Refused,
+    /// It is not valid, or hatchery cannot do it; trust changes nothing.
+    Wrong,
+    /// It is valid, and this server cannot do it.
+    Lacking,
+    /// A drone runs without it. It keeps nothing from passing.
+    LeftOut,
+}
+
+impl Kind {
+    /// All of them, the most serious last.
+    pub const ALL: [Self; 4] = [Self::LeftOut, Self::Lacking, Self::Refused, Self::Wrong];
+
+    /// Its name, a contract: scripts match on it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Wrong => "wrong",
+            Self::Lacking => "lacking",
+            Self::LeftOut => "left-out",
+        }
+    }
+
+    /// What it says of the value that was found.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Refused => "The policy does not allow this value; trust would let it through.",
+            Self::Wrong => "The value is not valid, or hatchery does not support it.",
+            Self::Lacking => "The value is valid, but this server does not support it.",
+            Self::LeftOut => "The drone runs without this value.",
+        }
+    }
+}
+
+/// One thing that the gate found. Its texts may hold a stranger's words: [`clean`] comes before a
+/// terminal.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    file: String,
+    line: usize,
+    property: String,
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Finding {
+    /// The file, seen from the checkout; empty where it is about no file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The line, from 1; 0 where it is about the file as a whole.
+    pub const fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The property; empty where it is about the file as a whole.
+    pub fn property(&self) -> &str {
+        &self.property
+    }
+
+    /// What it means.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What was found and why it counts: a phrase that names the property, without the place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it, where there is something to do.
+    pub fn hint(&self) -> Option<&str> {
+        match self.kind {
+            Kind::Refused => Some(self.hint.as_deref().unwrap_or(REMEDY)),
+            _ => self.hint.as_deref(),
+        }
+    }
+
+    /// What an error of a reading that did not come to its end says, where it is about the repository.
+    /// `file` is the configuration that was read.
+    pub(in crate::devcontainer) fn of_error(error: &Error, file: &str) -> Option<Self> {
+        let kind = match error.code() {
+            Code::GateRefused => Kind::Refused,
+            Code::DevcontainerInvalid | Code::DevcontainerAmbiguous => Kind::Wrong,
+            _ => return None,
+        };
+        let (file, line) = error.place().unwrap_or((file, 0));
+        let message = error.message();
+        // Such a message begins with its place, down to the column.
+        let after_file = message.strip_prefix(file).unwrap_or(&message);
+        let bare = after_file
+            .trim_start_matches(|c: char| c == ':' || c.is_ascii_digit())
+            .trim_start();
+        let message = if after_file.starts_with(':') {
+            bare
+        } else {
+            &message
+        };
+        Some(Self {
+            file: file.to_owned(),
+            line,
+            property: String::new(),
+            kind,
+            message: message.to_owned(),
+            hint: error.what_next().map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for Finding {
+    /// The place and the message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file.as_str(), self.line) {
+            ("", 0) => f.write_str(&self.message),
+            (file, 0) => write!(f, "{file}: {}", self.message),
+            (file, line) => write!(f, "{file}:{line}: {}", self.message),
+        }
+    }
+}
+
 /// Collects what is refused, left out and wrong in one reading of a configuration.
 #[derive(Debug)]
 pub struct Gate {
@@ -40,20 +172,7 @@ pub struct Gate {
     /// Docker's version, where it is too old for mounts of a volume's part.
     old_docker: Option<String>,
     file: String,
-    /// What trust lets through.
-    refused: Vec<String>,
-    wrong: Vec<Finding>,
-    /// What is right, and cannot be had on this server.
-    lacking: Vec<Finding>,
-    dropped: Vec<String>,
-}
-
-/// Something that nothing passes with.
-#[derive(Debug)]
-struct Finding {
-    what: String,
-    /// What to do about it.
-    hint: String,
+    findings: Vec<Finding>,
 }
 
 impl Gate {
@@ -64,10 +183,7 @@ impl Gate {
             repo: None,
             old_docker: None,
             file: file.into(),
-            refused: Vec::new(),
-            wrong: Vec::new(),
-            lacking: Vec::new(),
-            dropped: Vec::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -121,12 +237,8 @@ impl Gate {
     /// The same for a value that is shown in these words.
     pub fn refuse_text(&mut self, line: usize, property: &str, shown: &str, why: &str) -> bool {
         if !self.trusted {
-            let place = self.place(line);
-            self.refused.push(format!(
-                "{place}: {} {}: {why}",
-                shortened(property),
-                shortened(shown)
-            ));
+            let message = format!("{} {}: {why}", shortened(property), shortened(shown));
+            self.find(line, property, Kind::Refused, message, None);
         }
         self.trusted
     }
@@ -138,14 +250,14 @@ impl Gate {
 
     /// The same for a fault with a remedy of its own.
     pub fn find_wrong(&mut self, node: &Node, property: &str, why: &str, hint: &str) {
-        let finding = self.finding(node, property, why, hint);
-        self.wrong.push(finding);
+        let message = format!("{}: {why}", shortened(property));
+        self.find(node.line, property, Kind::Wrong, message, Some(hint));
     }
 
     /// Refuses what this server cannot do, trusted or not.
     pub fn find_lacking(&mut self, node: &Node, property: &str, why: &str, hint: &str) {
-        let finding = self.finding(node, property, why, hint);
-        self.lacking.push(finding);
+        let message = format!("{}: {why}", shortened(property));
+        self.find(node.line, property, Kind::Lacking, message, Some(hint));
     }
 
     /// Tells of a file that is not in the repository, of those that people keep out of theirs. `path` is
@@ -182,30 +294,16 @@ impl Gate {
         self.find_wrong(node, property, &why, &hint);
     }
 
-    fn finding(&self, node: &Node, property: &str, why: &str, hint: &str) -> Finding {
-        let place = self.place(node.line);
-        Finding {
-            what: format!("{place}: {}: {why}", shortened(property)),
-            hint: hint.to_owned(),
-        }
-    }
-
     /// Notes that a value is left out, and why.
     pub fn leave_out(&mut self, line: usize, property: &str, why: &str) {
-        let place = self.place(line);
-        self.dropped.push(format!(
-            "{place}: {} is left out: {why}",
-            shortened(property)
-        ));
+        let message = format!("{} is left out: {why}", shortened(property));
+        self.find(line, property, Kind::LeftOut, message, None);
     }
 
     /// Notes that a value is not what its property can be.
     pub fn wrong(&mut self, node: &Node, property: &str, must: &str) {
-        let place = self.place(node.line);
-        self.wrong.push(Finding {
-            what: format!("{place}: {} must be {must}", shortened(property)),
-            hint: CORRECT.to_owned(),
-        });
+        let message = format!("{} must be {must}", shortened(property));
+        self.find(node.line, property, Kind::Wrong, message, Some(CORRECT));
     }
 
     /// A gate like this one before another file; [`Self::take_in`] brings back what it found.
@@ -215,30 +313,45 @@ impl Gate {
 
     /// Adds what a gate from [`Self::aside`] found.
     pub fn take_in(&mut self, other: Self) {
-        self.refused.extend(other.refused);
-        self.wrong.extend(other.wrong);
-        self.lacking.extend(other.lacking);
-        self.dropped.extend(other.dropped);
+        self.findings.extend(other.findings);
     }
 
-    fn place(&self, line: usize) -> String {
-        if line == 0 {
-            self.file.clone()
-        } else {
-            format!("{}:{line}", self.file)
-        }
+    /// All that was found, in the order in which it was.
+    pub fn findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    fn find(
+        &mut self,
+        line: usize,
+        property: &str,
+        kind: Kind,
+        message: String,
+        hint: Option<&str>,
+    ) {
+        self.findings.push(Finding {
+            file: self.file.clone(),
+            line,
+            property: shortened(property),
+            kind,
+            message,
+            hint: hint.map(str::to_owned),
+        });
+    }
+
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(move |finding| finding.kind == kind)
     }
 
     /// The end: what was left out, or all for which nothing passes.
-    pub fn verdict(self) -> Result<Vec<String>> {
-        let refused: Vec<&str> = self.refused.iter().map(String::as_str).collect();
-        let lacking: Vec<&str> = self
-            .lacking
-            .iter()
-            .map(|found| found.what.as_str())
+    pub fn verdict(&self) -> Result<Vec<String>> {
+        let wrong: Vec<&Finding> = self.of(Kind::Wrong).collect();
+        let barred: Vec<&Finding> = self
+            .of(Kind::Refused)
+            .chain(self.of(Kind::Lacking))
             .collect();
-        let wrong: Vec<&str> = self.wrong.iter().map(|found| found.what.as_str()).collect();
-        let barred: Vec<&str> = refused.iter().chain(&lacking).copied().collect();
         if !wrong.is_empty() || !barred.is_empty() {
             let mut said = Vec::new();
             if !wrong.is_empty() {
@@ -254,24 +367,25 @@ impl Gate {
             };
             return Err(Error::new(code, said.join("; ")).hint(self.way_on()));
         }
-        let mut dropped = self.dropped;
-        let more = dropped.len().saturating_sub(MAX_LEFT_OUT);
+        let dropped = self.of(Kind::LeftOut);
+        let mut told: Vec<String> = dropped.take(MAX_LEFT_OUT).map(Finding::to_string).collect();
+        let more = self.of(Kind::LeftOut).skip(MAX_LEFT_OUT).count();
         if more > 0 {
-            dropped.truncate(MAX_LEFT_OUT);
-            dropped.push(format!("{}: {more} more are left out", self.file));
+            told.push(format!("{}: {more} more are left out", self.file));
         }
-        Ok(dropped)
+        Ok(told)
     }
 
     /// What to do about all that was found; trust is named where it helps.
     fn way_on(&self) -> String {
         let mut ways: Vec<String> = Vec::new();
-        for found in self.wrong.iter().chain(&self.lacking) {
-            if !ways.contains(&found.hint) && ways.len() < MAX_WAYS {
-                ways.push(found.hint.clone());
+        let found = self.of(Kind::Wrong).chain(self.of(Kind::Lacking));
+        for hint in found.filter_map(Finding::hint) {
+            if !ways.iter().any(|way| way == hint) && ways.len() < MAX_WAYS {
+                ways.push(hint.to_owned());
             }
         }
-        if !self.refused.is_empty() {
+        if self.of(Kind::Refused).next().is_some() {
             let it = if ways.is_empty() {
                 "it"
             } else {
@@ -285,11 +399,16 @@ impl Gate {
     }
 }
 
-fn told(list: &[&str]) -> String {
+fn told(list: &[&Finding]) -> String {
     // Names of properties and files are the repository's as well.
     let told: Vec<String> = list[..list.len().min(MAX_TOLD)]
         .iter()
-        .map(|line| clean::line(line).chars().take(MAX_LINE).collect())
+        .map(|found| {
+            clean::line(&found.to_string())
+                .chars()
+                .take(MAX_LINE)
+                .collect()
+        })
         .collect();
     let told = told.join("; ");
     match list.len().saturating_sub(MAX_TOLD) {

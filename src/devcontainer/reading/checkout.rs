@@ -79,6 +79,7 @@ impl Checkout {
         let shown = self.shown(path);
         let wrong = |what: &str| {
             Error::new(Code::DevcontainerInvalid, format!("{shown}: {what}"))
+                .at(&shown, 0)
                 .hint("correct it in the repository")
         };
         // A pipe or a device would block or never end.

@@ -27,22 +27,20 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
     let parsed = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &OPTIONS).map_err(
         |error| {
             let (line, column) = (error.line_display(), error.column_display());
-            invalid(
-                &format!("{file}:{line}:{column}"),
-                &error.kind().to_string(),
-            )
+            invalid(file, (line, column), &error.kind().to_string())
         },
     )?;
     let value = parsed
         .value
-        .ok_or_else(|| invalid(&format!("{file}:1:1"), "the file is empty"))?;
+        .ok_or_else(|| invalid(file, (1, 1), "the file is empty"))?;
     let lines = Lines::of(text);
     convert(&value, lines.of_offset(value.range().start), &lines)
-        .map_err(|(offset, what)| invalid(&lines.place(text, file, offset), &what))
+        .map_err(|(offset, what)| invalid(file, lines.place(text, offset), &what))
 }
 
-fn invalid(place: &str, what: &str) -> Error {
-    Error::new(Code::DevcontainerInvalid, format!("{place}: {what}"))
+fn invalid(file: &str, (line, column): (usize, usize), what: &str) -> Error {
+    Error::new(Code::DevcontainerInvalid, format!("{file}:{line}:{column}: {what}"))
+        .at(file, line)
         .hint("correct it in the repository; https://containers.dev/implementors/json_reference says what it may hold")
 }
 
@@ -103,13 +101,14 @@ impl Lines {
         self.0.partition_point(|start| *start <= offset)
     }
 
-    fn place(&self, text: &str, file: &str, offset: usize) -> String {
+    /// Line and column.
+    fn place(&self, text: &str, offset: usize) -> (usize, usize) {
         let line = self.of_offset(offset);
         let start = self.0.get(line - 1).copied().unwrap_or(0);
         let column = text
             .get(start..offset)
             .map_or(1, |part| part.chars().count() + 1);
-        format!("{file}:{line}:{column}")
+        (line, column)
     }
 }
 

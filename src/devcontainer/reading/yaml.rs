@@ -28,7 +28,9 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
         );
         let what = error.without_snippet().to_string();
         let what = what.lines().next().unwrap_or("not YAML").to_owned();
+        let line = error.location().map_or(0, |location| location.line());
         Error::new(Code::DevcontainerInvalid, format!("{place}: {what}"))
+            .at(file, usize::try_from(line).unwrap_or_default())
             .hint("correct it in the repository")
     })?;
     let mut budget = MAX_NODES;
@@ -37,6 +39,7 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
             Code::DevcontainerInvalid,
             format!("{file}: its aliases amount to more than {MAX_NODES} values"),
         )
+        .at(file, 0)
         .hint("write out less with anchors and aliases")
     })
 }
