@@ -59,6 +59,27 @@ impl RepoId {
         }
     }
 
+    /// `local/NAME` for a directory that is no clone from GitHub; what a repository's name cannot hold
+    /// becomes a hyphen.
+    pub fn local(directory: &str) -> Self {
+        const LONGEST: usize = 80;
+        let fit = |c: char| match c {
+            c if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') => c,
+            _ => '-',
+        };
+        let mut name: String = directory.chars().take(LONGEST).map(fit).collect();
+        if name.chars().all(|c| c == '.') {
+            "directory".clone_into(&mut name);
+        }
+        if name.to_ascii_lowercase().ends_with(".git") {
+            name.push('-');
+        }
+        Self {
+            owner: "local".to_owned(),
+            name,
+        }
+    }
+
     fn new(owner: &str, name: &str) -> Result<Self, RepoIdError> {
         // Enterprise Managed Users have an underscore before their enterprise's short code.
         let owner_ok = owner.len() <= 39
@@ -227,6 +248,12 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,200}") {
             let _ = text.parse::<RepoId>();
+        }
+
+        #[test]
+        fn a_directory_of_any_name_is_one(name in prop_oneof!["\\PC{0,200}", "[a.]{0,3}(\\.git|\\.GIT)?"]) {
+            let repo = RepoId::local(&name);
+            prop_assert_eq!(&repo, &repo.to_string().parse().unwrap());
         }
 
         #[test]

@@ -223,6 +223,7 @@ fn help_names_every_verb_and_completions_know_them() {
     let completions = text(&place.hatchery("", &["completions", "bash"]).stdout);
     for verb in [
         "spawn",
+        "check",
         "list",
         "status",
         "burrow",

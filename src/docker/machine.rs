@@ -48,6 +48,13 @@ fn is_podman(version: &SystemVersion) -> bool {
 }
 
 impl Docker {
+    /// Docker's version alone, which it tells sooner than the rest.
+    pub async fn version(&self) -> Result<String> {
+        let version = self.api.version().await;
+        let version = version.map_err(|error| failed("tell its version", error))?;
+        Ok(version.version.unwrap_or_default())
+    }
+
     /// What Docker's machine is.
     pub async fn machine(&self) -> Result<Machine> {
         let (info, version) = tokio::try_join!(self.api.info(), self.api.version())

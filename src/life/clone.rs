@@ -61,6 +61,8 @@ pub struct Job<'a> {
     pub repo: &'a RepoId,
     /// With its submodules.
     pub submodules: bool,
+    /// The newest commit of the default branch alone.
+    pub shallow: bool,
     /// What a token is asked of, where one is needed.
     pub tokens: Option<Tokens<'a>>,
     /// The most that the clone may be.
@@ -69,7 +71,7 @@ pub struct Job<'a> {
     pub hidden_host: &'a str,
 }
 
-/// Clones with the whole history into `into`, which must not exist. git runs in a cage, whose files
+/// Clones into `into`, which must not exist. git runs in a cage, whose files
 /// are kept in the directory `cage`. `progress` is told git's own last line now and then.
 pub async fn clone(
     job: &Job<'_>,
@@ -81,6 +83,7 @@ pub async fn clone(
         github,
         repo,
         submodules,
+        shallow,
         tokens,
         ..
     } = *job;
@@ -115,6 +118,9 @@ pub async fn clone(
     command.args(["clone", "--progress", "--template="]);
     if submodules {
         command.arg("--recurse-submodules");
+    }
+    if shallow {
+        command.arg("--depth=1");
     }
     command.args(["--", &url]).arg(into);
     command.stdout(Stdio::null()).stderr(Stdio::piped());

@@ -3,6 +3,7 @@
 mod audit;
 mod burrow;
 mod ca;
+mod check;
 mod completions;
 mod config;
 mod doctor;
@@ -53,6 +54,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Spawn(spawn::Spawn),
+    Check(check::Check),
     List(list::List),
     Status(status::Status),
     Burrow(burrow::Burrow),
@@ -80,6 +82,9 @@ impl Cli {
         }
         let mut config = Config::load(self.config.as_deref())?;
         config.fit_to_this_server();
+        if let Verb::Check(check) = self.verb {
+            return check.run(config, ui).await;
+        }
         let context = Context {
             config,
             places: Places::of_this_user()?,
@@ -97,7 +102,7 @@ impl Cli {
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context).await,
             Verb::Config(verb) => verb.run(&context),
-            Verb::Completions(_) => Ok(()),
+            Verb::Check(_) | Verb::Completions(_) => Ok(()),
         }
         .map(|()| ExitCode::SUCCESS)
     }

@@ -385,6 +385,7 @@ impl<'a> Hatching<'a> {
             github: &config.github,
             repo: &self.identity.repo,
             submodules: self.wishes.submodules,
+            shallow: false,
             tokens: credentials.map(|it| clone::Tokens {
                 directory: &it.directory,
                 helper: it.helper.path(),
