@@ -406,6 +406,34 @@ fn nothing_of_a_repository_speaks_to_the_terminal_or_is_endless() {
     assert!(shown.ends_with("local/site does not pass: 5000 findings.\n"));
 }
 
+/// All texts in a value.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        Value::Object(map) => map.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn what_a_script_repeats_is_harmless_as_well() {
+    let name = "a\u{202e}\u{200b}b.yml";
+    let compose = json!({"dockerComposeFile": [name, format!("none{name}")], "service": "app"});
+    let services = "services:\n  app:\n    image: debian\n    privileged: true\n";
+    let place = Place::new(&[
+        (FILE, &compose.to_string()),
+        (&format!(".devcontainer/{name}"), services),
+    ]);
+    for args in [["--json"], ["--sarif"]] {
+        let (report, code) = place.report(&args);
+        let said = texts(&report).join("\n");
+        assert_eq!(code, 1, "{report:#}");
+        assert!(said.contains("a\u{fffd}\u{fffd}b.yml"), "{report:#}");
+        assert!(!said.contains(['\u{202e}', '\u{200b}']), "{report:#}");
+    }
+}
+
 #[test]
 fn a_github_that_is_away_is_named() {
     let place = Place::devcontainer(PASSES);
