@@ -79,7 +79,7 @@ impl Check {
             }?;
             (repo, judgement)
         };
-        self.tell(&Report::new(&repo, &judgement), &judgement, ui)
+        self.tell(&repo, judgement, ui)
     }
 
     fn judge(&self, path: &Path, repo: &RepoId, config: &Config, machine: &Machine) -> Judgement {
@@ -124,15 +124,16 @@ impl Check {
     }
 
     /// The report, and the exit status that a spawn would have had.
-    fn tell(&self, report: &Report<'_>, judgement: &Judgement, ui: &Ui) -> Result<ExitCode> {
-        let error = judgement.verdict.as_ref().err();
-        if let Some(error) = error
-            && !report.is_about(error)
-        {
+    fn tell(&self, repo: &RepoId, judgement: Judgement, ui: &Ui) -> Result<ExitCode> {
+        let file = judgement.file.as_deref();
+        let report = Report::new(repo, file, &judgement.findings);
+        let error = match judgement.verdict {
+            Ok(_) => None,
+            Err(error) if report.is_about(&error) => Some(error),
             // Nothing of the repository's: there is no verdict.
-            return Err(Error::new(error.code(), error.message())
-                .hint(error.what_next().unwrap_or("fix this, then check again")));
-        }
+            Err(error) => return Err(error),
+        };
+        let error = error.as_ref();
         if self.sarif {
             ui.json_result(&report.sarif());
         } else if ui.json() {

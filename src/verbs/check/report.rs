@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::devcontainer::{Finding, Judgement, Kind};
+use crate::devcontainer::{Finding, Kind};
 use crate::error::{Code, Error};
 use crate::repo::RepoId;
 use crate::ui::clean;
@@ -33,10 +33,9 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Of this judgement.
-    pub fn new(repo: &'a RepoId, judgement: &'a Judgement) -> Self {
-        let (mut findings, left_out): (Vec<_>, Vec<_>) = judgement
-            .findings
+    /// Of these findings; `file` is the devcontainer.json.
+    pub fn new(repo: &'a RepoId, file: Option<&'a str>, findings: &'a [Finding]) -> Self {
+        let (mut findings, left_out): (Vec<_>, Vec<_>) = findings
             .iter()
             .partition(|finding| finding.kind() != Kind::LeftOut);
         let barring = findings.len();
@@ -50,7 +49,7 @@ impl<'a> Report<'a> {
         findings.truncate(MAX_FINDINGS);
         Self {
             repo,
-            file: judgement.file.as_deref(),
+            file,
             findings,
             more,
             barring,
