@@ -147,6 +147,11 @@ fn failed(doing: &str, error: ApiError) -> Error {
     Error::new(Code::DockerFailed, format!("Docker could not {doing}")).because(error)
 }
 
+/// Whether Docker could not open a container because a part of a volume that it mounts is not there.
+pub fn lacks_a_part(error: &Error) -> bool {
+    error.message().contains("cannot access path /")
+}
+
 /// Whether Docker, or who called it, says that no address range is left for a network.
 pub fn is_out_of_addresses(text: &str) -> bool {
     text.contains("non-overlapping IPv4 address pool")

@@ -7,7 +7,7 @@ use crate::error::{Code, Error};
 /// What compose says of a sibling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fallen {
-    /// The service.
+    /// The service, or the id of its container.
     service: String,
     /// What became of it.
     why: String,
@@ -44,6 +44,11 @@ pub(super) fn find(drone: &DroneName, last_lines: &[String]) -> Option<Fallen> {
                 .and_then(|(service, why)| fallen(service, why))
                 .or(found);
         // compose 1
+        } else if let Some((_, rest)) = line.split_once("  Container \"") {
+            found = rest
+                .split_once("\" ")
+                .and_then(|(id, why)| fallen(id, why))
+                .or(found);
         } else if let Some((_, rest)) = line.split_once("Cannot start service ") {
             found = rest
                 .split_once(": ")
@@ -68,7 +73,13 @@ fn of_container<'a>(drone: &DroneName, container: &'a str) -> Option<&'a str> {
 
 impl Fallen {
     /// The error, with the last lines of the sibling's own log.
-    pub(super) async fn error(self, docker: &Docker, drone: &DroneName) -> Error {
+    pub(super) async fn error(mut self, docker: &Docker, drone: &DroneName) -> Error {
+        // compose 1 names who waits, and the container that it waits for.
+        if let Ok(Some(container)) = docker.container(&self.service).await
+            && let Some(service) = of_container(drone, container.name())
+        {
+            self.service = service.to_owned();
+        }
         let mut log = Vec::new();
         for between in ['-', '_'] {
             let container = format!("{drone}{between}{}{between}1", self.service);
@@ -128,6 +139,10 @@ mod tests {
                     "ERROR: for cache  Cannot start service cache: {runc}"
                 )],
                 Some(("cache", runc)),
+            ),
+            (
+                vec!["ERROR: for app  Container \"cc9974b40a94\" is unhealthy.".to_owned()],
+                Some(("cc9974b40a94", "is unhealthy")),
             ),
             // Its own start is told of by another way; a pull is no service's.
             (

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::look::{Asked, Closed, Question, Seen, Volume};
-use crate::docker::{Container, Docker, Drone, Looking, Owner, Tree};
+use crate::docker::{self, Container, Docker, Drone, Looking, Owner, Tree};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::life::teardown;
@@ -105,7 +105,11 @@ fn noted(tree: Tree, text: &str) -> Tree {
 }
 
 async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
-    let text = docker.file(container, SPAWNED, 64).await?;
+    let text = match docker.file(container, SPAWNED, 64).await {
+        // A part of the clone that it mounts is gone, or was never there: Docker does not open it.
+        Err(error) if docker::lacks_a_part(&error) => None,
+        text => text?,
+    };
     Ok(text.and_then(|text| match &*text {
         text if text == SPAWNING.as_bytes() => Some(i64::MAX),
         text => String::from_utf8_lossy(text).trim().parse().ok(),
