@@ -40,6 +40,23 @@ def is_clean(name: str, at: str) -> None:
     assert inside(name, f"stat -c %U {at}/.git") == "vscode"
 
 
+def publish_with_submodules(repository: str, submodules: Mapping[str, tuple[str, str]], more: str = "") -> None:
+    """A repository that has at each path a submodule: how its URL is spelled, and which repository it is."""
+    texts = [f'[submodule "{path}"]\npath = {path}\nurl = {url}\n' for path, (url, _) in submodules.items()]
+    publish(repository, {".gitmodules": "".join(texts) + more})
+    bare = f"/srv/github/git/{repository}.git"
+    git = "git -c safe.directory='*'"
+    links = "; ".join(
+        f"{git} update-index --add --cacheinfo 160000,$({git} -C /srv/github/git/{other}.git rev-parse HEAD),{path}"
+        for path, (_, other) in submodules.items()
+    )
+    commit = f"{git} {GIT_AUTHOR} commit-tree -m Links -p HEAD $({git} write-tree)"
+    internet.succeed(
+        f"cd {bare}; export GIT_INDEX_FILE=$(mktemp -u); {git} read-tree HEAD; {links}; "
+        f"{git} update-ref refs/heads/main $({commit}); chown -R github {bare}"
+    )
+
+
 start_and_wait()
 laptop_trusts_drones()
 take_inventory()
@@ -256,5 +273,68 @@ with subtest("a service that does not start is named with what it says, not the 
     error = error_of("hatchery spawn try/fallen", 1, "devcontainer-failed")
     contains(error["message"], "the service db of the compose project keeps try-fallen from starting")
     assert "Dockerfile" not in error["hint"], error
+
+with subtest("submodules by every spelling of a URL, in submodules too"):
+    for name in ("a", "b", "c", "d", "e"):
+        publish(f"sub/{name}", {"name": name})
+    publish("try/theme", {"name": "theme"})
+    publish_with_submodules("sub/deep", {"inner": ("org-4712@github.com:sub/e", "sub/e")})
+    spelled = {
+        "a": ("git@github.com:sub/a", "sub/a"),
+        "b": ("ssh://git@github.com/sub/b", "sub/b"),
+        "c": ("git://github.com/sub/c", "sub/c"),
+        "d": ("http://github.com/sub/d.git", "sub/d"),
+        "in/e": ("org-4711@github.com:sub/e", "sub/e"),
+        "theme": ("../theme", "try/theme"),
+        "deep": ("ssh://git@github.com/sub/deep.git", "sub/deep"),
+    }
+    # What has been removed may still have its lines.
+    stale = '[submodule "gone"]\npath = gone\nurl = git@github.com:sub/gone\n'
+    publish_with_submodules("try/super", spelled, stale)
+    hatchery("spawn try/super --submodules")
+    clone = "/workspaces/super"
+    is_clean("super", clone)
+    names = inside("super", f"cd {clone}; cat a/name b/name c/name d/name in/e/name theme/name deep/inner/name")
+    assert names == "abcdethemee", names
+    states = inside("super", f"cd {clone}; git submodule status --recursive").splitlines()
+    assert len(states) == 8 and all(state[0] not in "-+" for state in states), states
+    # In the drone they go on as they are, and so does what is spelled like this.
+    inside("super", f"cd {clone}; git submodule --quiet foreach --recursive 'git fetch -q'")
+    inside("super", f"cd {clone}; git submodule --quiet update --init --recursive")
+    for url, _ in spelled.values():
+        if not url.startswith(("org-", "..")):
+            inside("super", f"git ls-remote -q {url} | grep main")
+    hatchery("slay try/super")
+
+with subtest("a submodule that does not come is named, with what to do"):
+    publish_with_submodules("try/outside", {"lib/den": ("ssh://git@github.com/acme/den", "acme/den")})
+    error = error_of("hatchery spawn try/outside --submodules", 3, "repository-not-found")
+    contains(error["message"], "the submodule lib/den of try/outside, ssh://git@github.com/acme/den,")
+    contains(error["hint"], "`--repo acme/den`", "without `--submodules`")
+    hatchery("spawn try/outside --submodules --repo acme/den")
+    inside("outside", "cd /workspaces/outside; git -C lib/den fetch -q; test -e lib/den/README.md")
+    hatchery("slay try/outside")
+    publish_with_submodules("try/elsewhere", {"tool": ("git@gitlab.com:x/y", "sub/a")})
+    error = error_of("hatchery spawn try/elsewhere --submodules", 7, "github-refused")
+    contains(error["message"], "the submodule tool of try/elsewhere, git@gitlab.com:x/y,", "behind https")
+
+with subtest("nothing in it, a default branch of any name, names that differ in case, a former name"):
+    bare = "/srv/github/git/try/nothing.git"
+    internet.succeed(f"mkdir -p {bare}; git init -q --bare -b main {bare}; chown -R github {bare}")
+    hatchery("spawn try/nothing --submodules")
+    assert (
+        inside("nothing", "cd /workspaces/nothing; git status --porcelain; git symbolic-ref HEAD") == "refs/heads/main"
+    )
+    hatchery("slay try/nothing")
+    publish("try/former", {"readme": "small", "README": "large"})
+    internet.succeed("git -C /srv/github/git/try/former.git -c safe.directory='*' branch -m main release/2.x")
+    internet.succeed("chown -R github /srv/github/git/try", "github-fake rename try/former try/latter")
+    hatchery("spawn try/former")
+    is_clean("former", "/workspaces/former")
+    assert inside("former", "cd /workspaces/former; git branch --show-current; cat readme README") == (
+        "release/2.x\nsmalllarge"
+    )
+    inside("former", "cd /workspaces/former; git fetch -q")
+    hatchery("slay try/former")
 
 nothing_new()

@@ -150,7 +150,17 @@ async fn bundle(docker: &Docker, container: &str, github: &Github) -> Result<Opt
 /// might keep the token on the disk.
 fn block(github: &Github, has_bundle: bool) -> String {
     let origin = github.url.origin().ascii_serialization();
-    let host = origin.trim_start_matches("https://");
+    // Of a port the other protocols know nothing: they have their own.
+    let host = github.url.host_str().unwrap_or_default();
+    let spelled: String = [
+        format!("git@{host}:"),
+        format!("ssh://git@{host}/"),
+        format!("ssh://git@ssh.{host}:443/"),
+        format!("git://{host}/"),
+        format!("http://{host}/"),
+    ]
+    .map(|prefix| format!("\tinsteadOf = {prefix}\n"))
+    .concat();
     let certificates = if has_bundle {
         format!("[http \"{origin}\"]\n\tsslCAInfo = {BUNDLE}\n")
     } else {
@@ -158,8 +168,7 @@ fn block(github: &Github, has_bundle: bool) -> String {
     };
     format!(
         "{BEGIN}\n[credential \"{origin}\"]\n\thelper =\n\thelper = {HELPER}\n\tuseHttpPath = true\n\
-         [url \"{origin}/\"]\n\tinsteadOf = git@{host}:\n\tinsteadOf = ssh://git@{host}/\n\
-         {certificates}{END}\n"
+         [url \"{origin}/\"]\n{spelled}{certificates}{END}\n"
     )
 }
 
@@ -206,7 +215,7 @@ mod tests {
         let other = with_block(&first, &block(&github("https://ghe.example:8443"), true));
         assert!(!other.contains("github.com"), "{other}");
         assert!(other.contains("[credential \"https://ghe.example:8443\"]"));
-        assert!(other.contains("insteadOf = git@ghe.example:8443:"));
+        assert!(other.contains("insteadOf = git@ghe.example:\n"));
         assert!(other.contains(BUNDLE));
         assert!(other.starts_with(&format!("{own}\n")));
     }
