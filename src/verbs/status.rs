@@ -1,11 +1,14 @@
 //! `hatchery status`
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
 use super::{Context, ssh_command};
 use crate::credd::daemon::permissions;
 use crate::docker::{Docker, Drone, Life, Usage};
+use crate::drone::permission::{Access, Permission};
 use crate::error::Result;
 use crate::host::kernel_log::Kill;
 use crate::journal::{self, Query};
@@ -142,13 +145,29 @@ async fn last_mint(context: &Context<'_>, drone: &Drone) -> LastMint {
 }
 
 /// What its tokens may do, as `NAME=ACCESS`.
-fn may_do(context: &Context<'_>, drone: &Drone) -> String {
-    let permissions = permissions(&drone.identity.scope, &context.config);
+fn may_do(permissions: &BTreeMap<Permission, Access>) -> String {
     let all: Vec<_> = permissions
         .iter()
         .map(|(permission, access)| format!("{permission}={access}"))
         .collect();
     all.join(", ")
+}
+
+/// Whether its tokens can push workflow files, for which GitHub has a permission of its own; nothing
+/// where they cannot push at all.
+fn may_change_workflows(permissions: &BTreeMap<Permission, Access>) -> Option<&'static str> {
+    let can_write = |name: &str| {
+        permissions
+            .iter()
+            .any(|(permission, access)| permission.as_str() == name && *access >= Access::Write)
+    };
+    can_write("contents").then(|| {
+        if can_write("workflows") {
+            "yes"
+        } else {
+            "no: GitHub refuses pushes that create or update files in .github/workflows"
+        }
+    })
 }
 
 /// How long ago that was, to the second.
@@ -261,7 +280,11 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             ),
         ));
     } else if context.config.github.app_id.is_some() {
-        rows.push(("github", may_do(context, drone)));
+        let permissions = permissions(&drone.identity.scope, &context.config);
+        rows.push(("github", may_do(&permissions)));
+        if let Some(may) = may_change_workflows(&permissions) {
+            rows.push(("workflows", may.to_owned()));
+        }
         rows.push((
             "last token",
             match &report.last_mint {

@@ -268,6 +268,39 @@ with subtest("slay revokes"):
     server.fail("find /run/hatchery /var/lib/hatchery/drones -name 'acme-*' | grep .")
     server.fail("systemctl list-units --all --plain --no-legend 'hatchery-credd@*' | grep .")
 
+with subtest("a workflow file is pushed with --permission workflows=write alone, and status says so"):
+    change = (
+        "cd /workspaces/den; git config user.name Sarah; git config user.email s@example.test; "
+        f"mkdir -p .github/workflows; echo 'on: push # {RUN}' > .github/workflows/ci.yml; "
+        "git add .github; git commit -qm Workflow; git push -q"
+    )
+    server.succeed("hatchery spawn acme/den")
+    said = fails("acme-den", change)
+    refusal = "refusing to allow a GitHub App to create or update workflow `.github/workflows/ci.yml` without `workflows` permission"
+    assert f"[remote rejected] main -> main ({refusal})" in said, said
+    # Other files, other branches and what it takes back are pushed as ever.
+    on(
+        "acme-den",
+        "cd /workspaces/den; git rm -q .github/workflows/ci.yml; git commit -q --amend --allow-empty -m Other; "
+        f"git push -q; git push -q origin HEAD:other-{RUN}",
+    )
+    shown = server.succeed("hatchery status acme/den")
+    assert re.search(r"^workflows +no: GitHub refuses", shown, re.MULTILINE), shown
+    server.succeed("hatchery slay --force acme/den")
+    # The configuration says what can be asked for at most.
+    permission = "--permission contents=write --permission workflows=write"
+    said = server.fail(f"hatchery spawn acme/den {permission} 2>&1")
+    assert "workflows=write is more than the configuration gives" in said, said
+    server.succeed(
+        'printf \'[drones."acme/den"]\npermissions = { contents = "write", workflows = "write" }\n\''
+        " | cat /etc/hatchery/config.toml - > /root/workflows.toml",
+        f"hatchery --config /root/workflows.toml spawn acme/den {permission}",
+    )
+    on("acme-den", change)
+    assert bare("acme/den", "show main:.github/workflows/ci.yml") == f"on: push # {RUN}"
+    assert re.search(r"^workflows +yes$", server.succeed("hatchery status acme/den"), re.MULTILINE)
+    server.succeed("hatchery slay --force acme/den")
+
 with subtest("--permission contents=read: it fetches, and cannot push"):
     server.succeed("hatchery spawn acme/den --permission contents=read")
     on(

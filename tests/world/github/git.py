@@ -6,14 +6,20 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
+from github import grants, workflows
 from github.message import Request, Response
+from github.state import Grant
 from github.store import GIT, Repository
 
 _CHUNK = 1 << 16
 
 
-def serve(request: Request, repository: Repository, service_path: str) -> Response:
+def serve(request: Request, repository: Repository, grant: Grant | None, service_path: str) -> Response:
     """Answer one request of git's smart protocol; the pack is streamed."""
+    # Who may push has been decided before.
+    settings = {"http.receivepack": "true"}
+    if not grants.may(grant, repository, "workflows", "write"):
+        settings |= workflows.settings()
     environment = {
         "PATH": os.environ["PATH"],
         "GIT_PROJECT_ROOT": str(GIT),
@@ -25,10 +31,9 @@ def serve(request: Request, repository: Repository, service_path: str) -> Respon
         "CONTENT_LENGTH": str(len(request.body)),
         "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
         "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
-        # Who may push has been decided before.
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "http.receivepack",
-        "GIT_CONFIG_VALUE_0": "true",
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        **{f"GIT_CONFIG_KEY_{n}": key for n, key in enumerate(settings)},
+        **{f"GIT_CONFIG_VALUE_{n}": value for n, value in enumerate(settings.values())},
     }
     with tempfile.TemporaryFile() as body:
         body.write(request.body)

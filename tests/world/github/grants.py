@@ -21,6 +21,7 @@ APP_PERMISSIONS = {
     "checks": "read",
     "statuses": "read",
     "metadata": "read",
+    "workflows": "write",
 }
 _LONGEST = 600  # seconds that a JWT may be good for
 

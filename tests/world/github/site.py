@@ -41,7 +41,7 @@ def _below(request: Request, owner: str, name: str, service: str) -> Response:
     _require(grant, repository, writes)
     if service.startswith("info/lfs/"):
         return lfs.respond(request, repository, service.removeprefix("info/lfs/"))
-    return git.serve(request, repository, service)
+    return git.serve(request, repository, grant, service)
 
 
 def _login(request: Request) -> Grant | None:
