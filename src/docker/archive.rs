@@ -55,6 +55,17 @@ pub struct WholeFile {
     pub owner: Owner,
 }
 
+/// A directory, as far as it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The permission bits.
+    pub mode: u32,
+    /// The first of what is in it, at any depth, relative to it.
+    pub content: Vec<PathBuf>,
+}
+
 /// What goes into a container.
 #[derive(Debug, Clone, Default)]
 pub struct Tree(Vec<Part>);
@@ -93,6 +104,11 @@ impl Tree {
             mode,
         });
         self
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// A directory of this owner's.
@@ -231,6 +247,35 @@ fn append_all<W: Write>(
         }
     }
     Ok(())
+}
+
+/// The directory of which an archive is, which may break off.
+fn directory_in(archive: &[u8]) -> io::Result<Option<Directory>> {
+    let mut archive = tar::Archive::new(archive);
+    let mut entries = archive.entries()?;
+    let Some(first) = entries.next().transpose()? else {
+        return Ok(None);
+    };
+    let header = first.header();
+    if !header.entry_type().is_dir() {
+        return Ok(None);
+    }
+    let mut directory = Directory {
+        owner: Owner {
+            uid: header.uid()?,
+            gid: header.gid()?,
+        },
+        mode: header.mode()? & 0o7777,
+        content: Vec::new(),
+    };
+    let root = first.path()?.into_owned();
+    // What comes after the end of a part of an archive cannot be read.
+    for entry in entries.map_while(io::Result::ok) {
+        let path = entry.path()?;
+        let path = path.strip_prefix(&root).unwrap_or(&path);
+        directory.content.push(path.to_owned());
+    }
+    Ok(Some(directory))
 }
 
 /// What comes out of a channel, as a body of a request.
@@ -387,6 +432,19 @@ impl Docker {
         let mut archive = tar::Archive::new(archive.as_slice());
         let entries = archive.entries().map(|entries| entries.take(2).count());
         Ok(Some(entries.is_ok_and(|count| count < 2)))
+    }
+
+    /// The directory at this path in a container, with the first of its content; `None` where there is
+    /// none.
+    pub async fn directory(&self, container: &str, path: &Path) -> Result<Option<Directory>> {
+        const LOOKED_AT: usize = 64 * 1024;
+        let path = path.to_string_lossy();
+        let Some(archive) = self.archive(container, &path, LOOKED_AT).await? else {
+            return Ok(None);
+        };
+        let doing = format!("read {path} in {container}");
+        let unreadable = |error: io::Error| Error::new(Code::DockerFailed, &*doing).because(error);
+        directory_in(&archive).map_err(unreadable)
     }
 
     /// The first bytes of the archive of a path.

@@ -25,7 +25,7 @@ use bollard::ClientVersion;
 use bollard::errors::Error as ApiError;
 
 pub use self::addresses::{Addresses, Block, DEVICES, is_overlap};
-pub use self::archive::{Entry, Owner, Tree, WholeFile};
+pub use self::archive::{Directory, Entry, Owner, Tree, WholeFile};
 pub use self::bridges::{Bridge, Endpoints, OPTION_DEVICE, is_a_bridge};
 pub use self::builder::{BuilderSpec, Built};
 pub use self::container::{Container, Usage, Wanted};

@@ -337,4 +337,44 @@ with subtest("nothing in it, a default branch of any name, names that differ in 
     inside("former", "cd /workspaces/former; git fetch -q")
     hatchery("slay try/former")
 
+with subtest("volumes in the home and in the clone are the user's; what the image has there stays"):
+    dockerfile = (
+        f"FROM {IMAGE}\nRUN useradd -m -s /bin/bash app && mkdir -p /home/app/kept /home/app/.local/share "
+        "&& touch /home/app/.local/of-root && chown -R 7:7 /home/app/kept && chmod 700 /home/app/kept\n"
+    )
+    targets = {
+        "nm": "${containerWorkspaceFolder}/node_modules",
+        "deep": "${containerWorkspaceFolder}/packages/one/node_modules",
+        "cfg": "/home/app/.config/tool",
+        "kept": "/home/app/kept",
+        "local": "/home/app/.local/share/tool",
+        "srv": "/srv/data",
+    }
+    publish_devcontainer(
+        "try/volumes",
+        {
+            "Dockerfile": dockerfile,
+            "devcontainer.json": {
+                "build": {"dockerfile": "Dockerfile"},
+                "remoteUser": "app",
+                "mounts": [f"source={source},target={target},type=volume" for source, target in targets.items()],
+                "postCreateCommand": "touch node_modules/x packages/x packages/one/node_modules/x ~/.config/tool/y "
+                "~/.local/share/tool/z && mkdir ~/.config/other",
+            },
+        },
+    )
+    hatchery("spawn try/volumes")
+    owners = inside(
+        "volumes",
+        "cd /workspaces/volumes; stat -c '%U %u %a %n' node_modules packages packages/one packages/one/node_modules "
+        "~/.config ~/.config/tool ~/.local ~/.local/share/tool ~/kept /srv/data",
+        "app",
+    ).splitlines()
+    assert all(line.startswith("app ") and " 755 " in line for line in owners[:6]), owners
+    assert [line.split()[1] for line in owners[6:]] == ["0", owners[0].split()[1], "7", "0"], owners
+    hatchery("burrow try/volumes")
+    hatchery("unburrow try/volumes")
+    inside("volumes", "touch ~/.config/tool/again ~/.config/again", "app")
+    hatchery("slay --force try/volumes")
+
 nothing_new()

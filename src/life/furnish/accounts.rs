@@ -50,6 +50,12 @@ impl Accounts {
         Some(if shell.is_empty() { "/bin/sh" } else { shell })
     }
 
+    /// The home of this user, if the image names one.
+    pub fn home(&self, user: &str) -> Option<&str> {
+        let home = line_of(&self.passwd, user)?.split(':').nth(5)?;
+        home.starts_with('/').then_some(home)
+    }
+
     /// What keeps this user out on that day, counted from 1970.
     fn hindrance(&self, user: &str, today: i64) -> Option<Hindrance> {
         if let Some(shell) = self.shell(user) {

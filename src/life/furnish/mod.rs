@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod credentials;
+pub mod mounts;
 
 use crate::config::Config;
 use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, is_number, parse_metadata};

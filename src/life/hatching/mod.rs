@@ -39,6 +39,7 @@ use crate::life::clone;
 use crate::life::furnish;
 use crate::life::furnish::accounts::Accounts;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::furnish::mounts;
 use crate::life::hand_in;
 use crate::life::login;
 use crate::life::readiness;
@@ -752,6 +753,11 @@ impl<'a> Hatching<'a> {
             tree = self.clone_into(&id, tree, prepared, owner).await?;
         }
         docker.put(&id, tree).await?;
+        let given = self.given(&container, &accounts, &user, owner, prepared);
+        let given = given.await?;
+        if !given.is_empty() {
+            docker.put(&id, given).await?;
+        }
         fault::reached(Point::FilesPut);
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
         let egg = docker.set_wanted(&id, Wanted::Undecided);
@@ -765,6 +771,33 @@ impl<'a> Hatching<'a> {
             lifecycle: Lifecycle::of(&metadata),
             user,
         }))
+    }
+
+    /// What the user gets of the places where the drone's own volumes are mounted.
+    async fn given(
+        &self,
+        container: &Container,
+        accounts: &Accounts,
+        user: &str,
+        owner: Owner,
+        prepared: &Prepared,
+    ) -> Result<Tree> {
+        let (name, id) = (
+            &self.identity.name,
+            teardown::devcontainer_id(self.identity),
+        );
+        let points: Vec<&str> = container
+            .volumes()
+            .filter(|(volume, at)| *at != prepared.volume_target && name.owns(&id, volume))
+            .map(|(_, at)| at)
+            .collect();
+        let places: Vec<&str> = accounts
+            .home(user)
+            .into_iter()
+            .chain([prepared.clone_at.as_str()])
+            .collect();
+        let docker = self.server.docker;
+        mounts::given(docker, container.id(), &points, &places, owner).await
     }
 
     /// The tree with the clone, and with what of it is mounted and not in the repository. A volume that
