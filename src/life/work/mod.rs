@@ -95,7 +95,7 @@ pub async fn all_counts(docker: &Docker, container: &str) -> Result<()> {
 
 /// Whether nobody has written down that the drone's spawn has come to its end.
 pub async fn is_spawning(docker: &Docker, container: &str) -> Result<bool> {
-    let noted = docker.file(container, SPAWNED, 64).await?;
+    let noted = note(docker, container).await?;
     Ok(noted.as_deref() == Some(SPAWNING.as_bytes()))
 }
 
@@ -104,12 +104,17 @@ fn noted(tree: Tree, text: &str) -> Tree {
         .file(SPAWNED, 0o644, text.as_bytes().to_vec())
 }
 
-async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
-    let text = match docker.file(container, SPAWNED, 64).await {
+/// What is written down in the drone.
+async fn note(docker: &Docker, container: &str) -> Result<Option<Vec<u8>>> {
+    match docker.file(container, SPAWNED, 64).await {
         // A part of the clone that it mounts is gone, or was never there: Docker does not open it.
-        Err(error) if docker::lacks_a_part(&error) => None,
-        text => text?,
-    };
+        Err(error) if docker::lacks_a_part(&error) => Ok(None),
+        noted => noted,
+    }
+}
+
+async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
+    let text = note(docker, container).await?;
     Ok(text.and_then(|text| match &*text {
         text if text == SPAWNING.as_bytes() => Some(i64::MAX),
         text => String::from_utf8_lossy(text).trim().parse().ok(),
