@@ -89,7 +89,24 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The files for it. They are root's alone: an environment may hold secrets.
+/// What puts the devcontainer's `PATH` first in a session, before what other scripts have added.
+fn set_path(quoted: &str) -> String {
+    format!(
+        "if [ -n \"${{SSH_CONNECTION-}}\" ]; then
+hatchery_path={quoted} hatchery_rest=$PATH:
+while [ -n \"$hatchery_rest\" ]; do
+hatchery_one=${{hatchery_rest%%:*}} hatchery_rest=${{hatchery_rest#*:}}
+case \":$hatchery_path:\" in *\":$hatchery_one:\"*) ;;
+*) [ -z \"$hatchery_one\" ] || hatchery_path=$hatchery_path:$hatchery_one ;; esac
+done
+export PATH=\"$hatchery_path\"
+unset hatchery_path hatchery_rest hatchery_one
+fi
+"
+    )
+}
+
+/// The files for it. The script is as open as `/etc/environment`, where the devcontainer CLI writes the same.
 pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
     // The first SetEnv counts, so all of it is one.
     let set: Vec<String> = environment
@@ -101,11 +118,13 @@ pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
         [] => String::new(),
         set => format!("SetEnv {}\n", set.join(" ")),
     };
-    let exports = environment
+    let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
+    let path = environment.get("PATH").map(|path| set_path(&quoted(path)));
+    let others = environment
         .iter()
-        .filter(|(name, value)| *name == "PATH" || !is_plain(value))
-        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
-    let script: String = exports.collect();
+        .filter(|(name, value)| *name != "PATH" && !is_plain(value))
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
+    let script: String = path.into_iter().chain(others).collect();
     vec![
         DroneFile {
             path: DROP_IN.to_owned(),
@@ -173,9 +192,30 @@ mod tests {
             ),
             "{settings}"
         );
-        assert!(
-            text(&environment, PROFILE).ends_with("\nexport PATH='/opt/x/bin:/usr/bin:/bin'\n")
-        );
+        for (before, session, expected) in [
+            (
+                "/bin:/usr/bin:/opt/java/bin::/games",
+                "1.2.3.4 1 1.2.3.5 2222",
+                "/opt/x/bin:/usr/bin:/bin:/opt/java/bin:/games",
+            ),
+            ("/bin:/opt/java/bin", "", "/bin:/opt/java/bin"),
+        ] {
+            let script = text(&environment, PROFILE);
+            let shell = std::process::Command::new("/bin/sh")
+                .env("PATH", before)
+                .env("SSH_CONNECTION", session)
+                .args([
+                    "-euc",
+                    &format!("{script}echo \"$PATH${{hatchery_path-}}\""),
+                ])
+                .output()
+                .unwrap();
+            assert_eq!(
+                String::from_utf8_lossy(&shell.stdout).trim(),
+                expected,
+                "{shell:?}"
+            );
+        }
         assert!(!text(&BTreeMap::new(), DROP_IN).contains("SetEnv"));
     }
 
