@@ -30,6 +30,9 @@ const FIRST_WITH_SUBPATHS: u32 = 26;
 /// How many refusals are told at once.
 const MAX_TOLD: usize = 8;
 
+/// How many findings are kept: those that are left out, and all others.
+const MAX_FINDINGS: usize = 5_000;
+
 /// How many different remedies are told at once.
 const MAX_WAYS: usize = 3;
 
@@ -173,6 +176,8 @@ pub struct Gate {
     old_docker: Option<String>,
     file: String,
     findings: Vec<Finding>,
+    left_out: usize,
+    others: usize,
 }
 
 impl Gate {
@@ -184,6 +189,8 @@ impl Gate {
             old_docker: None,
             file: file.into(),
             findings: Vec::new(),
+            left_out: 0,
+            others: 0,
         }
     }
 
@@ -329,6 +336,15 @@ impl Gate {
         message: String,
         hint: Option<&str>,
     ) {
+        // What is left out lets everything pass, so all else has a count of its own.
+        let count = match kind {
+            Kind::LeftOut => &mut self.left_out,
+            _ => &mut self.others,
+        };
+        *count += 1;
+        if *count > MAX_FINDINGS {
+            return;
+        }
         self.findings.push(Finding {
             file: self.file.clone(),
             line,

@@ -1,5 +1,7 @@
 //! A parsed document (JSONC or YAML) that remembers where each property stands.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Number, Value};
 
 /// A value and the line that its property begins on (1-based).
@@ -128,13 +130,19 @@ impl Node {
         let Data::Map(map) = &mut self.data else {
             return;
         };
-        for (key, node) in later.properties() {
-            if node.tag != Tag::None {
-                map.retain(|(name, _)| name != key);
-            } else if let Some((_, own)) = map.iter_mut().find(|(name, _)| name == key) {
+        let later: HashMap<&str, &Self> = later
+            .properties()
+            .iter()
+            .map(|(key, node)| (key.as_str(), node))
+            .collect();
+        map.retain_mut(|(key, own)| match later.get(key.as_str()) {
+            Some(node) if node.tag != Tag::None => false,
+            Some(node) => {
                 own.give_way(node);
+                true
             }
-        }
+            None => true,
+        });
     }
 
     /// Drops what only resets an earlier file's.

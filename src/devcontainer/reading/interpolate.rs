@@ -10,6 +10,9 @@ const MAX_DEPTH: usize = 8;
 /// The longest text that may come of one.
 const MAX_TEXT: usize = 64 * 1024;
 
+/// How much of an `.env` file's values is kept, in bytes.
+const MAX_ENV: usize = 1024 * 1024;
+
 /// Replaces the variables of a text as compose does; `$$` is a dollar sign.
 pub fn interpolate(text: &str, variables: &Variables) -> Result<String, String> {
     expand(text, variables, MAX_DEPTH)
@@ -98,6 +101,7 @@ fn name_length(text: &str) -> usize {
 
 /// Reads an `.env` file's lines; later ones may use earlier ones.
 pub fn read_env(text: &str, variables: &mut Variables) {
+    let mut left = MAX_ENV;
     for line in text.lines() {
         let line = line.trim();
         let line = line.strip_prefix("export ").unwrap_or(line);
@@ -108,7 +112,14 @@ pub fn read_env(text: &str, variables: &mut Variables) {
         if name.is_empty() || name_length(name) != name.len() {
             continue;
         }
-        variables.insert(name.to_owned(), env_value(value, variables));
+        let value = env_value(value, variables);
+        // Each may hold all before it.
+        let taken: usize = value.len() + name.len();
+        let Some(next) = left.checked_sub(taken) else {
+            return;
+        };
+        left = next;
+        variables.insert(name.to_owned(), value);
     }
 }
 
@@ -128,6 +139,18 @@ fn env_value(text: &str, variables: &Variables) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_small_env_file_does_not_become_a_large_one() {
+        let names: Vec<String> = (0..20_000)
+            .map(|number| format!("B{number}=$A\n"))
+            .collect();
+        let text = format!("A={}\n{}", "x".repeat(60_000), names.concat());
+        let mut variables = Variables::new();
+        read_env(&text, &mut variables);
+        let size: usize = variables.values().map(String::len).sum();
+        assert!(size <= MAX_ENV && variables.len() > 10, "{size}");
+    }
 
     fn variables() -> Variables {
         let mut variables = Variables::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::service::{Declared, Reader};
-use super::{Project, declared, merge};
+use super::{MAX_SERVICES, Project, declared, merge};
 use crate::devcontainer::judging::build::Place;
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::judging::verdict::Gate;
@@ -62,6 +62,12 @@ fn merged(
         reader.file.clone_from(&document.shown);
         if let Some(include) = document.node.get("include") {
             for entry in include.one_or_many() {
+                // Each costs the reading of an .env at least.
+                reader.files += 1;
+                if reader.files > MAX_FILES {
+                    too_many(gate);
+                    return Ok(());
+                }
                 included(entry, depth, project, reader, gate)?;
                 gate.turn_to(&document.shown);
             }
@@ -77,13 +83,17 @@ fn load(file: &Path, reader: &mut Reader<'_>, gate: &mut Gate) -> Result<Option<
     gate.turn_to(&shown);
     reader.files += 1;
     if reader.files > MAX_FILES {
-        let why = format!("more than {MAX_FILES} files are read for this project");
-        gate.refuse_always(&Node::text(0, ""), "compose", &why);
+        too_many(gate);
         return Ok(None);
     }
     let document = yaml::parse(&checkout.read(file)?, &shown)?;
     let node = interpolated(&document, reader.variables, gate);
     Ok(Some(Document { node, shown }))
+}
+
+fn too_many(gate: &mut Gate) {
+    let why = format!("more than {MAX_FILES} files are read for this project");
+    gate.refuse_always(&Node::text(0, ""), "compose", &why);
 }
 
 fn interpolated(node: &Node, variables: &Variables, gate: &mut Gate) -> Node {
@@ -185,6 +195,10 @@ fn read_file(
             "version" | "name" | "include" => {}
             "services" => {
                 for (name, node) in node.properties() {
+                    // One too many is told when all is read.
+                    if project.services.len() > MAX_SERVICES {
+                        break;
+                    }
                     if !policy::is_name(name) {
                         gate.wrong(
                             node,
