@@ -46,9 +46,18 @@ impl Checkout {
         let lexical = Self::lexical(base, path);
         match base.join(path).canonicalize() {
             Ok(found) if found.starts_with(&self.root) => Ok(found),
-            Err(_) if lexical.starts_with(&self.root) => Err(BadPath::Missing),
+            Err(_) if lexical.starts_with(&self.root) && self.leads_inside(&base.join(path)) => {
+                Err(BadPath::Missing)
+            }
             Ok(_) | Err(_) => Err(BadPath::Outside),
         }
+    }
+
+    /// Whether what there is of a path is inside, so that nothing is said of what is not.
+    fn leads_inside(&self, path: &Path) -> bool {
+        path.ancestors()
+            .find_map(|part| part.canonicalize().ok())
+            .is_some_and(|part| part.starts_with(&self.root))
     }
 
     /// `path`, seen from `base`, with `.` and `..` taken as written.
@@ -110,6 +119,7 @@ mod tests {
         std::fs::write(parent.path().join("secret"), "x").unwrap();
         std::os::unix::fs::symlink("../../secret", root.join("dir/link")).unwrap();
         std::os::unix::fs::symlink("file", root.join("dir/good")).unwrap();
+        std::os::unix::fs::symlink("../..", root.join("dir/out")).unwrap();
         let checkout = Checkout::open(&root).unwrap();
         let base = checkout.root().join("dir");
         for (path, expected) in [
@@ -118,7 +128,11 @@ mod tests {
             ("../dir/./file", Ok("dir/file")),
             ("..", Ok("")),
             ("absent", Err(BadPath::Missing)),
+            ("absent/../absent", Err(BadPath::Missing)),
             ("link", Err(BadPath::Outside)),
+            ("link/absent", Err(BadPath::Outside)),
+            ("out/absent", Err(BadPath::Outside)),
+            ("out/site/dir/absent", Err(BadPath::Missing)),
             ("../..", Err(BadPath::Outside)),
             ("../../secret", Err(BadPath::Outside)),
             ("../../absent", Err(BadPath::Outside)),
