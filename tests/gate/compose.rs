@@ -640,6 +640,33 @@ fn each_service_has_its_part_of_the_clone() {
 }
 
 #[test]
+fn what_is_mounted_last_at_a_place_counts() {
+    for (later, subpath) in [
+        ("'..:/data'", json!("site")),
+        ("'./other:/data'", json!("site/.devcontainer/other")),
+        ("'v:/data'", json!(null)),
+    ] {
+        let world = with(&format!(
+            "services:
+  app: {{image: x, volumes: ['../..:/workspaces']}}
+  base: {{image: x, volumes: ['./sub:/data']}}
+  worker: {{extends: base, volumes: [{later}]}}"
+        ));
+        let prepared = world.prepare(&world.read().unwrap(), None);
+        let services = world.composed()["services"].clone();
+        assert_eq!(
+            services["worker"]["volumes"][0]["volume"]["subpath"], subpath,
+            "{later}"
+        );
+        assert_eq!(
+            services["base"]["volumes"][0]["volume"]["subpath"],
+            "site/.devcontainer/sub"
+        );
+        assert!(!prepared.mounts_parts);
+    }
+}
+
+#[test]
 fn without_subpaths_all_services_see_the_volume_alike() {
     for (text, passes) in [
         (

@@ -8,6 +8,7 @@ mod merge;
 mod service;
 mod volumes;
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -206,7 +207,19 @@ fn settle_workspace(
     checkout: &Checkout,
     gate: &mut Gate,
 ) {
-    let rooted = |mount: &&Mounted| mount.part.root().is_some();
+    // A later file, or the service that extends, may mount something else at the same place.
+    let last: HashMap<_, _> = mounted
+        .iter()
+        .map(|mount| ((&mount.service, &mount.target), mount))
+        .collect();
+    let mounted: Vec<&Mounted> = mounted
+        .iter()
+        .filter(|mount| {
+            let at = last.get(&(&mount.service, &mount.target));
+            at.is_some_and(|last| std::ptr::eq(*last, *mount)) && shows_clone(project, mount)
+        })
+        .collect();
+    let rooted = |mount: &&&Mounted| mount.part.root().is_some();
     let own = mounted
         .iter()
         .rev()
@@ -264,6 +277,18 @@ fn settle_workspace(
         }
         project.mounts_parts |= mount.service == project.service;
     }
+}
+
+/// Whether a service still mounts the volume that holds the clone there.
+fn shows_clone(project: &Project, mount: &Mounted) -> bool {
+    let volumes = project
+        .services
+        .get(&mount.service)
+        .and_then(|service| service.get("volumes")?.as_array());
+    volumes
+        .into_iter()
+        .flatten()
+        .any(|volume| volume["source"] == WORKSPACE && volume["target"] == mount.target)
 }
 
 fn check_whole(project: &mut Project, gate: &mut Gate) {
