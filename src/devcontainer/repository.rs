@@ -1,6 +1,7 @@
 //! A repository's configuration, read and held against the policy, not yet bound to a server.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -129,7 +130,7 @@ impl Repository {
             .and_then(Path::parent)
             .unwrap_or(checkout.root());
         let place = Place { checkout, base };
-        let passed = gate::read(&document, &place, gate);
+        let mut passed = gate::read(&document, &place, gate);
         let project = match &passed.base {
             Some(Base::Compose { files, service }) => {
                 compose::read(files, service, checkout, &drone, gate)?
@@ -154,6 +155,18 @@ impl Repository {
         };
         let mount = mount.map(|(root, target)| (*root, target.as_str()));
         let workspace = workspace::plan(repo.name(), mount, passed.workspace_folder.as_deref());
+        let name = Path::new(&workspace.folder)
+            .file_name()
+            .and_then(OsStr::to_str);
+        for value in passed.environment() {
+            // Sessions have it too, and there nothing else replaces these.
+            *value = value
+                .replace("${containerWorkspaceFolder}", &workspace.folder)
+                .replace(
+                    "${containerWorkspaceFolderBasename}",
+                    name.unwrap_or_default(),
+                );
+        }
         check_parts(&passed, &workspace, &shown, gate);
         let configured = &config.devcontainer.image;
         let is_configured = matches!(&passed.base, Some(Base::Image(image)) if image == configured);

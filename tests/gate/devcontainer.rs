@@ -711,6 +711,21 @@ fn a_value_of_several_lines_goes_round_what_would_make_one_of_it() {
 }
 
 #[test]
+fn the_environment_knows_where_tools_open() {
+    let world = with(
+        r#""workspaceFolder": "/workspaces/site/sub", "containerEnv": {"A": "${containerWorkspaceFolder}/x"},
+           "remoteEnv": {"B": "${containerWorkspaceFolderBasename}-${containerEnv:A}", "C": null}"#,
+    );
+    let prepared = world.prepare(&world.read().unwrap(), None);
+    let written = json_file(&prepared.override_config);
+    assert_eq!(written["containerEnv"]["A"], "/workspaces/site/sub/x");
+    assert_eq!(
+        written["remoteEnv"],
+        json!({"B": "sub-${containerEnv:A}", "C": null})
+    );
+}
+
+#[test]
 fn parts_of_the_repository_are_mounted_from_the_drones_volume() {
     let world = with(
         r#""mounts": ["source=${localWorkspaceFolder}/.config,target=/root/.config,type=bind,consistency=cached",

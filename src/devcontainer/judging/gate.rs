@@ -41,6 +41,24 @@ pub struct Passed {
     pub workspace_folder: Option<String>,
 }
 
+impl Passed {
+    /// The values of `containerEnv` and `remoteEnv`.
+    pub fn environment(&mut self) -> impl Iterator<Item = &mut String> {
+        let remote = self
+            .plain
+            .get_mut("remoteEnv")
+            .and_then(Value::as_object_mut);
+        let all = self
+            .container_env
+            .iter_mut()
+            .chain(remote.into_iter().flatten());
+        all.filter_map(|(_, value)| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        })
+    }
+}
+
 /// Whether a value is of a kind, and the kind's name.
 type Kind = (fn(&Node) -> bool, &'static str);
 
