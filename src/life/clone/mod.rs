@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::cage::{self, Rules};
-use crate::config;
+use crate::config::{self, Subnets};
 use crate::docker;
 use crate::error::{Code, Error, Result};
 use crate::host::{self, Size};
@@ -68,6 +68,8 @@ pub struct Job<'a> {
     pub shallow: bool,
     /// What a token is asked of, where one is needed.
     pub tokens: Option<Tokens<'a>>,
+    /// Where drones' networks get their addresses from: nothing is fetched from there.
+    pub pool: &'a Subnets,
     /// The most that the clone may be.
     pub most: Size,
     /// Docker's own address, which git does not get to see.

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::spelling::{self, Target};
 use super::{Git, Subject, refusal, url_of};
 use crate::error::{Code, Error, Result};
+use crate::outlet::Outlet;
 
 /// How many submodules a repository may have, all levels together.
 const MOST: usize = 1000;
@@ -224,11 +225,24 @@ async fn fetch_one(
     let mut command = git.command(Some(at))?;
     command.args(["--literal-pathspecs", "submodule", "update", "--progress"]);
     command.arg("--").arg(path);
+    // git runs on this server: a host that the repository names is one that a drone may reach.
+    let outlet = match &target {
+        Target::Https => Some(Outlet::open(git.job.pool.clone())?),
+        _ => None,
+    };
+    if let Some(outlet) = &outlet {
+        outlet.lead(&mut command);
+    }
     let (said, is_well) = git.run(command).await?;
     if is_well {
         return Ok(());
     }
-    Err(refusal(&subject, &said, git.is_full()))
+    let error = refusal(&subject, &said, git.is_full());
+    let refusals = outlet.map(|outlet| outlet.refusals()).unwrap_or_default();
+    Err(match refusals.as_slice() {
+        [first, ..] => error.because(format!("{}: {}", first.host, first.why)),
+        [] => error,
+    })
 }
 
 #[cfg(test)]

@@ -391,6 +391,7 @@ impl<'a> Hatching<'a> {
                 directory: &it.directory,
                 helper: it.helper.path(),
             }),
+            pool: &config.docker.subnets,
             most: Size {
                 bytes: config.limits.clone.as_u64(),
                 files: config.limits.clone_files,

@@ -108,6 +108,7 @@ impl Check {
                 directory: &sockets,
                 helper: helper.path(),
             }),
+            pool: &config.docker.subnets,
             most: Size {
                 bytes: config.limits.clone.as_u64(),
                 files: config.limits.clone_files,
