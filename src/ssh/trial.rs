@@ -86,7 +86,7 @@ impl Trial {
     /// Logs in as this user, once.
     pub async fn log_in(&self, address: IpAddr, user: &str) -> Result<Login> {
         let mut command = process::supervised("ssh")?;
-        command.args(["-F", "none", "-a", "-x", "-T", "-q"]);
+        command.args(["-F", "none", "-a", "-x", "-T"]);
         let file = |option: &str, path: PathBuf| format!("{option}={}", path.display());
         for option in [
             "BatchMode=yes",

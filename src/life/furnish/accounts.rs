@@ -67,7 +67,8 @@ impl Accounts {
         let shadow = self.shadow_text();
         let fields: Vec<&str> = line_of(&shadow, user)?.split(':').collect();
         let day = |at: usize| fields.get(at)?.trim().parse::<i64>().ok();
-        if day(7).is_some_and(|end| end <= today) {
+        // Less than none is never (shadow(5), chage(1)).
+        if day(7).is_some_and(|end| (0..=today).contains(&end)) {
             return Some(Hindrance::Expired);
         }
         (day(2) == Some(0)).then_some(Hindrance::MustChange)
