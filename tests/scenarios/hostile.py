@@ -188,8 +188,8 @@ def links() -> dict[str, Attack]:
         "compose": Attack(
             "dockerComposeFile", {"dockerComposeFile": "c.yml", "service": "app"}, links={"c.yml": secret}
         ),
-        "include": composed("include", {}, include=[SECRET], code="devcontainer-invalid"),
-        "extends": composed("extends", {"extends": {"file": SECRET, "service": "x"}}, code="devcontainer-invalid"),
+        "include": composed("include", {}, include=[SECRET]),
+        "extends": composed("extends", {"extends": {"file": SECRET, "service": "x"}}),
         "directory": Attack("features../f", {"image": IMAGE, "features": {"./f": {}}}, links={"f": up + "srv/hostile"}),
         "install": Attack(
             "features../f",

@@ -246,10 +246,13 @@ publish_devcontainer(
     },
 )
 publish_devcontainer(
-    "evil/extends",
+    "evil/secret",
     {
         "devcontainer.json": {"dockerComposeFile": "c.yml", "service": "app"},
-        "c.yml": {"services": {"app": {"extends": {"file": "/x", "service": "x"}}}},
+        "c.yml": {
+            "services": {"app": {"image": IMAGE, "secrets": ["x"]}},
+            "secrets": {"x": {"environment": "GITHUB_TOKEN"}},
+        },
     },
 )
 publish_devcontainer("evil/link", {"Dockerfile": f"FROM {IMAGE}\n"}, {"devcontainer.json": "../" * 12 + "etc/hostname"})
@@ -296,7 +299,8 @@ with subtest("what trust does not change"):
     assert "FOUND=" in shown["Config"]["Env"], shown["Config"]["Env"]
     scope = json.loads(shown["Config"]["Labels"]["hatchery.scope"])
     assert scope["repositories"] == ["evil/trusted"], scope
-    contains(hatchery("spawn --trust evil/extends", status=1), "hatchery does not follow it", "[devcontainer-invalid]")
+    said = hatchery("spawn --trust evil/secret", status=1)
+    contains(said, "only a file of the repository can be had", "[devcontainer-invalid]")
     contains(hatchery("spawn --trust evil/link", status=6), "leads out of the repository", "[gate-refused]")
 
 server.succeed(
