@@ -22,7 +22,7 @@ def refused(*parts: str) -> None:
 
 def inside(command: str) -> str:
     """As the drone's user, where no network is needed for it."""
-    return server.succeed(f"docker exec -u vscode -w /workspaces/other work-site bash -ec {command!r}")
+    return server.succeed(f"docker exec -u vscode -w /workspaces/site work-site bash -ec {command!r}")
 
 
 def no_look_is_left() -> None:
@@ -39,7 +39,7 @@ publish(
         ".gitignore": ".env\nnode_modules/\n.made\n",
         ".devcontainer/devcontainer.json": {
             "image": IMAGE,
-            "workspaceFolder": "/workspaces/other",
+            "workspaceFolder": "/workspaces/site",
             "postCreateCommand": "mkdir -p node_modules/x && echo x | tee node_modules/x/x .made",
         },
     },
@@ -60,9 +60,9 @@ with subtest("commits, worktrees, second clones, submodules and ignored files co
     hatchery("spawn work/site")
     server.succeed("docker exec work-site chown vscode /workspaces")
     inside(f"git {GIT_AUTHOR} commit -q --allow-empty -m Unpushed")
-    refused("/workspaces/other: not pushed: ", " Unpushed")
+    refused("/workspaces/site: not pushed: ", " Unpushed")
     inside("git reset -q --hard origin/main && touch .env")
-    refused("/workspaces/other: ignored by git: .env")
+    refused("/workspaces/site: ignored by git: .env")
     inside("rm .env && git worktree add -q --detach ../wt && touch ../wt/draft")
     refused("/workspaces/wt: not committed: ?? draft")
     inside(f"rm ../wt/draft && git {GIT_AUTHOR} -C ../wt commit -q --allow-empty -m Afloat")
@@ -78,7 +78,7 @@ with subtest("commits, worktrees, second clones, submodules and ignored files co
     refused("/workspaces/lib: not pushed: ", " Second")
     server.succeed("docker exec work-site rm -rf /workspaces/lib")
     inside("git submodule --quiet add https://github.com/work/lib lib && git reset -q --hard && git clean -qfdx")
-    contains(server.succeed("docker exec work-site ls /workspaces/other/.git/modules"), "lib")
+    contains(server.succeed("docker exec work-site ls /workspaces/site/.git/modules"), "lib")
     inside(
         f"git {GIT_AUTHOR} --git-dir .git/modules/lib --work-tree . update-ref refs/heads/mine "
         f"$(git {GIT_AUTHOR} --git-dir .git/modules/lib commit-tree -m Inside HEAD^{{tree}})"
@@ -115,7 +115,7 @@ with subtest("what is left of it after a prune is safe, and spawn goes on with i
     )
     kept = [line for line in before.splitlines() if "/node_modules/" not in line and "/.made" not in line]
     assert set(kept) <= set(after.splitlines()), f"{before}\nis not all in\n{after}"
-    assert in_drone("work-site", "cat /workspaces/other/draft") == "mine\n"
+    assert in_drone("work-site", "cat /workspaces/site/draft") == "mine\n"
     refused("not committed: ?? draft")
     hatchery("slay --force work/site")
 
