@@ -16,7 +16,7 @@ use crate::devcontainer::judging::images::{self, Names};
 use crate::devcontainer::judging::mounts::{self, Asked};
 use crate::devcontainer::judging::verdict::{Finding, Gate};
 use crate::devcontainer::judging::workspace::{self, Part, Workspace};
-use crate::devcontainer::reading::checkout::{BadPath, Checkout};
+use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::Node;
 use crate::devcontainer::reading::jsonc;
 use crate::devcontainer::reading::locate;
@@ -58,18 +58,6 @@ impl Repository {
     /// `choice` is a variant's name or a path in the repository. Without a devcontainer.json the
     /// configured image is used. A repository that is `trusted`, here or by the configuration, is
     /// let through as it is, but for what hatchery must own.
-    pub fn read(
-        checkout: &Path,
-        repo: &RepoId,
-        choice: Option<&str>,
-        config: &Config,
-        docker: &Machine,
-        trusted: bool,
-    ) -> Result<Self> {
-        Self::judge(checkout, repo, choice, config, docker, trusted).verdict
-    }
-
-    /// The same, with all that the gate found as data.
     pub fn judge(
         checkout: &Path,
         repo: &RepoId,
@@ -251,19 +239,10 @@ impl Repository {
             .project
             .iter()
             .flat_map(|project| project.absent.clone());
-        let checkout = Checkout::open(&self.checkout).ok();
-        let is_absent = move |path: &String| {
-            checkout.as_ref().is_some_and(|checkout| {
-                checkout.inside(checkout.root(), path) == Err(BadPath::Missing)
-            })
-        };
         let parts = self
             .mounts()
-            .filter_map(|asked| match asked.mount()?.part()? {
-                Part::Clone(path) => Some(path.clone()),
-                Part::Parent => None,
-            });
-        project.chain(parts.filter(is_absent))
+            .filter_map(|asked| Some(asked.mount()?.part()?.absent()?.to_owned()));
+        project.chain(parts)
     }
 
     /// Whether the drone's own container mounts parts of the clone.

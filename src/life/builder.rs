@@ -559,8 +559,8 @@ mod tests {
             }
             let repo = "acme/site".parse().unwrap();
             let machine = Machine::default();
-            let read =
-                Repository::read(checkout.path(), &repo, None, &config, &machine, false).unwrap();
+            let read = Repository::judge(checkout.path(), &repo, None, &config, &machine, false);
+            let read = read.verdict.unwrap();
             assert_eq!(is_own(&config, &read, false), own, "{document}");
             assert!(!is_own(&config, &read, true) && !is_own(&shared, &read, false));
         }

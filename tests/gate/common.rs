@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hatchery::config::Config;
-use hatchery::devcontainer::{ImageFacts, Prepared, Repository, Seat};
+use hatchery::devcontainer::{ImageFacts, Judgement, Prepared, Repository, Seat};
 use hatchery::docker::Machine;
 use hatchery::drone::{DroneName, Identity, Scope};
 use hatchery::error::{Code, Error, Result};
@@ -53,26 +53,17 @@ impl World {
         self.directory.path().join("work")
     }
 
+    pub fn judge(&self, trusted: bool) -> Judgement {
+        let (checkout, docker) = (self.checkout(), &self.docker);
+        Repository::judge(&checkout, &repo(), None, &self.config, docker, trusted)
+    }
+
     pub fn read(&self) -> Result<Repository> {
-        Repository::read(
-            &self.checkout(),
-            &repo(),
-            None,
-            &self.config,
-            &self.docker,
-            false,
-        )
+        self.judge(false).verdict
     }
 
     pub fn trusted(&self) -> Result<Repository> {
-        Repository::read(
-            &self.checkout(),
-            &repo(),
-            None,
-            &self.config,
-            &self.docker,
-            true,
-        )
+        self.judge(true).verdict
     }
 
     pub fn refused(&self) -> Error {

@@ -1,21 +1,10 @@
 //! What the gate finds, as data: the same that its errors and warnings say.
 
-use hatchery::devcontainer::{Judgement, Kind, Repository};
+use hatchery::devcontainer::Kind;
 use hatchery::docker::Machine;
 use hatchery::error::Code;
 
-use crate::common::{World, repo};
-
-fn judged(world: &World, trusted: bool) -> Judgement {
-    Repository::judge(
-        &world.checkout(),
-        &repo(),
-        None,
-        &world.config,
-        &world.docker,
-        trusted,
-    )
-}
+use crate::common::World;
 
 const FILE: &str = ".devcontainer/devcontainer.json";
 
@@ -29,7 +18,7 @@ fn each_finding_has_its_place_its_property_and_its_kind() {
         version: "24.0.7".into(),
         ..Machine::default()
     };
-    let judged = judged(&world, false);
+    let judged = world.judge(false);
     let found: Vec<_> = judged
         .findings
         .iter()
@@ -76,7 +65,7 @@ fn each_finding_has_its_place_its_property_and_its_kind() {
 #[test]
 fn trust_leaves_no_refusal_and_what_is_left_out_is_told() {
     let world = World::devcontainer(r#"{"image": "debian", "privileged": true, "appPort": 80}"#);
-    let judged = judged(&world, true);
+    let judged = world.judge(true);
     let repository = judged.verdict.unwrap();
     let said: Vec<_> = judged.findings.iter().map(ToString::to_string).collect();
     assert_eq!(repository.left_out(), said);
@@ -111,7 +100,7 @@ fn a_file_that_cannot_be_read_is_a_finding_with_its_line() {
         ),
     ] {
         let world = World::new(files);
-        let judged = judged(&world, false);
+        let judged = world.judge(false);
         let error = judged.verdict.unwrap_err();
         assert_eq!(error.code(), Code::DevcontainerInvalid);
         let found = judged.findings.last().unwrap();
@@ -140,7 +129,7 @@ fn a_choice_that_is_not_there_is_a_finding() {
         ".devcontainer/b/devcontainer.json",
     ];
     let world = World::new(&files.map(|file| (file, "{}")));
-    let judged = judged(&world, false);
+    let judged = world.judge(false);
     let error = judged.verdict.unwrap_err();
     assert_eq!(error.code(), Code::DevcontainerAmbiguous);
     let [found] = judged.findings.as_slice() else {

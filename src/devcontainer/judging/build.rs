@@ -34,8 +34,7 @@ impl Place<'_> {
         if !stays_on_its_line(node, property, gate) {
             return None;
         }
-        let root = self.checkout.root().to_str().unwrap_or_default();
-        let text = text.replace("${localWorkspaceFolder}", root);
+        let text = self.resolved(text);
         let found = match self.checkout.inside(self.base, &text) {
             Ok(found) => found,
             Err(BadPath::Missing) => {
@@ -59,14 +58,24 @@ impl Place<'_> {
 }
 
 impl Place<'_> {
+    fn resolved(&self, text: &str) -> String {
+        let root = self.checkout.root().to_str().unwrap_or_default();
+        text.replace("${localWorkspaceFolder}", root)
+    }
+
     /// The same for a file that people keep out of their repositories (`.env`).
     pub fn private_file(&self, node: &Node, property: &str, gate: &mut Gate) -> Option<String> {
-        let root = self.checkout.root();
-        let text = node.as_text().unwrap_or_default();
-        let text = text.replace("${localWorkspaceFolder}", root.to_str().unwrap_or_default());
-        if self.checkout.inside(self.base, &text) != Err(BadPath::Missing) {
-            return self.path(node, property, gate);
+        let text = self.resolved(node.as_text().unwrap_or_default());
+        if self.checkout.inside(self.base, &text) == Err(BadPath::Missing) {
+            self.find_missing(node, property, gate);
+            return None;
         }
+        self.path(node, property, gate)
+    }
+
+    /// Tells of such a file that is not there.
+    pub fn find_missing(&self, node: &Node, property: &str, gate: &mut Gate) {
+        let text = self.resolved(node.as_text().unwrap_or_default());
         let path = Checkout::lexical(self.base, &text);
         let folder = path.parent().map(std::fs::read_dir);
         let beside: Vec<String> = folder
@@ -78,7 +87,6 @@ impl Place<'_> {
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
         gate.find_missing(node, property, &self.checkout.shown(&path), &beside);
-        None
     }
 }
 

@@ -12,7 +12,7 @@ use super::policy::{self, Judgement};
 use super::run_args::{self, RunArgs};
 use super::verdict::Gate;
 use super::words::{NO_VARIABLE, NOT_ONE_LINE, stays_on_its_line};
-use super::workspace::{self, Mounted, Root};
+use super::workspace::{self, Root, WorkspaceMount};
 use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::{Data, Node};
 
@@ -177,8 +177,10 @@ fn read_property(
             let folder = document.get("workspaceFolder");
             let folder = folder.and_then(|node| workspace::read_folder(node, place.checkout));
             match workspace::read_mount(node, folder.as_deref(), gate, place.checkout) {
-                Some(Mounted::At(root, target)) => passed.workspace_mount = Some((root, target)),
-                Some(Mounted::Part(mount)) => {
+                Some(WorkspaceMount::At(root, target)) => {
+                    passed.workspace_mount = Some((root, target));
+                }
+                Some(WorkspaceMount::Part(mount)) => {
                     let line = node.line;
                     passed.mounts.push(Asked::Judged { mount, line });
                 }

@@ -261,7 +261,7 @@ impl Mount {
 pub fn subpath(part: &Part, clone: &str) -> Option<String> {
     let path = match part {
         Part::Parent => return None,
-        Part::Clone(path) => path,
+        Part::Clone { path, .. } => path,
     };
     let parts = [clone, path].into_iter().filter(|part| !part.is_empty());
     let path = parts.collect::<Vec<_>>().join("/");

@@ -28,34 +28,53 @@ pub enum Root {
 pub enum Part {
     /// The directory that holds the clone.
     Parent,
-    /// What is at this path in the clone; empty for all of it.
-    Clone(String),
+    /// What is at a path in the clone.
+    Clone {
+        /// The path; empty for all of it.
+        path: String,
+        /// Whether the repository has nothing there.
+        absent: bool,
+    },
 }
 
 impl Part {
-    /// What `source`, seen from `base`, is to the checkout. Nothing need be there.
+    /// What `source`, seen from `base`, is to the checkout. Nothing need be there; a person's home is not.
     pub fn of(source: &str, base: &Path, checkout: &Checkout) -> Option<Self> {
         let root = checkout.root();
         let lexical = Checkout::lexical(base, source);
+        if source.starts_with('~') {
+            return None;
+        }
         if Some(lexical.as_path()) == root.parent() {
             return Some(Self::Parent);
         }
-        let path = match checkout.inside(base, source) {
-            Ok(path) => path,
-            Err(BadPath::Missing) => lexical,
+        let (path, absent) = match checkout.inside(base, source) {
+            Ok(path) => (path, false),
+            Err(BadPath::Missing) => (lexical, true),
             Err(BadPath::Outside) => return None,
         };
         let path = path.strip_prefix(root).ok()?.to_str()?;
         // Docker's command and compose take it for a field of a line.
         let fits = path.is_empty() || policy::is_target(&format!("/{path}"));
-        fits.then(|| Self::Clone(path.to_owned()))
+        fits.then(|| Self::Clone {
+            path: path.to_owned(),
+            absent,
+        })
     }
 
     /// What the volume's root is, where this is the workspace.
     pub fn root(&self) -> Option<Root> {
         match self {
             Self::Parent => Some(Root::Parent),
-            Self::Clone(path) => path.is_empty().then_some(Root::Checkout),
+            Self::Clone { path, .. } => path.is_empty().then_some(Root::Checkout),
+        }
+    }
+
+    /// The path in the clone, where the repository has nothing there.
+    pub fn absent(&self) -> Option<&str> {
+        match self {
+            Self::Clone { path, absent: true } => Some(path),
+            _ => None,
         }
     }
 }
@@ -137,7 +156,7 @@ pub fn read_folder(node: &Node, checkout: &Checkout) -> Option<String> {
 
 /// What a `workspaceMount` comes to; hatchery's own volume takes its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mounted {
+pub enum WorkspaceMount {
     /// The drone's volume, at this place.
     At(Root, String),
     /// A part of the repository alone: the clone stays where it is by default.
@@ -150,7 +169,7 @@ pub fn read_mount(
     folder: Option<&str>,
     gate: &mut Gate,
     checkout: &Checkout,
-) -> Option<Mounted> {
+) -> Option<WorkspaceMount> {
     const PROPERTY: &str = "workspaceMount";
     if node.as_text().is_some_and(|text| text.trim().is_empty()) {
         return None;
@@ -174,15 +193,15 @@ pub fn read_mount(
         return None;
     }
     if kind != "bind" {
-        return Some(Mounted::At(Root::Volume, target));
+        return Some(WorkspaceMount::At(Root::Volume, target));
     }
     let Some(part) = mounts::part(source, checkout) else {
         gate.refuse(node, PROPERTY, mounts::NO_BIND);
-        return Some(Mounted::At(Root::Checkout, target));
+        return Some(WorkspaceMount::At(Root::Checkout, target));
     };
     Some(match part.root() {
-        Some(root) => Mounted::At(root, target),
-        None => Mounted::Part(Mount::of_part(part, &target)),
+        Some(root) => WorkspaceMount::At(root, target),
+        None => WorkspaceMount::Part(Mount::of_part(part, &target)),
     })
 }
 

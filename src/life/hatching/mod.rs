@@ -251,14 +251,15 @@ impl<'a> Hatching<'a> {
         if let Some(settings) = self.server.config.drones.get(&self.identity.repo) {
             hand_in::into(&self.checkout, &settings.files)?;
         }
-        let repository = Repository::read(
+        let repository = Repository::judge(
             &self.checkout,
             &self.identity.repo,
             self.wishes.variant.as_deref(),
             self.server.config,
             self.machine,
             self.wishes.trusted,
-        )?;
+        )
+        .verdict?;
         for line in repository.left_out() {
             self.server.ui.warn(line);
         }

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::Project;
 use super::service::{Declared, Mounted, Reader};
-use super::volumes::{NO_BIND, WORKSPACE};
+use super::volumes::{self, NO_BIND};
+use crate::devcontainer::judging::build::Place;
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::judging::verdict::Gate;
 use crate::devcontainer::judging::workspace::Part;
-use crate::devcontainer::reading::checkout::BadPath;
 use crate::devcontainer::reading::document::Node;
 
 /// Reads what a service wants of either kind: names, each with a place of its own or none.
@@ -19,7 +19,7 @@ pub(super) fn wanted(node: &Node, property: &str, gate: &mut Gate) -> Value {
         let text = |key| element.get(key).and_then(Node::as_text);
         match element.as_text().or_else(|| text("source")) {
             Some(name) if policy::is_name(name) => {
-                out.push(json!({"source": name, "target": text("target"), "line": element.line}));
+                out.push(json!({"source": name, "target": text("target")}));
             }
             _ => gate.wrong(element, property, "a name"),
         }
@@ -40,6 +40,7 @@ pub(super) fn settle(project: &mut Project, reader: &mut Reader<'_>, gate: &mut 
             for wanted in wanted {
                 let name = wanted["source"].as_str().unwrap_or_default();
                 let declared = reader
+                    .met
                     .declared
                     .iter()
                     .rev()
@@ -52,7 +53,7 @@ pub(super) fn settle(project: &mut Project, reader: &mut Reader<'_>, gate: &mut 
                     continue;
                 };
                 let target = target(kind, name, wanted["target"].as_str());
-                if let Some(mount) = mounted(service, &declared, &target, reader, gate) {
+                if let Some(mount) = mounted(&declared, &target, reader, gate) {
                     let volumes = keys.entry("volumes").or_insert(json!([]));
                     if let Some(volumes) = volumes.as_array_mut() {
                         volumes.push(mount);
@@ -73,7 +74,6 @@ fn target(kind: &str, name: &str, said: Option<&str>) -> String {
 }
 
 fn mounted(
-    service: &str,
     declared: &Declared,
     target: &str,
     reader: &mut Reader<'_>,
@@ -95,31 +95,24 @@ fn mounted(
         );
         return None;
     }
-    let checkout = reader.place.checkout;
-    let part = Part::of(source, &declared.base, checkout).filter(|_| !source.starts_with('~'));
-    let Some(part) = part else {
+    let place = Place {
+        checkout: reader.place.checkout,
+        base: &declared.base,
+    };
+    let Some(part) = Part::of(source, place.base, place.checkout) else {
         gate.refuse(&declared.node, &property, NO_BIND);
         return None;
     };
-    if checkout.inside(&declared.base, source) == Err(BadPath::Missing) {
-        let place = crate::devcontainer::judging::build::Place {
-            checkout,
-            base: &declared.base,
-        };
+    if part.absent().is_some() {
         let file = Node::text(declared.node.line, source);
-        place.private_file(&file, &property, gate);
+        place.find_missing(&file, &property, gate);
         return None;
     }
-    reader.mounted.push(Mounted {
-        service: service.to_owned(),
+    let mounted = Mounted {
         part,
-        target: target.to_owned(),
         property,
         file: declared.file.clone(),
         node: declared.node.clone(),
-    });
-    Some(json!({
-        "type": "volume", "source": WORKSPACE, "target": target, "read_only": true,
-        "volume": {"nocopy": true},
-    }))
+    };
+    Some(volumes::of_clone(reader, mounted, target, true))
 }

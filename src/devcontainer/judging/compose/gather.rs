@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::service::{Declared, Reader};
 use super::{MAX_SERVICES, Project, declared, merge};
-use crate::devcontainer::judging::build::Place;
+use crate::devcontainer::judging::build::{OUTSIDE, Place};
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::judging::verdict::Gate;
+use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::{Data, Node};
 use crate::devcontainer::reading::interpolate::{self, Variables};
 use crate::devcontainer::reading::yaml;
@@ -29,17 +30,9 @@ struct Document {
     shown: String,
 }
 
-/// Reads these files into the project, each later one over those before it.
+/// Reads these files into the project, each later one over those before it. `depth` is how far other
+/// files have led to them.
 pub(super) fn read(
-    files: &[PathBuf],
-    project: &mut Project,
-    reader: &mut Reader<'_>,
-    gate: &mut Gate,
-) -> Result<()> {
-    merged(files, 0, project, reader, gate)
-}
-
-fn merged(
     files: &[PathBuf],
     depth: usize,
     project: &mut Project,
@@ -63,8 +56,8 @@ fn merged(
         if let Some(include) = document.node.get("include") {
             for entry in include.one_or_many() {
                 // Each costs the reading of an .env at least.
-                reader.files += 1;
-                if reader.files > MAX_FILES {
+                reader.met.files += 1;
+                if reader.met.files > MAX_FILES {
                     too_many(gate);
                     return Ok(());
                 }
@@ -81,8 +74,8 @@ fn load(file: &Path, reader: &mut Reader<'_>, gate: &mut Gate) -> Result<Option<
     let checkout = reader.place.checkout;
     let shown = checkout.shown(file);
     gate.turn_to(&shown);
-    reader.files += 1;
-    if reader.files > MAX_FILES {
+    reader.met.files += 1;
+    if reader.met.files > MAX_FILES {
         too_many(gate);
         return Ok(None);
     }
@@ -153,35 +146,42 @@ fn included(
     };
     let Some(base) = base else { return Ok(()) };
     let checkout = reader.place.checkout;
-    // What the including project says counts before what the included one says by itself.
-    let mut variables = Variables::new();
-    let given = match entry.get("env_file") {
-        Some(files) => files
-            .one_or_many()
-            .iter()
-            .filter_map(|file| reader.place.private_file(file, "include.env_file", gate))
-            .collect(),
-        None => checkout
-            .inside(Path::new(&base), ".env")
-            .ok()
-            .filter(|path| path.is_file())
-            .and_then(|path| path.to_str().map(str::to_owned))
-            .into_iter()
-            .collect::<Vec<_>>(),
+    let mut variables = match entry.get("env_file") {
+        Some(files) => {
+            let mut variables = Variables::new();
+            for file in files.one_or_many() {
+                let file = reader.place.private_file(file, "include.env_file", gate);
+                if let Some(file) = file {
+                    interpolate::read_env(&checkout.read(Path::new(&file))?, &mut variables);
+                }
+            }
+            variables
+        }
+        None => dot_env(Path::new(&base), checkout, gate)?,
     };
-    for file in given {
-        interpolate::read_env(&checkout.read(Path::new(&file))?, &mut variables);
-    }
+    // What the including project says counts before what the included one says by itself.
     variables.extend(reader.variables.clone());
     let place = Place {
         checkout,
         base: Path::new(&base),
     };
-    let mut inner = reader.within(place, &variables);
-    let read = merged(&files, depth + 1, project, &mut inner, gate);
-    let inner = inner.found();
-    reader.take_back(inner);
-    read
+    reader.within(place, &variables, |inner| {
+        read(&files, depth + 1, project, inner, gate)
+    })
+}
+
+/// The variables of the `.env` in this directory, if there is one.
+pub(super) fn dot_env(base: &Path, checkout: &Checkout, gate: &mut Gate) -> Result<Variables> {
+    let mut variables = Variables::new();
+    match checkout.inside(base, ".env") {
+        Ok(path) if path.is_file() => interpolate::read_env(&checkout.read(&path)?, &mut variables),
+        Ok(_) | Err(BadPath::Missing) => {}
+        Err(BadPath::Outside) => {
+            gate.turn_to(checkout.shown(&base.join(".env")));
+            gate.refuse_always(&Node::text(0, ".env"), "the file", OUTSIDE);
+        }
+    }
+    Ok(variables)
 }
 
 fn read_file(
@@ -221,7 +221,7 @@ fn read_file(
             "networks" => declared(node, key, &mut project.networks, gate),
             "configs" | "secrets" => {
                 for (name, node) in node.properties() {
-                    reader.declared.push(Declared {
+                    reader.met.declared.push(Declared {
                         kind: key.clone(),
                         name: name.clone(),
                         base: reader.place.base.to_path_buf(),
@@ -305,11 +305,8 @@ fn extended(
         checkout: reader.place.checkout,
         base: path.parent().unwrap_or(reader.place.base),
     };
-    let variables = reader.variables.clone();
-    let mut inner = reader.within(place, &variables);
-    inner.file.clone_from(&other.shown);
-    let read = service(name, &base, &other.node, depth + 1, &mut inner, gate);
-    let inner = inner.found();
-    reader.take_back(inner);
-    read
+    reader.within(place, reader.variables, |inner| {
+        inner.file.clone_from(&other.shown);
+        service(name, &base, &other.node, depth + 1, inner, gate)
+    })
 }

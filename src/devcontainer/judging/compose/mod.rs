@@ -8,23 +8,22 @@ mod merge;
 mod service;
 mod volumes;
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use self::service::{Mounted, Named, Reader};
+use self::service::{Met, Mounted, Named, Reader};
 pub use self::volumes::WORKSPACE;
-use super::build::{OUTSIDE, Place};
+use super::build::Place;
 use super::images::{self, Names};
 use super::mounts;
 use super::policy;
 use super::verdict::Gate;
 use super::workspace::{Part, Root};
-use crate::devcontainer::reading::checkout::{BadPath, Checkout};
+use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::{Data, Node};
-use crate::devcontainer::reading::interpolate::{self, Variables};
+use crate::devcontainer::reading::interpolate::Variables;
 use crate::drone::DroneName;
 use crate::error::Result;
 
@@ -119,7 +118,12 @@ pub fn read(
         return Ok(None);
     };
     let variables = variables(base, checkout, drone, gate)?;
-    let mut reader = Reader::new(Place { checkout, base }, &variables);
+    let mut reader = Reader {
+        place: Place { checkout, base },
+        variables: &variables,
+        met: Met::default(),
+        file: String::new(),
+    };
     let mut project = Project {
         services: Map::new(),
         networks: Map::new(),
@@ -131,13 +135,11 @@ pub fn read(
         mounts_parts: false,
         images: Names::default(),
     };
-    gather::read(files, &mut project, &mut reader, gate)?;
+    gather::read(files, 0, &mut project, &mut reader, gate)?;
     files::settle(&mut project, &mut reader, gate);
-    let mounted = std::mem::take(&mut reader.mounted);
-    let named = std::mem::take(&mut reader.named);
-    settle_workspace(&mut project, &mounted, checkout, gate);
+    settle_workspace(&mut project, &reader.met.mounted, checkout, gate);
     check_whole(&mut project, gate);
-    settle_images(&mut project, &named, checkout, gate)?;
+    settle_images(&mut project, &reader.met.named, checkout, gate)?;
     Ok(Some(project))
 }
 
@@ -148,15 +150,7 @@ fn variables(
     drone: &DroneName,
     gate: &mut Gate,
 ) -> Result<Variables> {
-    let mut variables = Variables::new();
-    match checkout.inside(base, ".env") {
-        Ok(path) if path.is_file() => interpolate::read_env(&checkout.read(&path)?, &mut variables),
-        Ok(_) | Err(BadPath::Missing) => {}
-        Err(BadPath::Outside) => {
-            gate.turn_to(checkout.shown(&base.join(".env")));
-            gate.refuse_always(&Node::text(0, ".env"), "the file", OUTSIDE);
-        }
-    }
+    let mut variables = gather::dot_env(base, checkout, gate)?;
     variables.insert("COMPOSE_PROJECT_NAME".into(), drone.to_string());
     Ok(variables)
 }
@@ -199,6 +193,35 @@ fn declared(node: &Node, kind: &str, into: &mut Map<String, Value>, gate: &mut G
     }
 }
 
+/// A mount of the repository's own files that is left when all files were merged.
+struct Shown<'a> {
+    service: String,
+    /// Its number among the service's volumes.
+    at: usize,
+    target: String,
+    mounted: &'a Mounted,
+}
+
+/// What the services mount of the repository, in their order.
+fn shown<'a>(project: &mut Project, mounted: &'a [Mounted]) -> Vec<Shown<'a>> {
+    let mut all = Vec::new();
+    for (name, service) in &mut project.services {
+        let volumes = service.get_mut("volumes").and_then(Value::as_array_mut);
+        for (at, volume) in volumes.into_iter().flatten().enumerate() {
+            let number = volumes::take_number(volume);
+            if let Some(mounted) = number.and_then(|number| mounted.get(number)) {
+                all.push(Shown {
+                    service: name.clone(),
+                    at,
+                    target: volume["target"].as_str().unwrap_or_default().to_owned(),
+                    mounted,
+                });
+            }
+        }
+    }
+    all
+}
+
 /// Gives each service its part of the one volume. The drone's service says what the volume's root is:
 /// the clone, or the directory that holds it.
 fn settle_workspace(
@@ -207,31 +230,17 @@ fn settle_workspace(
     checkout: &Checkout,
     gate: &mut Gate,
 ) {
-    // A later file, or the service that extends, may mount something else at the same place.
-    let last: HashMap<_, _> = mounted
+    let all = shown(project, mounted);
+    let mut rooted = all
         .iter()
-        .map(|mount| ((&mount.service, &mount.target), mount))
-        .collect();
-    let mounted: Vec<&Mounted> = mounted
-        .iter()
-        .filter(|mount| {
-            let at = last.get(&(&mount.service, &mount.target));
-            at.is_some_and(|last| std::ptr::eq(*last, *mount)) && shows_clone(project, mount)
-        })
-        .collect();
-    let rooted = |mount: &&&Mounted| mount.part.root().is_some();
-    let own = mounted
-        .iter()
-        .rev()
-        .filter(rooted)
-        .find(|mount| mount.service == project.service);
+        .filter(|shown| shown.mounted.part.root().is_some());
+    let own = rooted
+        .clone()
+        .rfind(|shown| shown.service == project.service);
     // Without subpaths all services must see the volume alike.
-    let first = own.or_else(|| {
-        let mut others = mounted.iter().filter(rooted);
-        others.next().filter(|_| !gate.mounts_parts())
-    });
-    project.workspace = first.and_then(|mount| {
-        let root = mount.part.root()?;
+    let first = own.or_else(|| rooted.next().filter(|_| !gate.mounts_parts()));
+    project.workspace = first.and_then(|shown| {
+        let root = shown.mounted.part.root()?;
         let target = match (own, root) {
             (Some(own), _) => own.target.as_str(),
             (None, Root::Checkout) => "/workspace",
@@ -246,49 +255,39 @@ fn settle_workspace(
     } else {
         name.unwrap_or_default()
     };
-    for mount in mounted {
-        let property = &mount.property;
-        gate.turn_to(&mount.file);
-        if mount.part == Part::Parent && at_root {
+    for Shown {
+        service,
+        at,
+        mounted,
+        ..
+    } in &all
+    {
+        gate.turn_to(&mounted.file);
+        if mounted.part == Part::Parent && at_root {
             gate.refuse_always(
-                &mount.node,
-                property,
+                &mounted.node,
+                &mounted.property,
                 "one service mounts the repository and another the directory that holds it; mount the same in both",
             );
             continue;
         }
-        let Some(path) = mounts::subpath(&mount.part, clone) else {
+        let Some(path) = mounts::subpath(&mounted.part, clone) else {
             continue;
         };
-        if !gate.check_part(&mount.node, property) {
+        if !gate.check_part(&mounted.node, &mounted.property) {
             continue;
         }
-        let service = project.services.get_mut(&mount.service);
-        let volumes = service.and_then(|service| service.get_mut("volumes")?.as_array_mut());
-        for volume in volumes.into_iter().flatten() {
-            if volume["source"] == WORKSPACE && volume["target"] == mount.target {
-                volume["volume"]["subpath"] = json!(path);
-            }
+        let volume = project
+            .services
+            .get_mut(service)
+            .and_then(|service| service.pointer_mut(&format!("/volumes/{at}/volume")));
+        if let Some(Value::Object(options)) = volume {
+            options.insert("subpath".into(), json!(path));
         }
-        if let Part::Clone(path) = &mount.part
-            && checkout.inside(checkout.root(), path) == Err(BadPath::Missing)
-        {
-            project.absent.push(path.clone());
-        }
-        project.mounts_parts |= mount.service == project.service;
+        let absent = mounted.part.absent().map(str::to_owned);
+        project.absent.extend(absent);
+        project.mounts_parts |= *service == project.service;
     }
-}
-
-/// Whether a service still mounts the volume that holds the clone there.
-fn shows_clone(project: &Project, mount: &Mounted) -> bool {
-    let volumes = project
-        .services
-        .get(&mount.service)
-        .and_then(|service| service.get("volumes")?.as_array());
-    volumes
-        .into_iter()
-        .flatten()
-        .any(|volume| volume["source"] == WORKSPACE && volume["target"] == mount.target)
 }
 
 fn check_whole(project: &mut Project, gate: &mut Gate) {

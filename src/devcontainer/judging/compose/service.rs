@@ -17,15 +17,11 @@ use crate::devcontainer::judging::workspace::Part;
 use crate::devcontainer::reading::document::{Data, Node};
 use crate::devcontainer::reading::interpolate::Variables;
 
-/// A workspace that a service mounts.
-#[derive(Debug, Clone, PartialEq)]
+/// A mount of the repository's own files.
+#[derive(Debug, Clone)]
 pub struct Mounted {
-    /// The service.
-    pub service: String,
     /// What of the checkout.
     pub part: Part,
-    /// Where in the service.
-    pub target: String,
     /// The property that says so.
     pub property: String,
     /// The file that says so.
@@ -62,28 +58,26 @@ pub struct Declared {
 
 /// What was met while services were read.
 #[derive(Debug, Default)]
-pub struct Found {
-    mounted: Vec<Mounted>,
-    named: Vec<Named>,
-    declared: Vec<Declared>,
-    files: usize,
+pub struct Met {
+    /// Every mount of the repository's own files; [`volumes::of_clone`] numbers them.
+    pub mounted: Vec<Mounted>,
+    /// Every image.
+    pub named: Vec<Named>,
+    /// Every config and secret.
+    pub declared: Vec<Declared>,
+    /// How many files were read.
+    pub files: usize,
 }
 
 /// What a service is read with.
 pub struct Reader<'a> {
-    /// The directory of the first compose file.
+    /// Where paths are seen from.
     pub place: Place<'a>,
     /// Variables for names without a value.
     pub variables: &'a Variables,
-    /// Every workspace that was met.
-    pub mounted: Vec<Mounted>,
-    /// Every image that was met.
-    pub named: Vec<Named>,
-    /// Every config and secret that was met.
-    pub declared: Vec<Declared>,
-    /// How many files were read.
-    pub files: usize,
-    /// The file that is read, for [`Mounted`].
+    /// What was met so far.
+    pub met: Met,
+    /// The file that is read.
     pub file: String,
 }
 
@@ -91,47 +85,25 @@ const LIMIT: &str = "the drone's limits are the configuration's";
 const OURS: &str = "hatchery sets it itself";
 const HOST: &str = "it hands over a part of this server";
 
-impl<'a> Reader<'a> {
-    /// One that has met nothing yet.
-    pub const fn new(place: Place<'a>, variables: &'a Variables) -> Self {
-        Self {
+impl Reader<'_> {
+    /// Reads with a reader for another directory and other variables, which goes on with what was met.
+    pub fn within<T>(
+        &mut self,
+        place: Place<'_>,
+        variables: &Variables,
+        read: impl FnOnce(&mut Reader<'_>) -> T,
+    ) -> T {
+        let mut inner = Reader {
             place,
             variables,
-            mounted: Vec::new(),
-            named: Vec::new(),
-            declared: Vec::new(),
-            files: 0,
+            met: std::mem::take(&mut self.met),
             file: String::new(),
-        }
+        };
+        let done = read(&mut inner);
+        self.met = inner.met;
+        done
     }
 
-    /// One for another directory, which goes on counting; [`Self::take_back`] brings back what it met.
-    pub const fn within<'b>(&self, place: Place<'b>, variables: &'b Variables) -> Reader<'b> {
-        let mut inner = Reader::new(place, variables);
-        inner.files = self.files;
-        inner
-    }
-
-    /// What it has met.
-    pub fn found(self) -> Found {
-        Found {
-            mounted: self.mounted,
-            named: self.named,
-            declared: self.declared,
-            files: self.files,
-        }
-    }
-
-    /// Takes in what one from [`Self::within`] has met.
-    pub fn take_back(&mut self, found: Found) {
-        self.mounted.extend(found.mounted);
-        self.named.extend(found.named);
-        self.declared.extend(found.declared);
-        self.files = found.files;
-    }
-}
-
-impl Reader<'_> {
     /// Reads the service of this name.
     pub fn read(&mut self, name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
         let mut out = Map::new();
@@ -164,7 +136,7 @@ impl Reader<'_> {
             "extra_hosts" => Some(hosts(node)),
             "image" => match node.as_text() {
                 Some(text) if policy::is_image(text) => {
-                    self.named.push(Named {
+                    self.met.named.push(Named {
                         service: service.to_owned(),
                         file: self.file.clone(),
                         node: node.clone(),
@@ -193,7 +165,7 @@ impl Reader<'_> {
             "volumes" => {
                 let list = node.elements().iter();
                 let read: Vec<Value> = list
-                    .filter_map(|mount| volumes::read(self, service, mount, property, gate))
+                    .filter_map(|mount| volumes::read(self, mount, property, gate))
                     .collect();
                 Some(Value::Array(read))
             }

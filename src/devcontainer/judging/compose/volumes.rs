@@ -12,6 +12,9 @@ use crate::devcontainer::reading::document::{Data, Node};
 /// The name in our compose file of the volume that holds the clone.
 pub const WORKSPACE: &str = "hatchery-workspace";
 
+/// A key of no mount in a compose file.
+const NUMBER: &str = "hatchery-number";
+
 pub const NO_BIND: &str = "it would mount this server's files into the service";
 
 /// A mount in one form, whichever it was written in.
@@ -28,7 +31,6 @@ struct Written {
 /// Reads one mount of a service into compose's long form.
 pub fn read(
     reader: &mut Reader<'_>,
-    service: &str,
     node: &Node,
     property: &str,
     gate: &mut Gate,
@@ -53,7 +55,7 @@ pub fn read(
             }
             Some(out)
         }
-        "bind" => bind(reader, service, node, property, &written, gate),
+        "bind" => bind(reader, node, property, &written, gate),
         _ => {
             let name = written.source.as_str();
             if name == WORKSPACE || !(name.is_empty() || policy::is_name(name)) {
@@ -68,31 +70,50 @@ pub fn read(
 
 fn bind(
     reader: &mut Reader<'_>,
-    service: &str,
     node: &Node,
     property: &str,
     written: &Written,
     gate: &mut Gate,
 ) -> Option<Value> {
     let (base, checkout) = (reader.place.base, reader.place.checkout);
-    let home = written.source.starts_with('~');
-    if let Some(part) = Part::of(&written.source, base, checkout).filter(|_| !home) {
-        reader.mounted.push(Mounted {
-            service: service.to_owned(),
+    if let Some(part) = Part::of(&written.source, base, checkout) {
+        let mounted = Mounted {
             part,
-            target: written.target.clone(),
             property: property.to_owned(),
             file: reader.file.clone(),
             node: node.clone(),
-        });
-        // Where in the volume is known once all services were read.
-        let mut out = mount("volume", WORKSPACE, written);
-        out["volume"] = json!({"nocopy": true});
-        return Some(out);
+        };
+        return Some(of_clone(
+            reader,
+            mounted,
+            &written.target,
+            written.read_only,
+        ));
     }
     let path = Checkout::lexical(base, &written.source);
     gate.refuse(node, property, NO_BIND)
         .then(|| mount("bind", &path.to_string_lossy(), written))
+}
+
+/// A mount of the volume that holds the clone. Where in the volume is known once all files were merged:
+/// until then the mount has its number among those that were met.
+pub fn of_clone(reader: &mut Reader<'_>, mounted: Mounted, target: &str, read_only: bool) -> Value {
+    let number = reader.met.mounted.len();
+    reader.met.mounted.push(mounted);
+    let mut out = json!({
+        "type": "volume", "source": WORKSPACE, "target": target, "volume": {"nocopy": true},
+        NUMBER: number,
+    });
+    if read_only {
+        out["read_only"] = json!(true);
+    }
+    out
+}
+
+/// Takes the number out of a mount that [`of_clone`] made.
+pub fn take_number(mount: &mut Value) -> Option<usize> {
+    let number = mount.as_object_mut()?.remove(NUMBER)?;
+    usize::try_from(number.as_u64()?).ok()
 }
 
 fn mount(kind: &str, source: &str, written: &Written) -> Value {
