@@ -75,6 +75,7 @@ enum Part {
     Directory {
         at: PathBuf,
         mode: u32,
+        owner: Owner,
     },
     File {
         at: PathBuf,
@@ -83,10 +84,6 @@ enum Part {
     Link {
         at: PathBuf,
         to: PathBuf,
-    },
-    Given {
-        at: PathBuf,
-        owner: Owner,
     },
     Copy {
         at: PathBuf,
@@ -102,6 +99,7 @@ impl Tree {
         self.0.push(Part::Directory {
             at: at.into(),
             mode,
+            owner: Owner::ROOT,
         });
         self
     }
@@ -114,8 +112,9 @@ impl Tree {
     /// A directory of this owner's.
     #[must_use]
     pub fn directory_of(mut self, at: impl Into<PathBuf>, owner: Owner) -> Self {
-        self.0.push(Part::Given {
+        self.0.push(Part::Directory {
             at: at.into(),
+            mode: 0o755,
             owner,
         });
         self
@@ -173,12 +172,8 @@ impl Tree {
         archive.follow_symlinks(false);
         for part in &self.0 {
             match part {
-                Part::Directory { at, mode } => {
+                Part::Directory { at, mode, owner } => {
                     let mut header = header(tar::EntryType::Directory, *mode, 0);
-                    archive.append_data(&mut header, relative(at), io::empty())?;
-                }
-                Part::Given { at, owner } => {
-                    let mut header = header(tar::EntryType::Directory, 0o755, 0);
                     header.set_uid(owner.uid);
                     header.set_gid(owner.gid);
                     archive.append_data(&mut header, relative(at), io::empty())?;
@@ -249,6 +244,15 @@ fn append_all<W: Write>(
     Ok(())
 }
 
+/// The permission bits and the owner of an entry.
+fn about(header: &Header) -> io::Result<(u32, Owner)> {
+    let owner = Owner {
+        uid: header.uid()?,
+        gid: header.gid()?,
+    };
+    Ok((header.mode()? & 0o7777, owner))
+}
+
 /// The directory of which an archive is, which may break off.
 fn directory_in(archive: &[u8]) -> io::Result<Option<Directory>> {
     let mut archive = tar::Archive::new(archive);
@@ -260,12 +264,10 @@ fn directory_in(archive: &[u8]) -> io::Result<Option<Directory>> {
     if !header.entry_type().is_dir() {
         return Ok(None);
     }
+    let (mode, owner) = about(header)?;
     let mut directory = Directory {
-        owner: Owner {
-            uid: header.uid()?,
-            gid: header.gid()?,
-        },
-        mode: header.mode()? & 0o7777,
+        owner,
+        mode,
         content: Vec::new(),
     };
     let root = first.path()?.into_owned();
@@ -396,14 +398,8 @@ impl Docker {
         let unreadable = |error: io::Error| Error::new(Code::DockerFailed, &*doing).because(error);
         for entry in archive.entries().map_err(unreadable)? {
             let mut entry = entry.map_err(unreadable)?;
-            let header = entry.header();
-            let kind = header.entry_type();
-            let mode = header.mode().map_err(unreadable)? & 0o7777;
-            let (uid, gid) = (
-                header.uid().map_err(unreadable)?,
-                header.gid().map_err(unreadable)?,
-            );
-            let owner = Owner { uid, gid };
+            let kind = entry.header().entry_type();
+            let (mode, owner) = about(entry.header()).map_err(unreadable)?;
             if kind.is_file() && entry.size() <= limit as u64 {
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).map_err(unreadable)?;

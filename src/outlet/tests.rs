@@ -39,7 +39,7 @@ fn leading_to(all: &[SocketAddr]) -> Ways {
             let all = all.clone();
             Box::pin(async move { Ok(all) })
         }),
-        // Not the environment's of whoever runs the tests.
+        // Not that of the environment in which the tests run.
         proxy: Matcher::builder().build(),
         ..Ways::of_this_server(Subnets::default())
     }

@@ -21,7 +21,7 @@ pub struct Accounts {
     shadow: Option<WholeFile>,
 }
 
-/// Why somebody cannot log in.
+/// Why a user cannot log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hindrance {
     /// No shell runs for them, but this.

@@ -62,7 +62,7 @@ fn between(points: &[&str], places: &[&str]) -> Vec<(PathBuf, BTreeSet<PathBuf>)
     found.into_iter().take(MOST).collect()
 }
 
-/// A directory that can be somebody's: not the root, nor a word that is no path.
+/// Whether a directory can belong to a user: an absolute path, and not the root.
 fn is_place(path: &Path) -> bool {
     let mut components = path.components();
     components.next() == Some(Component::RootDir)
