@@ -6,14 +6,21 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::Config;
 use crate::error::{Code, Error, Result, host_io};
+use crate::repo::RepoId;
 
 /// The largest file that is handed in, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Puts these files of the server's into a checkout, each at its path there, in place of what the
-/// repository has. A link of the repository's is not followed.
-pub fn into(checkout: &Path, files: &BTreeMap<String, PathBuf>) -> Result<()> {
+/// Puts the files that the configuration has for this repository into its checkout, each at its path
+/// there, in place of what the repository has. A link of the repository's is not followed.
+pub fn into(checkout: &Path, repo: &RepoId, config: &Config) -> Result<()> {
+    let settings = config.drones.get(repo);
+    settings.map_or(Ok(()), |settings| put_all(checkout, &settings.files))
+}
+
+fn put_all(checkout: &Path, files: &BTreeMap<String, PathBuf>) -> Result<()> {
     for (path, file) in files {
         let mut content = Vec::new();
         let opened = fs::File::open(file).and_then(|opened| {
@@ -84,7 +91,7 @@ mod tests {
         symlink("../outside", checkout.join("folder")).unwrap();
         let secret = place.path().join("secret");
         fs::write(&secret, "A=1\n").unwrap();
-        let put = |path: &str| into(&checkout, &[(path.to_owned(), secret.clone())].into());
+        let put = |path: &str| put_all(&checkout, &[(path.to_owned(), secret.clone())].into());
         for path in [".env", "deep/er/.env", "link", ".env"] {
             put(path).unwrap();
             let at = checkout.join(path);

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::cage::{self, Rules};
-use crate::config::{self, Subnets};
+use crate::config::{self, Config};
 use crate::docker;
 use crate::error::{Code, Error, Result};
 use crate::host::{self, Size};
@@ -58,8 +58,8 @@ pub struct Tokens<'a> {
 /// What is to be cloned, and how.
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// Where from.
-    pub github: &'a config::Github,
+    /// Where from, how much at most, and what is closed to it.
+    pub config: &'a Config,
     /// What.
     pub repo: &'a RepoId,
     /// With its submodules.
@@ -68,10 +68,6 @@ pub struct Job<'a> {
     pub shallow: bool,
     /// What a token is asked of, where one is needed.
     pub tokens: Option<Tokens<'a>>,
-    /// Where drones' networks get their addresses from: nothing is fetched from there.
-    pub pool: &'a Subnets,
-    /// The most that the clone may be.
-    pub most: Size,
     /// Docker's own address, which git does not get to see.
     pub hidden_host: &'a str,
 }
@@ -84,6 +80,11 @@ pub async fn clone(
     cage: &Path,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
+    let limits = &job.config.limits;
+    let most = Size {
+        bytes: limits.clone.as_u64(),
+        files: limits.clone_files,
+    };
     let git = Git {
         job,
         into,
@@ -92,11 +93,11 @@ pub async fn clone(
     };
     tokio::select! {
         done = git.clone() => done?,
-        () = outgrows(into, job.most) => return Err(too_large(job.repo, job.most)),
+        () = outgrows(into, most) => return Err(too_large(job.repo, most)),
     }
     // What came after the last look.
-    if is_more_than(into, job.most).await {
-        return Err(too_large(job.repo, job.most));
+    if is_more_than(into, most).await {
+        return Err(too_large(job.repo, most));
     }
     Ok(())
 }
@@ -111,7 +112,7 @@ struct Git<'a> {
 
 impl Git<'_> {
     async fn clone(&self) -> Result<()> {
-        let url = url_of(self.job.github, self.job.repo);
+        let url = url_of(&self.job.config.github, self.job.repo);
         let mut command = self.command(None)?;
         command.args(["clone", "--progress", "--template="]);
         if self.job.submodules {
@@ -138,7 +139,8 @@ impl Git<'_> {
 
     /// git in its cage, where it trusts nobody; in this directory, if it is to be in one.
     fn command(&self, at: Option<&Path>) -> Result<Command> {
-        let Job { github, tokens, .. } = *self.job;
+        let Job { config, tokens, .. } = *self.job;
+        let github = &config.github;
         let mut command = caged(self.job, self.into, self.cage)?;
         command
             .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -213,7 +215,7 @@ fn caged(job: &Job<'_>, into: &Path, cage: &Path) -> Result<Command> {
         .program(&git)
         .write(into.parent().unwrap_or(into))
         .hide(docker::socket_of(job.hidden_host));
-    if let Some(ca) = &job.github.ca_file {
+    if let Some(ca) = &job.config.github.ca_file {
         rules = rules.read(ca);
     }
     if let Some(tokens) = job.tokens {

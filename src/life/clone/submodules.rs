@@ -194,7 +194,7 @@ async fn fetch_one(
     submodule: &Submodule,
     shown: &Path,
 ) -> Result<()> {
-    let github = &git.job.github;
+    let github = &git.job.config.github;
     let target = spelling::target(&github.url, &submodule.url);
     let subject = Subject::Submodule {
         repo: git.job.repo,
@@ -227,7 +227,7 @@ async fn fetch_one(
     command.arg("--").arg(path);
     // git runs on this server: a host that the repository names is one that a drone may reach.
     let outlet = match &target {
-        Target::Https => Some(Outlet::open(git.job.pool.clone())?),
+        Target::Https => Some(Outlet::open(git.job.config.docker.subnets.clone())?),
         _ => None,
     };
     if let Some(outlet) = &outlet {

@@ -33,7 +33,7 @@ use crate::door::{self, Bounds, Door, Making};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
-use crate::host::{Size, Workshop};
+use crate::host::Workshop;
 use crate::life::builder::{self, Builder};
 use crate::life::clone;
 use crate::life::furnish;
@@ -248,9 +248,7 @@ impl<'a> Hatching<'a> {
         for warning in &warnings {
             self.server.ui.warn(warning);
         }
-        if let Some(settings) = self.server.config.drones.get(&self.identity.repo) {
-            hand_in::into(&self.checkout, &settings.files)?;
-        }
+        hand_in::into(&self.checkout, &self.identity.repo, self.server.config)?;
         let repository = Repository::judge(
             &self.checkout,
             &self.identity.repo,
@@ -384,7 +382,7 @@ impl<'a> Hatching<'a> {
         };
         let config = self.server.config;
         let job = clone::Job {
-            github: &config.github,
+            config,
             repo: &self.identity.repo,
             submodules: self.wishes.submodules,
             shallow: false,
@@ -392,11 +390,6 @@ impl<'a> Hatching<'a> {
                 directory: &it.directory,
                 helper: it.helper.path(),
             }),
-            pool: &config.docker.subnets,
-            most: Size {
-                bytes: config.limits.clone.as_u64(),
-                files: config.limits.clone_files,
-            },
             hidden_host: self.server.docker.host(),
         };
         let cage = self.workshop.directory("clone")?;

@@ -19,7 +19,7 @@ use crate::docker::{Docker, Machine};
 use crate::drone::DroneName;
 use crate::drone::file::SOCKET;
 use crate::error::{Code, Error, Result};
-use crate::host::{Places, Size};
+use crate::host::Places;
 use crate::life::clone;
 use crate::life::furnish::credentials::Helper;
 use crate::life::hand_in;
@@ -100,7 +100,7 @@ impl Check {
         let helper = if lent { Helper::installed().ok() } else { None };
         let checkout = workshop.directory("check")?.join(repo.name());
         let job = clone::Job {
-            github: &config.github,
+            config,
             repo,
             submodules: false,
             shallow: true,
@@ -108,19 +108,12 @@ impl Check {
                 directory: &sockets,
                 helper: helper.path(),
             }),
-            pool: &config.docker.subnets,
-            most: Size {
-                bytes: config.limits.clone.as_u64(),
-                files: config.limits.clone_files,
-            },
             hidden_host: &config.docker.host,
         };
         context.ui.step(&format!("Cloning {repo}"));
         let cage = workshop.directory("clone")?;
         clone::clone(&job, &checkout, &cage, &|line| context.ui.line(line)).await?;
-        if let Some(settings) = config.drones.get(repo) {
-            hand_in::into(&checkout, &settings.files)?;
-        }
+        hand_in::into(&checkout, repo, config)?;
         Ok(self.judge(&checkout, repo, config, &machine))
     }
 
