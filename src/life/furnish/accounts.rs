@@ -1,11 +1,12 @@
-//! The remote user's account in a container: whether sshd lets it in, as far as the files say.
+//! The users of a container: who the remote user is, and whether sshd lets them in, as far as the files say.
 //!
 //! passwd(5) and shadow(5). Both are the image's, so nothing in them is believed but what is compared.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{MAX_FILE, is_login};
-use crate::docker::{Docker, Tree, WholeFile};
+use super::MAX_FILE;
+use crate::devcontainer::is_number;
+use crate::docker::{Docker, Owner, Tree, WholeFile};
 use crate::error::{Code, Error, Result};
 
 /// Where passwords and dates are; root's alone.
@@ -41,6 +42,46 @@ impl Accounts {
         )?;
         let passwd = String::from_utf8_lossy(&passwd.unwrap_or_default()).into_owned();
         Ok(Self { passwd, shadow })
+    }
+
+    /// The ids of this user.
+    pub fn owner(&self, user: &str) -> Result<Owner> {
+        if user == "root" {
+            return Ok(Owner::ROOT);
+        }
+        owner_in(&self.passwd, user).ok_or_else(|| {
+            Error::new(
+                Code::DevcontainerInvalid,
+                format!("the image has no user {user:?}"),
+            )
+            .hint("check remoteUser in devcontainer.json")
+        })
+    }
+
+    /// The name of a user, who may be a number in a configuration or an image's `USER`. It goes into a
+    /// configuration and into the command that reaches the drone.
+    pub fn name(&self, user: &str) -> Result<String> {
+        if !is_number(user) {
+            return is_login(user).then(|| user.to_owned()).ok_or_else(|| {
+                Error::new(
+                    Code::DevcontainerInvalid,
+                    format!("the image's USER, {user:?}, is no user's name"),
+                )
+                .hint("fix USER in the Dockerfile, or set remoteUser in devcontainer.json")
+            });
+        }
+        name_in(&self.passwd, user).ok_or_else(|| {
+            Error::new(
+                Code::DevcontainerInvalid,
+                format!(
+                    "the user is given as {user}, and none in the image's /etc/passwd has that number"
+                ),
+            )
+            .hint(format!(
+                "ssh goes by names: add one in a Dockerfile (`RUN useradd --create-home --uid {user} \
+                 dev`), or set remoteUser in devcontainer.json to a user of the image"
+            ))
+        })
     }
 
     /// The login shell of this user; `/bin/sh` where none is named.
@@ -150,6 +191,52 @@ impl Hindrance {
     }
 }
 
+/// The name of the first user with this number; one who is called by that number comes before.
+fn name_in(passwd: &str, uid: &str) -> Option<String> {
+    let named = |at: usize| {
+        let mut lines = passwd.lines().map(|line| line.split(':'));
+        lines
+            .find(|fields| fields.clone().nth(at) == Some(uid))
+            .and_then(|mut fields| fields.next())
+    };
+    let name = named(0).or_else(|| named(2));
+    name.filter(|name| is_login(name)).map(str::to_owned)
+}
+
+/// Whether somebody can be called that: no option, nothing that a shell or a terminal would read.
+fn is_login(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+/// passwd(5): name, password, user id, group id.
+fn owner_in(passwd: &str, user: &str) -> Option<Owner> {
+    let mut numeric = None;
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        let (name, _, uid, gid) = (fields.next()?, fields.next(), fields.next(), fields.next());
+        let ids = || {
+            Some(Owner {
+                uid: uid?.parse().ok()?,
+                gid: gid?.parse().ok()?,
+            })
+        };
+        if name == user {
+            return ids();
+        }
+        if uid == Some(user) {
+            numeric = numeric.or_else(ids);
+        }
+    }
+    numeric.or_else(|| {
+        let uid = user.parse().ok()?;
+        Some(Owner { uid, gid: uid })
+    })
+}
+
 /// Days since 1970.
 fn today() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -185,7 +272,6 @@ fn unlock(shadow: &str, user: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::Owner;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nwww:x:33:33::/var/www:/usr/sbin/nologin\n\
                           app:x:1000:1000::/home/app:\nsvc:x:1001:1001::/:/bin/false\nbad\n:x:1:1::/:/bin/false\n";
@@ -200,6 +286,34 @@ mod tests {
                 mode: 0o640,
                 owner: Owner { uid: 0, gid: 42 },
             }),
+        }
+    }
+
+    #[test]
+    fn a_user_is_found_by_name_or_number() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n\nvscode:x:1000:1001::/home/vscode:/bin/bash\n";
+        let ids = |user| owner_in(passwd, user).map(|owner| (owner.uid, owner.gid));
+        assert_eq!(ids("vscode"), Some((1000, 1001)));
+        assert_eq!(ids("1000"), Some((1000, 1001)));
+        assert_eq!(ids("1234"), Some((1234, 1234)));
+        assert_eq!(ids("nobody-here"), None);
+    }
+
+    #[test]
+    fn a_number_has_the_name_that_the_image_gives_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n\nnode:x:1000:1000::/home/node:/bin/sh\n\
+                      also:x:1000:1000::/:/bin/sh\n12:x:1001:1001::/:/bin/sh\n:x:1002:1::/:\n\
+                      -oProxyCommand=x:x:1003:1::/:\n";
+        for (uid, name) in [
+            ("1000", Some("node")),
+            ("12", Some("12")),
+            ("1002", None),
+            ("1003", None),
+            ("100", None),
+            ("x", None),
+        ] {
+            assert_eq!(name_in(passwd, uid).as_deref(), name, "{uid}");
         }
     }
 

@@ -6,10 +6,10 @@ pub mod credentials;
 pub mod mounts;
 
 use crate::config::Config;
-use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, is_number, parse_metadata};
-use crate::docker::{Container, Docker, Owner, Tree};
+use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, parse_metadata};
+use crate::docker::{Container, Docker, Tree};
 use crate::drone::DroneName;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::host::Places;
 use crate::ssh;
 use crate::ssh::ca::Authority;
@@ -70,96 +70,6 @@ pub async fn remote_user_of(docker: &Docker, id: &str) -> Result<String> {
     })
 }
 
-/// The ids of a user in a container that need not run.
-pub async fn owner(docker: &Docker, container: &str, user: &str) -> Result<Owner> {
-    if user == "root" {
-        return Ok(Owner::ROOT);
-    }
-    let passwd = docker.file(container, "/etc/passwd", MAX_FILE).await?;
-    let passwd = String::from_utf8_lossy(&passwd.unwrap_or_default()).into_owned();
-    owner_in(&passwd, user).ok_or_else(|| {
-        Error::new(
-            Code::DevcontainerInvalid,
-            format!("the image has no user {user:?}"),
-        )
-        .hint("check remoteUser in devcontainer.json")
-    })
-}
-
-/// The name of a user, who may be a number in a configuration or an image's `USER`. The container
-/// need not run. The name goes into a configuration and into the command that reaches the drone.
-pub async fn user_name(docker: &Docker, container: &str, user: &str) -> Result<String> {
-    if !is_number(user) {
-        return is_login(user).then(|| user.to_owned()).ok_or_else(|| {
-            Error::new(
-                Code::DevcontainerInvalid,
-                format!("the image's USER, {user:?}, is no user's name"),
-            )
-            .hint("fix USER in the Dockerfile, or set remoteUser in devcontainer.json")
-        });
-    }
-    let passwd = docker.file(container, "/etc/passwd", MAX_FILE).await?;
-    let passwd = String::from_utf8_lossy(&passwd.unwrap_or_default()).into_owned();
-    name_in(&passwd, user).ok_or_else(|| {
-        Error::new(
-            Code::DevcontainerInvalid,
-            format!(
-                "the user is given as {user}, and none in the image's /etc/passwd has that number"
-            ),
-        )
-        .hint(format!(
-            "ssh goes by names: add one in a Dockerfile (`RUN useradd --create-home --uid {user} \
-             dev`), or set remoteUser in devcontainer.json to a user of the image"
-        ))
-    })
-}
-
-/// The name of the first user with this number; one who is called by that number comes before.
-fn name_in(passwd: &str, uid: &str) -> Option<String> {
-    let named = |at: usize| {
-        let mut lines = passwd.lines().map(|line| line.split(':'));
-        lines
-            .find(|fields| fields.clone().nth(at) == Some(uid))
-            .and_then(|mut fields| fields.next())
-    };
-    let name = named(0).or_else(|| named(2));
-    name.filter(|name| is_login(name)).map(str::to_owned)
-}
-
-/// Whether somebody can be called that: no option, nothing that a shell or a terminal would read.
-pub fn is_login(name: &str) -> bool {
-    name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-}
-
-/// passwd(5): name, password, user id, group id.
-fn owner_in(passwd: &str, user: &str) -> Option<Owner> {
-    let mut numeric = None;
-    for line in passwd.lines() {
-        let mut fields = line.split(':');
-        let (name, _, uid, gid) = (fields.next()?, fields.next(), fields.next(), fields.next());
-        let ids = || {
-            Some(Owner {
-                uid: uid?.parse().ok()?,
-                gid: gid?.parse().ok()?,
-            })
-        };
-        if name == user {
-            return ids();
-        }
-        if uid == Some(user) {
-            numeric = numeric.or_else(ids);
-        }
-    }
-    numeric.or_else(|| {
-        let uid = user.parse().ok()?;
-        Some(Owner { uid, gid: uid })
-    })
-}
-
 /// The files that say who may log in and which host this is, with what was left out of them.
 pub async fn ssh_files(
     config: &Config,
@@ -210,34 +120,6 @@ pub async fn ssh(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_user_is_found_by_name_or_number() {
-        let passwd =
-            "root:x:0:0:root:/root:/bin/sh\n\nvscode:x:1000:1001::/home/vscode:/bin/bash\n";
-        let ids = |user| owner_in(passwd, user).map(|owner| (owner.uid, owner.gid));
-        assert_eq!(ids("vscode"), Some((1000, 1001)));
-        assert_eq!(ids("1000"), Some((1000, 1001)));
-        assert_eq!(ids("1234"), Some((1234, 1234)));
-        assert_eq!(ids("nobody-here"), None);
-    }
-
-    #[test]
-    fn a_number_has_the_name_that_the_image_gives_it() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\n\nnode:x:1000:1000::/home/node:/bin/sh\n\
-                      also:x:1000:1000::/:/bin/sh\n12:x:1001:1001::/:/bin/sh\n:x:1002:1::/:\n\
-                      -oProxyCommand=x:x:1003:1::/:\n";
-        for (uid, name) in [
-            ("1000", Some("node")),
-            ("12", Some("12")),
-            ("1002", None),
-            ("1003", None),
-            ("100", None),
-            ("x", None),
-        ] {
-            assert_eq!(name_in(passwd, uid).as_deref(), name, "{uid}");
-        }
-    }
 
     #[test]
     fn the_last_word_on_the_user_counts() {

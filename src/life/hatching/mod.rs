@@ -276,13 +276,20 @@ impl<'a> Hatching<'a> {
         }
         let image = self.image_facts(&repository).await?;
         let own = builder::is_own(self.server.config, &repository, self.wishes.trusted);
-        // Compose makes its networks when all is built.
-        if own || !repository.is_compose() {
-            let addresses = self.server.addresses();
-            let docker = self.server.docker;
-            docker.create_network(self.identity, &addresses).await?;
-            fault::reached(Point::NetworkMade);
-        }
+        let network = async {
+            // Compose makes its networks when all is built.
+            if own || !repository.is_compose() {
+                let addresses = self.server.addresses();
+                let docker = self.server.docker;
+                docker.create_network(self.identity, &addresses).await?;
+                fault::reached(Point::NetworkMade);
+            }
+            Ok(())
+        };
+        // Both come to their end: what is still being made could not be taken back.
+        let (surveyed, made) = tokio::join!(self.survey(&repository, image.as_ref()), network);
+        let mut remote_user = surveyed?;
+        made?;
         if own {
             self.builder.replace(Some(Arc::new(self.own_builder()?)));
         }
@@ -290,7 +297,6 @@ impl<'a> Hatching<'a> {
         let mut door = self.door(sockets, repository.is_compose()).await?;
         fault::reached(Point::DoorOpen);
 
-        let mut remote_user = self.survey(&repository, image.as_ref()).await?;
         loop {
             let seat = Seat {
                 identity: self.identity,
@@ -702,7 +708,7 @@ impl<'a> Hatching<'a> {
             }
             None => None,
         };
-        let open = beside.as_deref().unwrap_or(&id);
+        let accounts = Accounts::of(docker, beside.as_deref().unwrap_or(&id)).await?;
         let configured = furnish::configured_user(&metadata);
         let unnamed = match &configured {
             _ if furniture.again => None,
@@ -711,7 +717,7 @@ impl<'a> Hatching<'a> {
             None => self.user_of_image(&container).await?,
         };
         if let Some(user) = unnamed {
-            let remote_user = furnish::user_name(docker, open, &user).await?;
+            let remote_user = accounts.name(&user)?;
             docker.remove_container(&id).await?;
             fault::reached(Point::ContainerDiscarded);
             if let Some(beside) = beside {
@@ -720,8 +726,8 @@ impl<'a> Hatching<'a> {
             return Ok(Furnished::Again { remote_user });
         }
         let user = configured.unwrap_or_else(|| "root".to_owned());
+        let owner = accounts.owner(&user)?;
         if let Some(beside) = &beside {
-            let owner = furnish::owner(docker, beside, &user).await?;
             let tree = self.clone_into(beside, Tree::default(), prepared, owner);
             docker.put(beside, tree.await?).await?;
             fault::reached(Point::ClonePut);
@@ -734,10 +740,6 @@ impl<'a> Hatching<'a> {
             };
             credentials::tree(docker, &id, &self.server.config.github, helper, tree).await
         };
-        let (owner, accounts) = tokio::try_join!(
-            furnish::owner(docker, &id, &user),
-            Accounts::of(docker, &id)
-        )?;
         accounts.check(&user)?;
         let (tree, joined) = tokio::try_join!(equipped, self.joined())?;
         let mut tree = accounts.unlocked(&user, tree);

@@ -5,7 +5,6 @@ use crate::devcontainer::is_number;
 use crate::docker::Docker;
 use crate::error::Result;
 use crate::life::furnish::accounts::Accounts;
-use crate::life::furnish::user_name;
 
 /// Looks into a container of this image, which need not run: it has a shell, and people can log in as `user`.
 /// With features to come (`is_final` is false) a user may still be added or changed. The user's name, where it
@@ -23,13 +22,14 @@ pub(super) async fn of(
     let Some(user) = user else {
         return Ok(None);
     };
-    let name = match user_name(docker, container, user).await {
+    let accounts = Accounts::of(docker, container).await?;
+    let name = match accounts.name(user) {
         Ok(name) => name,
         Err(error) if is_final => return Err(error),
         Err(_) => return Ok(None),
     };
     if is_final {
-        Accounts::of(docker, container).await?.check(&name)?;
+        accounts.check(&name)?;
     }
     Ok(is_number(user).then_some(name))
 }
