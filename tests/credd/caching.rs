@@ -49,7 +49,7 @@ async fn while_a_cached_token_is_valid_it_is_served_whatever_github_does() {
         Fault::Answer(429, vec![("retry-after", "30".into())], "{}".into()),
         Fault::Answer(201, vec![], "[".into()),
     ] {
-        let bed = Bed::new().await;
+        let bed = Bed::hasty().await;
         let first = bed.token().await;
         bed.github.fault(MINT, fault, usize::MAX);
         bed.pass(3600 - 120);
@@ -77,7 +77,7 @@ async fn an_expired_token_is_never_served() {
 #[tokio::test]
 async fn a_thousand_requests_at_once_are_one_look_up_and_one_mint() {
     allow_many_files();
-    let bed = Bed::patient().await;
+    let bed = Bed::new().await;
     bed.github.state().delay = Duration::from_millis(300);
     let replies = join_all((0..1000).map(|_| bed.get("/token"))).await;
     let live = bed.github.live();
@@ -92,7 +92,7 @@ async fn a_thousand_requests_at_once_are_one_look_up_and_one_mint() {
 #[tokio::test]
 async fn a_thousand_requests_at_once_share_one_failure_too() {
     allow_many_files();
-    let bed = Bed::patient().await;
+    let bed = Bed::new().await;
     bed.github.suspend("acme");
     let replies = join_all((0..1000).map(|_| bed.get("/token"))).await;
     assert!(replies.iter().all(|reply| reply.status == 502));

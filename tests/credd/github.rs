@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hatchery::credd::github::Patience;
 use serde_json::json;
 
 use crate::bed::{Bed, Setup};
@@ -159,7 +160,7 @@ async fn an_outage_that_passes_is_not_noticed() {
         Fault::Hang,
     ] {
         for operation in [INSTALLATION, MINT] {
-            let bed = Bed::new().await;
+            let bed = Bed::hasty().await;
             bed.github.fault(operation, fault.clone(), 2);
             bed.token().await;
         }
@@ -180,7 +181,7 @@ async fn an_outage_that_says_when_it_ends_is_told_so() {
 #[tokio::test]
 async fn a_silent_github_is_504() {
     for operation in [INSTALLATION, MINT] {
-        let bed = Bed::new().await;
+        let bed = Bed::hasty().await;
         bed.github.fault(operation, Fault::Hang, usize::MAX);
         assert_eq!(bed.get("/token").await.error(504), "github-silent");
     }
@@ -188,7 +189,11 @@ async fn a_silent_github_is_504() {
 
 #[tokio::test]
 async fn a_silent_github_is_504_within_fifteen_seconds() {
-    let bed = Bed::patient().await;
+    let bed = Bed::with(Setup {
+        patience: Patience::default(),
+        ..Setup::default()
+    })
+    .await;
     bed.github.fault(INSTALLATION, Fault::Hang, usize::MAX);
     let begin = Instant::now();
     bed.get("/token").await.error(504);

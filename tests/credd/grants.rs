@@ -38,7 +38,7 @@ async fn a_repository_renamed_among_others_is_followed_and_the_others_keep_their
     );
     let probe = "the token that only told the name is revoked";
     eventually(probe, || bed.github.live().len() == 2).await;
-    bed.pass(3500);
+    assert_eq!(bed.delete().await.status, 204);
     let mints = bed.github.count(MINT);
     bed.token().await;
     assert_eq!(
@@ -289,7 +289,7 @@ async fn malformed_json_is_502_and_a_token_in_it_is_revoked() {
 
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_it() {
-    let bed = Bed::patient().await;
+    let bed = Bed::new().await;
     bed.github
         .fault(MINT, answer(201, &" ".repeat(9_000_000)), 1);
     assert_eq!(bed.get("/token").await.error(502), "github-unusable");
