@@ -3,8 +3,9 @@
 //! - how it comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`hand_in`] adds files of this server's, [`builder`] builds its images, [`furnish`] fills
 //!   the container, [`readiness`] waits for it, [`login`] tries whether a person gets in;
-//! - how it comes back: [`waking`] starts it, [`recovery`] finds those that should run and do not,
-//!   [`registration`] remembers its node in the tailnet, [`siblings`] are the services beside it;
+//! - how it comes back: [`waking`] starts it, [`recovery`] finds
+//!   those that should run and do not, [`registration`] remembers its node in the tailnet, [`siblings`] are the
+//!   services beside it, [`way_in`] is kept open through a firewall of its own;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
 //! - how it does: [`memory`] tells of processes that the kernel has killed in it, [`disk`] of what it
 //!   takes on Docker's disk, which [`bounds`] counts and keeps to its limit, while [`reserve`] is left for all;
@@ -27,4 +28,5 @@ pub mod reserve;
 pub mod siblings;
 pub mod teardown;
 pub mod waking;
+pub mod way_in;
 pub mod work;

@@ -10,11 +10,14 @@ use tokio::time::{sleep, timeout};
 use crate::docker::{Container, Docker};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
+use crate::life::way_in;
 use crate::ssh;
 use crate::tailnet;
 
 /// How long sshd and tailscaled may take from the container's start.
 const WITHIN: Duration = Duration::from_secs(30);
+/// How long tailscaled may take before a firewall of the drone's own is thought of.
+const BEFORE_A_FIREWALL: Duration = Duration::from_secs(8);
 /// Between two tries: a connection refused costs next to nothing.
 const PAUSE: Duration = Duration::from_millis(25);
 /// How long one try may take.
@@ -82,7 +85,14 @@ async fn ended(docker: &Docker, container: &str, name: &DroneName) -> Error {
 /// Waits until the drone's tailscaled is connected under the drone's name, then greets its peers.
 pub async fn node(docker: &Docker, container: &str, name: &DroneName) -> Result<()> {
     let inside = docker.inside(container);
-    let status = tailnet::node::connected(&inside, WITHIN).await?;
+    let at_once = tailnet::node::connected(&inside, BEFORE_A_FIREWALL).await;
+    let status = if let Ok(status) = at_once {
+        status
+    } else {
+        // A firewall of its own may have been quicker.
+        way_in::open(docker, container).await;
+        tailnet::node::connected(&inside, WITHIN).await?
+    };
     if status.needs_login() {
         return Err(Error::new(
             Code::TailnetRefused,

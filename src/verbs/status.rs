@@ -16,6 +16,7 @@ use crate::life::disk::Disk;
 use crate::life::furnish;
 use crate::life::memory::Memory;
 use crate::life::readiness;
+use crate::life::way_in::{self, WayIn};
 use crate::tailnet;
 use crate::ui::voice;
 
@@ -36,6 +37,8 @@ struct Report {
     usage: Option<Usage>,
     sshd: Option<bool>,
     tailnet: Option<String>,
+    /// Whether a firewall of its own lets in what comes by the tailnet.
+    way_in: Option<WayIn>,
     last_mint: LastMint,
     /// Whether its socket is mounted in it: it is not where there was no App when it was spawned.
     has_socket: bool,
@@ -98,6 +101,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         usage: None,
         sshd: None,
         tailnet: None,
+        way_in: None,
         last_mint: LastMint::Never,
         has_socket: true,
     };
@@ -114,14 +118,24 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
                     None => None,
                 }
             };
-            let (usage, sshd, tailnet) = tokio::join!(
+            let way_in = async {
+                let look = context
+                    .config
+                    .tailnet
+                    .as_ref()
+                    .map(|_| way_in::look(docker, id));
+                look?.await
+            };
+            let (usage, sshd, tailnet, way_in) = tokio::join!(
                 docker.usage(id),
                 readiness::sshd_answers(docker, &container),
                 node,
+                way_in,
             );
             report.usage = usage?;
             report.sshd = Some(sshd);
             report.tailnet = tailnet;
+            report.way_in = way_in.filter(|way_in| *way_in != WayIn::None);
         }
     }
     Ok(report)
@@ -214,6 +228,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
             .then(|| ssh_command(&context.config, drone, &report.user)),
         "sshd_answers": report.sshd,
         "tailnet": report.tailnet,
+        "firewall": report.way_in,
         "permissions": context.config.github.app_id.as_ref().filter(|_| report.has_socket)
             .map(|_| permissions(&drone.identity.scope, &context.config)),
         "last_mint": match &report.last_mint {
@@ -269,6 +284,21 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     }
     if let Some(tailnet) = &report.tailnet {
         rows.push(("tailnet", tailnet.clone()));
+    }
+    match report.way_in {
+        Some(WayIn::Closed) => rows.push((
+            "firewall",
+            format!(
+                "its own, and it keeps ssh from the tailnet out; `hatchery burrow {0}` and \
+                 `hatchery unburrow {0}` let it in",
+                drone.identity.repo
+            ),
+        )),
+        Some(WayIn::Open) => rows.push((
+            "firewall",
+            "its own; it lets ssh from the tailnet in".to_owned(),
+        )),
+        Some(WayIn::None) | None => {}
     }
     if context.config.github.app_id.is_some() && !report.has_socket {
         let repo = &drone.identity.repo;
