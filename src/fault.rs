@@ -127,6 +127,8 @@ pub enum Point {
     MarkedAwake,
     /// The containers that were asleep are started.
     ContainersAwake,
+    /// The start is written down as one for which `postStartCommand` is run.
+    StartRemembered,
 }
 
 /// Ends or stops the process here if a test has asked for that.

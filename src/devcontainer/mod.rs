@@ -26,6 +26,7 @@ pub use judging::metadata::{
 };
 pub use judging::verdict::{Finding, Kind};
 pub use reading::locate::locate;
+pub use reading::variables::replaced;
 pub use repository::{Judgement, Repository};
 pub(crate) use writing::compose::{LOG, cpus};
 pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat, is_number};

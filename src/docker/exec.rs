@@ -24,6 +24,17 @@ pub struct Inside {
     container: String,
 }
 
+/// How a program inside is run.
+#[derive(Debug, Clone, Default)]
+pub struct Setting<'a> {
+    /// By name, or by numbers.
+    pub user: &'a str,
+    /// Where it begins; the image's own where nothing is said.
+    pub directory: Option<&'a str>,
+    /// `NAME=value` each, over the container's own.
+    pub environment: Vec<String>,
+}
+
 /// How a program inside ended, and what it printed.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
@@ -60,8 +71,23 @@ impl Inside {
         argv: &[&str],
         stdin: &[u8],
     ) -> Result<Output> {
+        let setting = Setting {
+            user,
+            ..Setting::default()
+        };
+        self.run_in(&setting, within, argv, stdin).await
+    }
+
+    /// The same, in this setting. What does not end within its time goes on, unheard.
+    pub async fn run_in(
+        &self,
+        setting: &Setting<'_>,
+        within: Duration,
+        argv: &[&str],
+        stdin: &[u8],
+    ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
-        let running = self.run_to_the_end(user, argv, stdin);
+        let running = self.run_to_the_end(setting, argv, stdin);
         tokio::time::timeout(within, running)
             .await
             .unwrap_or_else(|_| {
@@ -72,7 +98,12 @@ impl Inside {
             })
     }
 
-    async fn run_to_the_end(&self, user: &str, argv: &[&str], stdin: &[u8]) -> Result<Output> {
+    async fn run_to_the_end(
+        &self,
+        setting: &Setting<'_>,
+        argv: &[&str],
+        stdin: &[u8],
+    ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
         let doing = format!("run {program} in {}", self.container);
         let error = |error| failed(&doing, error);
@@ -81,7 +112,9 @@ impl Inside {
             attach_stdin: Some(!stdin.is_empty()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            user: Some(user),
+            user: Some(setting.user),
+            working_dir: setting.directory,
+            env: Some(setting.environment.iter().map(String::as_str).collect()),
             cmd: Some(argv.to_vec()),
             ..CreateExecOptions::default()
         };

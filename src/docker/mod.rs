@@ -31,7 +31,7 @@ pub use self::builder::{BuilderSpec, Built};
 pub use self::container::{Container, Usage, Wanted};
 pub use self::disk::{Disk, Layer, Volume};
 pub use self::drones::{Drone, Life};
-pub use self::exec::{Inside, Output};
+pub use self::exec::{Inside, Output, Setting};
 pub use self::look::Looking;
 pub use self::machine::Machine;
 pub use self::objects::LABEL_PROJECT;

@@ -104,6 +104,11 @@ impl Places {
         self.scopes().join(format!("{drone}.node"))
     }
 
+    /// What is remembered of the drone's last start.
+    pub fn start_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.start"))
+    }
+
     /// What is remembered of processes of the drone that were killed for memory.
     pub fn memory_file(&self, drone: &DroneName) -> PathBuf {
         self.scopes().join(format!("{drone}.memory"))
@@ -211,6 +216,7 @@ impl Places {
     pub fn forget_all_but_egg(&self, drone: &DroneName) -> Result<()> {
         remove_file(&self.socket_link(drone))?;
         remove_file(&self.node_file(drone))?;
+        remove_file(&self.start_file(drone))?;
         self.forget_memory(drone)?;
         remove_file(&self.disk_file(drone))?;
         self.forget_bounds(drone)?;

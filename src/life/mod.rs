@@ -3,7 +3,7 @@
 //! - how it comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`hand_in`] adds files of this server's, [`builder`] builds its images, [`furnish`] fills
 //!   the container, [`readiness`] waits for it, [`login`] tries whether a person gets in;
-//! - how it comes back: [`waking`] starts it, [`recovery`] finds
+//! - how it comes back: [`waking`] starts it, [`starting`] does what is due after each start, [`recovery`] finds
 //!   those that should run and do not, [`registration`] remembers its node in the tailnet, [`siblings`] are the
 //!   services beside it, [`way_in`] is kept open through a firewall of its own;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
@@ -26,6 +26,7 @@ pub mod recovery;
 pub mod registration;
 pub mod reserve;
 pub mod siblings;
+pub mod starting;
 pub mod teardown;
 pub mod waking;
 pub mod way_in;

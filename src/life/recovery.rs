@@ -22,6 +22,7 @@ use crate::life::furnish::credentials::{self, Helper};
 use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
+use crate::life::starting::{self, Start};
 use crate::life::waking::{self, For};
 use crate::life::work;
 use crate::server::Server;
@@ -220,6 +221,7 @@ impl Tending<'_> {
                 memory::remember(self.server.places, self.drone)?;
                 waking::wake(self.server, self.drone, container, For::Recovery).await?;
                 done.push("started");
+                starting::finish(self.server, self.drone, container, For::Recovery, true).await?;
                 Ok(())
             }
             Life::Running => self.run_on(container, done).await,
@@ -253,11 +255,13 @@ impl Tending<'_> {
         // One after the other: each may want the drone's lock.
         let memory = self.memory().await;
         let siblings = self.siblings(container).await;
+        let start = self.start(container).await;
         let credentials = self.credentials(container).await;
         let node = self.node(container).await;
         done.extend(siblings?);
         done.extend(credentials?);
         done.extend(node?);
+        done.extend(start?);
         memory
     }
 
@@ -283,6 +287,30 @@ impl Tending<'_> {
         let _lock = self.lock().await?;
         siblings::start_all(docker, left.iter().collect(), container).await?;
         Ok(Some("the services beside it are started"))
+    }
+
+    /// What is due after a start that was Docker's own, as after a reboot.
+    async fn start(&self, container: &str) -> Result<Option<&'static str>> {
+        let (places, name) = (self.server.places, &self.drone.identity.name);
+        let known = Start::of(places, name)?;
+        let Some(now) = self.drone.started_at.as_deref() else {
+            return Ok(None);
+        };
+        match known {
+            Some(start) if start.ran_for == now && start.goes_on => {
+                let is_fresh = self.is_fresh(container).await?;
+                let _lock = self.lock().await?;
+                starting::look_again(self.server, start, self.drone, is_fresh).await?;
+                Ok(None)
+            }
+            Some(start) if start.ran_for == now => Ok(None),
+            known => {
+                let _lock = self.lock().await?;
+                let (server, drone) = (self.server, self.drone);
+                starting::finish(server, drone, container, For::Recovery, false).await?;
+                Ok(known.map(|_| "what is due after its start is done"))
+            }
+        }
     }
 
     /// Its socket, and the helper that asks on it.

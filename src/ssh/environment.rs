@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::files::DroneFile;
+use crate::devcontainer::replaced;
 
 /// Before hatchery's own settings in order, and never read by a sshd that does not know `Include`,
 /// nor therefore `SetEnv`.
@@ -40,20 +41,12 @@ pub fn of<'a>(
     container: impl Iterator<Item = &'a str>,
     metadata: &[Value],
 ) -> BTreeMap<String, String> {
-    let own: BTreeMap<&str, &str> = container
-        .filter_map(|entry| entry.split_once('='))
-        .collect();
+    let own = by_name(container);
     let mut all: BTreeMap<String, String> = own
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    let entries = metadata.iter().filter_map(|entry| entry.get("remoteEnv"));
-    for (name, value) in entries.filter_map(Value::as_object).flatten() {
-        match value.as_str() {
-            Some(text) => all.insert(name.clone(), resolved(text, &own)),
-            None => all.remove(name),
-        };
-    }
+    lay_over(&mut all, metadata, &own);
     all.retain(|name, _| is_name(name) && !NOT_HANDED_ON.contains(&name.as_str()));
     let mut left = MAX;
     all.retain(|name, value| {
@@ -65,23 +58,37 @@ pub fn of<'a>(
     all
 }
 
+/// Lays `remoteEnv` of the merged metadata over an environment; `own` is the container's.
+pub fn lay_over(
+    environment: &mut BTreeMap<String, String>,
+    metadata: &[Value],
+    own: &BTreeMap<&str, &str>,
+) {
+    let entries = metadata.iter().filter_map(|entry| entry.get("remoteEnv"));
+    for (name, value) in entries.filter_map(Value::as_object).flatten() {
+        match value.as_str() {
+            Some(text) => environment.insert(name.clone(), resolved(text, own)),
+            None => environment.remove(name),
+        };
+    }
+}
+
+/// Entries of the form `NAME=value`, by their name.
+pub fn by_name<'a>(entries: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'a str> {
+    entries.filter_map(|entry| entry.split_once('=')).collect()
+}
+
 /// `${containerEnv:NAME}` and `${containerEnv:NAME:default}` (devcontainers specification, "Variables in
 /// devcontainer.json").
 fn resolved(text: &str, own: &BTreeMap<&str, &str>) -> String {
-    const BEGIN: &str = "${containerEnv:";
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(BEGIN) {
-        let Some((inner, next)) = after.split_once('}') else {
-            break;
-        };
-        let (name, default) = inner.split_once(':').unwrap_or((inner, ""));
-        out.push_str(before);
-        out.push_str(own.get(name).copied().unwrap_or(default));
-        rest = next;
-    }
-    out.push_str(rest);
-    out
+    replaced(text, |variable| of_container(variable, own))
+}
+
+/// What a variable stands for that is `containerEnv:NAME`, with a default or without.
+pub fn of_container(variable: &str, own: &BTreeMap<&str, &str>) -> Option<String> {
+    let asked = variable.strip_prefix("containerEnv:")?;
+    let (name, default) = asked.split_once(':').unwrap_or((asked, ""));
+    Some(own.get(name).copied().unwrap_or(default).to_owned())
 }
 
 fn is_name(name: &str) -> bool {

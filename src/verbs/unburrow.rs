@@ -3,18 +3,20 @@
 use clap::Args;
 
 use super::{Context, interrupted, is_bare, ssh_command};
+use crate::devcontainer::running::lifecycle::Stage;
 use crate::docker::{Docker, Life};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::disk;
 use crate::life::furnish;
 use crate::life::memory;
+use crate::life::starting::{self, Started};
 use crate::life::waking::{For, ready, wake};
 use crate::repo::RepoId;
 
 /// Wake a drone that was put to sleep
 ///
-/// Its container goes on as it was: `postStartCommand` is not run again.
+/// Its container goes on as it was, and `postStartCommand` is run.
 #[derive(Debug, Args)]
 pub struct Unburrow {
     /// org/repo
@@ -27,6 +29,7 @@ impl Unburrow {
         let docker = context.docker().await?;
         let _lock = context.places.lock(&DroneName::of(&repo))?;
         let drone = context.drone(&docker, &repo).await?;
+        let started;
         match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Burrowed | Life::Stopped) => {
                 memory::warn(context.ui, &context.places, &drone).await;
@@ -38,20 +41,19 @@ impl Unburrow {
                 }
                 let sockets = context.sockets().await?;
                 let server = context.server(&docker, &sockets);
+                let runs = drone.life == Life::Running;
                 let waking = async {
-                    match drone.life {
+                    if runs {
                         // It may run and not be reachable, which is not awake.
-                        Life::Running => ready(server, &drone, container).await,
-                        _ => wake(server, &drone, container, For::Person).await,
+                        return ready(server, &drone, container).await;
                     }
+                    wake(server, &drone, container, For::Person).await
                 };
-                tokio::select! {
-                    woken = waking => woken?,
-                    error = interrupted() => return Err(error.hint(format!(
-                        "`hatchery unburrow {repo}` goes on, `hatchery burrow {repo}` puts it back to sleep"
-                    ))),
-                }
+                or_interrupted(waking, &repo).await?;
                 context.places.forget_memory(&drone.identity.name)?;
+                let due = starting::finish(server, &drone, container, For::Person, !runs);
+                let finished = or_interrupted(due, &repo).await;
+                started = finished.map_err(|error| stays(error, &repo))?;
             }
             (_, Life::Bare) => return Err(is_bare(&drone)),
             _ => {
@@ -65,11 +67,25 @@ impl Unburrow {
                 .hint(format!("`hatchery spawn {repo}` starts over")));
             }
         }
-        report(context, &docker, &repo).await
+        report(context, &docker, &repo, started).await
     }
 }
 
-async fn report(context: &Context<'_>, docker: &Docker, repo: &RepoId) -> Result<()> {
+async fn or_interrupted<T>(work: impl Future<Output = Result<T>>, repo: &RepoId) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        error = interrupted() => Err(error.hint(format!(
+            "`hatchery unburrow {repo}` goes on, `hatchery burrow {repo}` puts it back to sleep"
+        ))),
+    }
+}
+
+async fn report(
+    context: &Context<'_>,
+    docker: &Docker,
+    repo: &RepoId,
+    started: Started,
+) -> Result<()> {
     // Anew: the published port may be another one.
     let drone = context.drone(docker, repo).await?;
     let user = match &drone.container {
@@ -78,9 +94,13 @@ async fn report(context: &Context<'_>, docker: &Docker, repo: &RepoId) -> Result
     };
     let ssh = ssh_command(&context.config, &drone, &user);
     if context.ui.json() {
-        context.ui.json_result(&serde_json::json!({
+        let mut result = serde_json::json!({
             "name": drone.identity.name, "repository": repo, "state": drone.life, "ssh": ssh,
-        }));
+        });
+        if started == Started::StillRuns {
+            result["still_running"] = Stage::PostStart.as_str().into();
+        }
+        context.ui.json_result(&result);
     } else {
         context
             .ui
@@ -88,4 +108,15 @@ async fn report(context: &Context<'_>, docker: &Docker, repo: &RepoId) -> Result
         context.ui.result(ssh);
     }
     Ok(())
+}
+
+/// Where only its setup failed it is awake all the same.
+fn stays(error: Error, repo: &RepoId) -> Error {
+    match error.code() {
+        Code::LifecycleFailed => error.hint(format!(
+            "the drone is awake; mend it there: the command is run again when `hatchery burrow {repo}` and \
+             `hatchery unburrow {repo}` start it"
+        )),
+        _ => error,
+    }
 }

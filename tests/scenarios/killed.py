@@ -41,6 +41,7 @@ SPAWN = {
     "EggUnmarked": "egg",
     "ContainerStarted": "egg",
     "Reachable": "egg",
+    "StartRemembered": "egg",
     "MarkedRunning": "running",
     # As it takes back what was made, because the build has failed.
     "FilesRemoved": "egg",
@@ -58,6 +59,7 @@ BURROW = {
 }
 UNBURROW = {
     "ContainersAwake": ("running",),
+    "StartRemembered": ("running",),
     "NodeRegistered": ("burrowed",),
     "MarkedAwake": ("stopped",),
     "NodeKeyMade": ("burrowed",),

@@ -21,6 +21,19 @@ pub fn resolve(text: &str, repository: &str) -> String {
 const MAX_ROUNDS: usize = 8;
 
 fn once(text: &str, repository: &str) -> String {
+    replaced(text, |variable| {
+        let mut parts = variable.split(':');
+        match parts.next() {
+            Some("env" | "localEnv") => Some(parts.nth(1).unwrap_or_default().to_owned()),
+            Some("localWorkspaceFolderBasename") => Some(repository.to_owned()),
+            _ => None,
+        }
+    })
+}
+
+/// Replaces each `${…}` of which `value` knows what it stands for; what is put in its place is not looked
+/// through again.
+pub fn replaced(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -29,11 +42,9 @@ fn once(text: &str, repository: &str) -> String {
         };
         let end = start + length;
         out.push_str(&rest[..start]);
-        let mut parts = rest[start + 2..end].split(':');
-        match parts.next() {
-            Some("env" | "localEnv") => out.push_str(parts.nth(1).unwrap_or_default()),
-            Some("localWorkspaceFolderBasename") => out.push_str(repository),
-            _ => out.push_str(&rest[start..=end]),
+        match value(&rest[start + 2..end]) {
+            Some(value) => out.push_str(&value),
+            None => out.push_str(&rest[start..=end]),
         }
         rest = &rest[end + 1..];
     }

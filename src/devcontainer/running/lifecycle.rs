@@ -105,8 +105,8 @@ impl Lifecycle {
         self.present.iter().filter(later).copied()
     }
 
-    /// For how long this command may hold a spawn; `None` is until it ends.
-    fn patience(&self, stage: Stage) -> Option<Duration> {
+    /// For how long this command may hold a spawn, or a start; `None` is until it ends.
+    pub fn patience(&self, stage: Stage) -> Option<Duration> {
         if stage <= self.wait_for.unwrap_or(Stage::UpdateContent) {
             return None;
         }

@@ -71,6 +71,8 @@ pub struct Prepared {
     pub volume_target: String,
     /// Where the clone is: `volume_target` itself or below it.
     pub clone_at: String,
+    /// What tools open, and where commands begin: mostly where the clone is.
+    pub folder: String,
     /// What a compose project is called.
     pub compose: Option<ComposeProject>,
     /// Directories of the clone that are mounted and not there, each by its path in the clone.
@@ -141,6 +143,7 @@ impl Repository {
             workspace_folder: self.checkout.clone(),
             volume_target: self.workspace.target.clone(),
             clone_at: self.workspace.clone_at.clone(),
+            folder: self.workspace.folder.clone(),
             compose,
             absent: self.absent().collect(),
             mounts_parts: self.mounts_parts(),

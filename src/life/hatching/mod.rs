@@ -46,6 +46,7 @@ use crate::life::readiness;
 use crate::life::registration::Registration;
 use crate::life::reserve;
 use crate::life::siblings;
+use crate::life::starting;
 use crate::life::teardown;
 use crate::life::work;
 use crate::outlet::Outlet;
@@ -1021,6 +1022,10 @@ impl<'a> Hatching<'a> {
     ) -> Result<Hatched> {
         fault::reached(Point::Reachable);
         let docker = self.server.docker;
+        let goes_on = still_running == Some(Stage::PostStart);
+        let (folder, server) = (&prepared.folder, self.server);
+        starting::spawned(server, self.identity, container, folder, goes_on).await?;
+        fault::reached(Point::StartRemembered);
         let ended = async {
             if !self.wishes.takes_up {
                 work::spawn_ended(docker, container).await;
