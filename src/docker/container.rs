@@ -210,6 +210,17 @@ impl Container {
             .filter_map(|mount| Some((mount.name.as_deref()?, mount.destination.as_deref()?)))
     }
 
+    /// The parts of this volume that are mounted into it, as paths in the volume.
+    pub fn parts_of(&self, volume: &str) -> impl Iterator<Item = &str> {
+        let mounts = self.host().and_then(|host| host.mounts.as_ref());
+        mounts
+            .into_iter()
+            .flatten()
+            .filter(move |mount| mount.source.as_deref() == Some(volume))
+            .filter_map(|mount| mount.volume_options.as_ref()?.subpath.as_deref())
+            .filter(|part| !part.is_empty())
+    }
+
     /// Where its writable layer is on this server, with the storage drivers that say so.
     pub fn layer(&self) -> Option<&str> {
         let data = self.0.graph_driver.as_ref().map(|driver| &driver.data)?;

@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::parts;
 use crate::life::readiness;
 use crate::life::registration::{MOST, Registration};
 use crate::life::siblings;
@@ -30,6 +31,11 @@ pub async fn wake(server: Server<'_>, drone: &Drone, container: &str, by: For) -
     let docker = server.docker;
     let name = &drone.identity.name;
     server.ui.step(&format!("Waking {name}"));
+    for part in parts::restore(server, drone, container).await? {
+        server.ui.warn(&format!(
+            "{name} mounts {part} of its volume, which is gone: something empty is in its place"
+        ));
+    }
     let registered = drone.life == Life::Stopped;
     let joining = async {
         if registered {

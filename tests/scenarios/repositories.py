@@ -132,6 +132,17 @@ with subtest("files of the repository are mounted into siblings, and still after
         hatchery("burrow try/parts")
         hatchery("unburrow try/parts")
         assert inside("parts-web-1", "cat /etc/nginx.conf") == "# conf\nmore"
+        # What is mounted and gone, as after `git clean`, keeps nothing asleep.
+        inside("parts", "cd /workspace; rm -r .devcontainer/data nginx.conf")
+        hatchery("burrow try/parts")
+        contains(hatchery("unburrow try/parts"), "mounts nginx.conf of its volume", "something empty is in its place")
+        assert inside("parts-web-1", "wc -c < /etc/nginx.conf; ls -d /code/.git") == "0\n/code/.git"
+        assert inside("parts", "cd /workspace; git status --short; stat -c %U nginx.conf") == "M nginx.conf\nvscode"
+        inside("parts", "cd /workspace; rm nginx.conf; git checkout -q nginx.conf")
+        is_clean("parts", "/workspace")
+        server.succeed("docker stop try-parts; rm -rf $(docker volume inspect -f '{{.Mountpoint}}' try-parts)/nginx.conf")
+        hatchery("recover")
+        assert inside("parts", "wc -c < /workspace/nginx.conf") == "0"
         hatchery("slay try/parts", 1)
         hatchery("slay --force try/parts")
 

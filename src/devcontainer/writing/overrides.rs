@@ -71,6 +71,8 @@ pub struct Prepared {
     pub volume_target: String,
     /// Where the clone is: `volume_target` itself or below it.
     pub clone_at: String,
+    /// The clone's path in the volume; empty where it is the volume's root.
+    pub in_volume: String,
     /// What tools open, and where commands begin: mostly where the clone is.
     pub folder: String,
     /// What a compose project is called.
@@ -143,6 +145,7 @@ impl Repository {
             workspace_folder: self.checkout.clone(),
             volume_target: self.workspace.target.clone(),
             clone_at: self.workspace.clone_at.clone(),
+            in_volume: self.workspace.in_volume().to_owned(),
             folder: self.workspace.folder.clone(),
             compose,
             absent: self.absent().collect(),

@@ -42,11 +42,12 @@ use crate::life::furnish::credentials::{self, Helper};
 use crate::life::furnish::mounts;
 use crate::life::hand_in;
 use crate::life::login;
+use crate::life::parts;
 use crate::life::readiness;
 use crate::life::registration::Registration;
 use crate::life::reserve;
 use crate::life::siblings;
-use crate::life::starting;
+use crate::life::starting::{self, Start};
 use crate::life::teardown;
 use crate::life::work;
 use crate::outlet::Outlet;
@@ -1022,9 +1023,20 @@ impl<'a> Hatching<'a> {
     ) -> Result<Hatched> {
         fault::reached(Point::Reachable);
         let docker = self.server.docker;
-        let goes_on = still_running == Some(Stage::PostStart);
-        let (folder, server) = (&prepared.folder, self.server);
-        starting::spawned(server, self.identity, container, folder, goes_on).await?;
+        let (server, drone) = (self.server, &self.identity.name);
+        let files = if prepared.mounts_parts {
+            let clone = (self.checkout.as_path(), prepared.in_volume.as_str());
+            parts::files(server, drone, container, clone).await?
+        } else {
+            Vec::new()
+        };
+        let known = Start {
+            folder: prepared.folder.clone(),
+            goes_on: still_running == Some(Stage::PostStart),
+            files,
+            ..Start::default()
+        };
+        starting::spawned(server, drone, container, known).await?;
         fault::reached(Point::StartRemembered);
         let ended = async {
             if !self.wishes.takes_up {

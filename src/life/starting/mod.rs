@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::devcontainer::replaced;
 use crate::devcontainer::running::lifecycle::{Lifecycle, Stage, Vigil};
 use crate::docker::{Container, Drone, Output, Setting};
-use crate::drone::{DroneName, Identity};
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::life::furnish;
@@ -65,10 +65,15 @@ pub async fn finish(
         return Ok(Started::Done);
     }
     let is_due = just_woken || start.is_some();
+    let (folder, files) = match start {
+        Some(start) => (start.folder, start.files),
+        None => (clone_of(&container, drone), Vec::new()),
+    };
     let mut start = Start {
-        folder: start.map_or_else(|| clone_of(&container, drone), |start| start.folder),
+        folder,
         ran_for: this.to_owned(),
         goes_on: false,
+        files,
     };
     // Not after it: what ends hatchery is not tried over and over.
     start.write(server.places, name)?;
@@ -85,25 +90,24 @@ pub async fn finish(
     started
 }
 
-/// What is left to do of a spawn's start: the devcontainer CLI has run the command itself.
+/// What is left to do of a spawn's start: the devcontainer CLI has run the command itself. `known` is all that
+/// is remembered but for the start itself.
 pub async fn spawned(
     server: Server<'_>,
-    identity: &Identity,
+    drone: &DroneName,
     container: &str,
-    folder: &str,
-    goes_on: bool,
+    known: Start,
 ) -> Result<()> {
-    open_way(server, &identity.name, container).await;
+    open_way(server, drone, container).await;
     let this = server.docker.container(container).await?;
     let Some(ran_for) = this.as_ref().and_then(Container::started_at) else {
         return Ok(());
     };
     let start = Start {
-        folder: folder.to_owned(),
         ran_for: ran_for.to_owned(),
-        goes_on,
+        ..known
     };
-    start.write(server.places, &identity.name)
+    start.write(server.places, drone)
 }
 
 /// The same where the command was left running: once it has ended, nobody is there.

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Places, write_whole};
 
 /// A start of a drone for which `postStartCommand` was run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The workspace's folder in the drone, where commands begin.
     pub folder: String,
@@ -17,6 +17,9 @@ pub struct Start {
     /// Whether the command was left running: it may close the way in at any moment.
     #[serde(default)]
     pub goes_on: bool,
+    /// The parts of the volume that are mounted and are files, as paths in it.
+    #[serde(default)]
+    pub files: Vec<String>,
 }
 
 impl Start {
