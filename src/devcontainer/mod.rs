@@ -24,6 +24,7 @@ pub(crate) use judging::images::registry;
 pub use judging::metadata::{
     LABEL as METADATA_LABEL, SOCKETS_TARGET, check_image, check_metadata, parse_metadata,
 };
+pub use judging::properties;
 pub use judging::verdict::{Finding, Kind};
 pub use reading::locate::locate;
 pub use reading::variables::replaced;

@@ -6,4 +6,5 @@ mod corpus;
 mod devcontainer;
 mod findings;
 mod properties;
+mod tables;
 mod words;

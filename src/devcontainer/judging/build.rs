@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::images;
 use super::policy;
+use super::properties::{BUILD, UNKNOWN};
 use super::verdict::Gate;
 use super::words::{NOT_ONE_LINE, build_argument, stays_on_its_line};
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
@@ -21,6 +22,9 @@ pub struct Place<'a> {
 
 /// How many files beside a missing one are looked at.
 const MAX_BESIDE: usize = 1000;
+
+/// Why a build in another network is refused.
+pub const NETWORK: &str = "a build has no part of this server's network";
 
 pub const OUTSIDE: &str = "it leads out of the repository: what is there is this server's";
 
@@ -99,6 +103,12 @@ pub fn read(node: &Node, property: &str, place: &Place<'_>, gate: &mut Gate) -> 
     }
     for (key, value) in node.properties() {
         let name = format!("{property}.{key:.80}");
+        if let Some(passes) = BUILD.settle(key, &name, value, gate) {
+            if passes {
+                out.insert(key.clone(), value.to_value());
+            }
+            continue;
+        }
         match key.as_str() {
             "dockerfile" => {
                 if let Some(path) = place.path(value, &name, gate) {
@@ -130,9 +140,7 @@ pub fn read(node: &Node, property: &str, place: &Place<'_>, gate: &mut Gate) -> 
                 out.insert("options".into(), json!(options(value, &name, gate)));
             }
             _ => {
-                if gate.refuse(value, &name, "hatchery does not know this property") {
-                    out.insert(key.clone(), value.to_value());
-                }
+                gate.refuse(value, &name, UNKNOWN);
             }
         }
     }
@@ -205,7 +213,7 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
                     (_, None) => Some("its value is missing"),
                     (_, Some(value)) if !policy::is_one_line(value) => Some(NOT_ONE_LINE),
                     ("--network", Some("default" | "none")) => None,
-                    ("--network", Some(_)) => Some("a build has no part of this server's network"),
+                    ("--network", Some(_)) => Some(NETWORK),
                     ("--build-arg", Some(arg)) if !arg.contains('=') => {
                         Some("this server's environment is not the repository's")
                     }
@@ -217,7 +225,7 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
                         Some("this is not a platform")
                     }
                     ("--ulimit", Some(value)) if !policy::is_ulimit(value) => {
-                        Some("the real-time scheduler and precedence over others are the server's")
+                        Some(policy::NO_ULIMIT)
                     }
                     ("--label", Some(label)) if policy::is_reserved_label(label) => {
                         Some("this label says which drone it is")

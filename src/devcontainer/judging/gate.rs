@@ -9,6 +9,7 @@ use super::features::{self, Origin};
 use super::local_feature;
 use super::mounts::{self, Asked};
 use super::policy::{self, Judgement};
+use super::properties::{DEVCONTAINER, UNKNOWN};
 use super::run_args::{self, RunArgs};
 use super::verdict::Gate;
 use super::words::{NO_VARIABLE, NOT_ONE_LINE, stays_on_its_line};
@@ -116,6 +117,16 @@ pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Passed {
         if matches!(node.data, Data::Null) {
             continue;
         }
+        // The devcontainer CLI is told to leave the image's numbers, which needs no warning.
+        if name == "updateRemoteUserUID" {
+            continue;
+        }
+        if let Some(passes) = DEVCONTAINER.settle(name, name, node, gate) {
+            if passes {
+                passed.plain.insert(name.clone(), node.to_value());
+            }
+            continue;
+        }
         if let Some((fits, must)) = plain_kind(name) {
             if fits(node) {
                 passed.plain.insert(name.clone(), node.to_value());
@@ -143,15 +154,9 @@ fn read_property(
     gate: &mut Gate,
 ) {
     match name {
-        // Read by `base`; the container's user ID is the image's own.
-        "$schema"
-        | "image"
-        | "build"
-        | "dockerFile"
-        | "context"
-        | "dockerComposeFile"
-        | "service"
-        | "updateRemoteUserUID" => {}
+        // Read by `base`, if they say anything.
+        "$schema" | "image" | "build" | "dockerFile" | "context" | "dockerComposeFile"
+        | "service" => {}
         "features" => read_features(node, passed, place, gate),
         "containerEnv" | "remoteEnv" => {
             let env = read_env(name, node, gate);
@@ -191,21 +196,8 @@ fn read_property(
             Some(folder) => passed.workspace_folder = Some(folder),
             None => gate.wrong(node, name, "an absolute path of the container's"),
         },
-        "appPort" => gate.leave_out(
-            node.line,
-            name,
-            "every port of the drone is reachable over the tailnet, none on this server",
-        ),
-        "privileged" if matches!(node.data, Data::Bool(false)) => {}
         _ => {
-            let why = match name {
-                "initializeCommand" => "it would run on this server, not in the drone",
-                "privileged" => "root in the drone would be root on this server",
-                _ => "hatchery does not know this property",
-            };
-            if gate.refuse(node, name, why) {
-                passed.plain.insert(name.to_owned(), node.to_value());
-            }
+            gate.refuse(node, name, UNKNOWN);
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod local_feature;
 pub mod metadata;
 pub mod mounts;
 pub mod policy;
+pub mod properties;
 pub mod run_args;
 pub mod verdict;
 pub mod words;

@@ -101,6 +101,9 @@ pub fn is_ulimit(text: &str) -> bool {
         .any(|beyond| name.eq_ignore_ascii_case(beyond))
 }
 
+/// Why a value of `--ulimit` is refused.
+pub const NO_ULIMIT: &str = "the real-time scheduler and precedence over others are the server's";
+
 /// Whether this is the name of a volume, a network or a service.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 200

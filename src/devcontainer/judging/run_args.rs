@@ -4,6 +4,7 @@
 use super::build::Place;
 use super::mounts::{self, Asked};
 use super::policy::{self, Judgement};
+use super::properties::{Fate, HOST, OURS, RUN_ARGS};
 use super::verdict::Gate;
 use super::words::NOT_ONE_LINE;
 use crate::devcontainer::reading::checkout::Checkout;
@@ -34,64 +35,50 @@ enum Rule {
     EnvFile,
 }
 
-const OURS: Judgement = Judgement::Drop("hatchery sets it itself");
-const LIMIT: Judgement = Judgement::Drop("the drone's limits are the configuration's");
-const PORTS: Judgement =
-    Judgement::Drop("every port of the drone is reachable over the tailnet, none on this server");
-const TERMINAL: Judgement = Judgement::Drop("a drone has no terminal of its own");
-const HOST: Judgement = Judgement::Refuse("it hands over a part of this server");
+/// Flags that take no value.
+const SWITCHES: &[&str] = &[
+    "detach",
+    "init",
+    "interactive",
+    "no-healthcheck",
+    "oom-kill-disable",
+    "privileged",
+    "publish-all",
+    "read-only",
+    "rm",
+    "sig-proxy",
+    "tty",
+];
 
 /// Flags by their long name; the short ones are in [`LONG_NAMES`].
 fn rule(name: &str) -> Option<Rule> {
-    use Judgement::Pass;
-    Some(match name {
-        "init" | "no-healthcheck" => Rule::Switch(Pass),
-        "read-only" => Rule::Switch(Judgement::Drop(
-            "hatchery puts files of its own into the drone",
-        )),
-        "interactive" | "tty" | "detach" | "rm" | "sig-proxy" => Rule::Switch(TERMINAL),
-        "publish-all" => Rule::Switch(PORTS),
-        "oom-kill-disable" => Rule::Switch(LIMIT),
-        "privileged" => Rule::Switch(Judgement::Refuse("root in the drone would be root here")),
-        "shm-size"
-        | "ulimit"
-        | "stop-signal"
-        | "stop-timeout"
-        | "group-add"
-        | "cap-drop"
-        | "platform"
-        | "expose"
-        | "workdir"
-        | "dns"
-        | "dns-search"
-        | "dns-option"
-        | "health-cmd"
-        | "health-interval"
-        | "health-retries"
-        | "health-start-period"
-        | "health-timeout"
-        | "add-host"
-        | "tmpfs" => Rule::Any(Pass),
-        "env" => Rule::Value(env),
-        "label" => Rule::Value(label),
-        "cap-add" => Rule::Value(policy::capability),
-        "security-opt" => Rule::Value(policy::security_opt),
-        "network" => Rule::Value(network),
-        "device" => Rule::Value(device),
-        "ipc" => Rule::Value(ipc),
-        "name" | "hostname" | "restart" | "pull" | "network-alias" => Rule::Any(OURS),
-        "memory" | "memory-swap" | "memory-reservation" | "memory-swappiness" | "cpus"
-        | "cpu-shares" | "cpu-period" | "cpu-quota" | "cpuset-cpus" | "cpuset-mems"
-        | "pids-limit" => Rule::Any(LIMIT),
-        "publish" => Rule::Any(PORTS),
-        "mount" => Rule::Mount,
-        "volume" => Rule::Volume,
-        "user" => Rule::User,
-        "env-file" => Rule::EnvFile,
-        "gpus" | "pid" | "uts" | "userns" | "cgroupns" | "cgroup-parent" | "volumes-from"
-        | "runtime" | "log-driver" | "log-opt" | "cidfile" | "label-file"
-        | "device-cgroup-rule" | "sysctl" | "oom-score-adj" | "storage-opt" => Rule::Any(HOST),
-        _ => return None,
+    let flag = RUN_ARGS.find(name)?;
+    let judgement = match flag.fate {
+        Fate::Passes => Judgement::Pass,
+        Fate::Own => Judgement::Drop(OURS),
+        Fate::LeftOut => Judgement::Drop(flag.says),
+        Fate::Refused => Judgement::Refuse(flag.says),
+        Fate::Rule => {
+            return Some(match name {
+                "env" => Rule::Value(env),
+                "label" => Rule::Value(label),
+                "cap-add" => Rule::Value(policy::capability),
+                "security-opt" => Rule::Value(policy::security_opt),
+                "network" => Rule::Value(network),
+                "device" => Rule::Value(device),
+                "ipc" => Rule::Value(ipc),
+                "mount" => Rule::Mount,
+                "volume" => Rule::Volume,
+                "user" => Rule::User,
+                "env-file" => Rule::EnvFile,
+                _ => return None,
+            });
+        }
+    };
+    Some(if SWITCHES.contains(&name) {
+        Rule::Switch(judgement)
+    } else {
+        Rule::Any(judgement)
     })
 }
 
@@ -129,7 +116,7 @@ fn label(text: &str) -> Judgement {
 
 fn network(text: &str) -> Judgement {
     match text {
-        "bridge" | "default" => OURS,
+        "bridge" | "default" => Judgement::Drop(OURS),
         _ => Judgement::Refuse("the drones have a network of their own"),
     }
 }
@@ -148,7 +135,7 @@ fn device(text: &str) -> Judgement {
 fn ipc(text: &str) -> Judgement {
     match text {
         "private" | "none" => Judgement::Drop("it is Docker's default"),
-        _ => HOST,
+        _ => Judgement::Refuse(HOST),
     }
 }
 

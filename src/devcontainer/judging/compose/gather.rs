@@ -9,6 +9,7 @@ use super::service::{Declared, Reader};
 use super::{MAX_SERVICES, Project, declared, merge};
 use crate::devcontainer::judging::build::{OUTSIDE, Place};
 use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::properties::{COMPOSE, UNKNOWN};
 use crate::devcontainer::judging::verdict::Gate;
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::{Data, Node};
@@ -191,8 +192,12 @@ fn read_file(
     gate: &mut Gate,
 ) -> Result<()> {
     for (key, node) in document.properties() {
+        // The project has the drone's name, which needs no warning; the others would say nothing.
+        if key == "name" || node.is_off() || COMPOSE.settle(key, key, node, gate).is_some() {
+            continue;
+        }
         match key.as_str() {
-            "version" | "name" | "include" => {}
+            "version" | "include" => {}
             "services" => {
                 for (name, node) in node.properties() {
                     // One too many is told when all is read.
@@ -230,9 +235,8 @@ fn read_file(
                     });
                 }
             }
-            _ if node.is_off() => {}
             _ => {
-                gate.refuse(node, key, "hatchery does not know this key");
+                gate.refuse(node, key, UNKNOWN);
             }
         }
     }

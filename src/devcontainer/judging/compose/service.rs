@@ -9,8 +9,9 @@ use super::forms::{
     depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs,
 };
 use super::{files, volumes};
-use crate::devcontainer::judging::build::{self, Place};
+use crate::devcontainer::judging::build::{self, NETWORK, Place};
 use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::properties::{SERVICE, SERVICE_BUILD, UNKNOWN};
 use crate::devcontainer::judging::verdict::Gate;
 use crate::devcontainer::judging::words::{build_argument, stays_on_its_line};
 use crate::devcontainer::judging::workspace::Part;
@@ -81,10 +82,6 @@ pub struct Reader<'a> {
     pub file: String,
 }
 
-const LIMIT: &str = "the drone's limits are the configuration's";
-const OURS: &str = "hatchery sets it itself";
-const HOST: &str = "it hands over a part of this server";
-
 impl Reader<'_> {
     /// Reads with a reader for another directory and other variables, which goes on with what was met.
     pub fn within<T>(
@@ -127,6 +124,9 @@ impl Reader<'_> {
         property: &str,
         gate: &mut Gate,
     ) -> Option<Value> {
+        if let Some(passes) = SERVICE.settle(key, property, node, gate) {
+            return passes.then(|| node.to_value());
+        }
         match key {
             "command" | "entrypoint" | "working_dir" | "stop_grace_period" | "stop_signal"
             | "shm_size" | "init" | "stdin_open" | "tty" | "domainname" | "hostname"
@@ -183,7 +183,10 @@ impl Reader<'_> {
             },
             "cap_add" => judged(node, property, gate, policy::capability),
             "security_opt" => judged(node, property, gate, policy::security_opt),
-            _ => other(key, node, property, gate),
+            _ => {
+                gate.refuse(node, property, UNKNOWN);
+                None
+            }
         }
     }
 
@@ -206,6 +209,12 @@ impl Reader<'_> {
         };
         for (key, value) in node.properties() {
             let name = format!("{property}.{key:.80}");
+            if let Some(passes) = SERVICE_BUILD.settle(key, &name, value, gate) {
+                if passes {
+                    out.insert(key.clone(), value.to_value());
+                }
+                continue;
+            }
             match key.as_str() {
                 "context" => {}
                 "dockerfile" => {
@@ -242,14 +251,13 @@ impl Reader<'_> {
                 "network" if matches!(value.as_text(), Some("none" | "default")) => {
                     out.insert(key.clone(), value.to_value());
                 }
-                _ => {
-                    if gate.refuse(
-                        value,
-                        &name,
-                        "hatchery does not know this property of a build",
-                    ) {
+                "network" => {
+                    if gate.refuse(value, &name, NETWORK) {
                         out.insert(key.clone(), value.to_value());
                     }
+                }
+                _ => {
+                    gate.refuse(value, &name, UNKNOWN);
                 }
             }
         }
@@ -322,42 +330,4 @@ impl Reader<'_> {
         }
         Value::Array(out)
     }
-}
-
-/// Keys that are left out or refused.
-fn other(key: &str, node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
-    let left_out = match key {
-        "ports" => "every port of the drone is reachable over the tailnet, none on this server",
-        "container_name" | "pull_policy" | "attach" | "develop" | "scale" => OURS,
-        "mem_limit" | "memswap_limit" | "mem_reservation" | "mem_swappiness" | "cpus"
-        | "cpu_count" | "cpu_percent" | "cpu_shares" | "cpu_period" | "cpu_quota" | "cpuset"
-        | "pids_limit" | "oom_kill_disable" => LIMIT,
-        "privileged" | "read_only" if node.is_off() => return None,
-        "read_only" => "hatchery puts files of its own into the drone",
-        _ => {
-            let why = match key {
-                "privileged" => "root in the service would be root on this server",
-                "pid"
-                | "ipc"
-                | "uts"
-                | "userns_mode"
-                | "cgroup"
-                | "cgroup_parent"
-                | "devices"
-                | "device_cgroup_rules"
-                | "gpus"
-                | "deploy"
-                | "volumes_from"
-                | "runtime"
-                | "logging"
-                | "sysctls"
-                | "external_links"
-                | "blkio_config" => HOST,
-                _ => "hatchery does not know this key",
-            };
-            return gate.refuse(node, property, why).then(|| node.to_value());
-        }
-    };
-    gate.leave_out(node.line, property, left_out);
-    None
 }
