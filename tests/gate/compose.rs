@@ -213,7 +213,6 @@ fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
             "services.app.volumes_from",
         ),
         ("deploy: {resources: {}}", "services.app.deploy"),
-        ("logging: {driver: syslog}", "services.app.logging"),
         ("sysctls: {a: 1}", "services.app.sysctls"),
         ("labels: {hatchery.drone: other}", "services.app.labels"),
         (

@@ -131,6 +131,7 @@ pub const HOST: &str = "it hands over a part of this server";
 const IMAGE: &str = "an image by its public name";
 const LABELS: &str = "none that begins with `hatchery.`, `devcontainer.` or `com.docker.`";
 const LIMIT: &str = "the drone's limits are the configuration's";
+const LOG: &str = "three files of 10 MB for each container";
 const NO_SUPPORT: &str = "hatchery does not support it";
 const OOM: &str = "which processes end when memory is short is this server's to say";
 const PLATFORM: &str = "a platform of Docker's, such as `linux/amd64`";
@@ -342,7 +343,7 @@ pub const SERVICE: Table = Table {
         refused("label_file", NO_SUPPORT),
         rule("labels", LABELS),
         passes("links", ""),
-        refused("logging", HOST),
+        own("logging", LOG),
         refused("mac_address", ADDRESSES),
         left_out("mem_limit", LIMIT),
         left_out("mem_reservation", LIMIT),
@@ -491,8 +492,8 @@ pub const RUN_ARGS: Table = Table {
         rule("ipc", "`private` and `none` are left out"),
         rule("label", LABELS),
         refused("label-file", SERVERS_FILE),
-        refused("log-driver", HOST),
-        refused("log-opt", HOST),
+        own("log-driver", LOG),
+        own("log-opt", LOG),
         left_out("memory", LIMIT),
         left_out("memory-reservation", LIMIT),
         left_out("memory-swap", LIMIT),
