@@ -142,6 +142,7 @@ const SECURITY: &str = "`no-new-privileges`; `seccomp=unconfined` and `label=dis
 const SERVERS_FILE: &str = "it names a file of this server";
 const STAGE: &str = "the name of a stage";
 const TERMINAL: &str = "a drone has no terminal of its own";
+const ULIMITS: &str = "any but `rtprio` and `nice`";
 const VARIABLES: &str = "names of letters, digits, `_`, `.` and `-`, not beginning with a digit";
 const BUILD_VARIABLES: &str = "names as in `containerEnv`; each value on one line";
 const VOLUMES_FROM: &str = "it would mount volumes of other containers";
@@ -397,7 +398,7 @@ pub const SERVICE: Table = Table {
         refused("sysctls", HOST),
         passes("tmpfs", ""),
         passes("tty", ""),
-        passes("ulimits", ""),
+        rule("ulimits", ULIMITS),
         refused(
             "use_api_socket",
             "access to Docker is equivalent to root on this server",
@@ -531,7 +532,7 @@ pub const RUN_ARGS: Table = Table {
         refused("sysctl", HOST),
         passes("tmpfs", ""),
         left_out("tty", TERMINAL),
-        passes("ulimit", ""),
+        rule("ulimit", ULIMITS),
         rule(
             "user",
             "a user by name or number; ssh logs in as this user if `remoteUser` and `containerUser` name none",

@@ -67,6 +67,7 @@ fn rule(name: &str) -> Option<Rule> {
                 "network" => Rule::Value(network),
                 "device" => Rule::Value(device),
                 "ipc" => Rule::Value(ipc),
+                "ulimit" => Rule::Value(ulimit),
                 "mount" => Rule::Mount,
                 "volume" => Rule::Volume,
                 "user" => Rule::User,
@@ -136,6 +137,14 @@ fn ipc(text: &str) -> Judgement {
     match text {
         "private" | "none" => Judgement::Drop("it is Docker's default"),
         _ => Judgement::Refuse(HOST),
+    }
+}
+
+fn ulimit(text: &str) -> Judgement {
+    if policy::is_ulimit(text) {
+        Judgement::Pass
+    } else {
+        Judgement::Refuse(policy::NO_ULIMIT)
     }
 }
 

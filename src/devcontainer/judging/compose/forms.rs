@@ -145,6 +145,21 @@ pub fn network_mode(node: &Node, property: &str, gate: &mut Gate) -> Option<Valu
     .then(|| node.to_value())
 }
 
+/// Limits of processes, without those that would let them run before others.
+pub fn ulimits(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    if !node.is_map() {
+        gate.wrong(node, property, "an object");
+    }
+    let mut out = Map::new();
+    for (name, value) in node.properties() {
+        let property = format!("{property}.{name:.80}");
+        if policy::is_ulimit(name) || gate.refuse(value, &property, policy::NO_ULIMIT) {
+            out.insert(name.clone(), value.to_value());
+        }
+    }
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
 /// A list of texts, each judged.
 pub fn judged(
     node: &Node,

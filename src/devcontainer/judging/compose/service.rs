@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::forms::{
-    depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs,
+    depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs, ulimits,
 };
 use super::{files, volumes};
 use crate::devcontainer::judging::build::{self, NETWORK, Place};
@@ -130,7 +130,8 @@ impl Reader<'_> {
         match key {
             "command" | "entrypoint" | "working_dir" | "stop_grace_period" | "stop_signal"
             | "shm_size" | "init" | "stdin_open" | "tty" | "domainname" | "hostname"
-            | "ulimits" | "group_add" | "cap_drop" => Some(node.to_value()),
+            | "group_add" | "cap_drop" => Some(node.to_value()),
+            "ulimits" => ulimits(node, property, gate),
             "healthcheck" => Some(healthcheck(node)),
             "expose" | "profiles" | "links" | "dns" | "dns_search" | "tmpfs" => Some(listed(node)),
             "extra_hosts" => Some(hosts(node)),
