@@ -150,7 +150,7 @@ const WINDOWS: &str = "it is for Windows";
 
 /// Properties of devcontainer.json.
 pub const DEVCONTAINER: Table = Table {
-    title: "devcontainer.json",
+    title: "Properties of devcontainer.json",
     properties: &[
         passes("$schema", EDITORS),
         left_out("appPort", PORTS),
@@ -257,7 +257,7 @@ pub const BUILD: Table = Table {
 
 /// Top-level elements of a compose file.
 pub const COMPOSE: Table = Table {
-    title: "Compose files",
+    title: "Top-level elements of compose files",
     properties: &[
         rule("configs", "with a `file` of the repository"),
         rule("include", FILES),
@@ -273,7 +273,7 @@ pub const COMPOSE: Table = Table {
 
 /// Properties of a service in a compose file.
 pub const SERVICE: Table = Table {
-    title: "Services in compose files",
+    title: "Properties of services in compose files",
     properties: &[
         refused("annotations", "they can steer the runtime on this server"),
         left_out("attach", "compose runs in the background"),
