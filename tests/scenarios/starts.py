@@ -1,5 +1,7 @@
 """What is due after each start of a drone: postStartCommand, and the way in past the firewall that it may set up."""
 
+import json
+
 # Where it runs, as whom and with what; TOOL is the shell's, MARK is remoteEnv's.
 LOGS = 'echo "$(id -un) $PWD $MARK $TOOL ${containerWorkspaceFolder}" >> /home/vscode/starts'
 LATER = "vscode /workspaces/plain set-here of-the-shell /workspaces/plain\n"
@@ -27,7 +29,7 @@ def starts() -> str:
 
 def firewall(name: str) -> str | None:
     """What status says of a drone's own."""
-    said: str | None = loads(server.succeed(f"hatchery status starts/{name} --json"))["firewall"]
+    said: str | None = json.loads(server.succeed(f"hatchery status starts/{name} --json"))["firewall"]
     return said
 
 
