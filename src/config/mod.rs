@@ -1,6 +1,7 @@
 //! The configuration file: every key has a default, every mistake is named with its line.
 
 mod building;
+mod registries;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::building::{Builder, Known};
+pub use self::registries::{Namespace, Registries, Registry};
 pub use self::subnets::Subnets;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
@@ -40,6 +42,8 @@ pub struct Config {
     pub devcontainer: Devcontainer,
     /// The Docker daemon and the drones' networks.
     pub docker: Docker,
+    /// Registries of private images.
+    pub registries: Registries,
     /// What is different for one drone.
     pub drones: BTreeMap<RepoId, DroneSettings>,
 }
@@ -379,10 +383,17 @@ impl Config {
             };
             wrong(path, Some(line), &what)
         })?;
-        if let Some((line, repo)) = drone_there_twice(text) {
+        if let Some((line, repo)) = there_twice::<RepoId>(text, "drones") {
             let what = format!("drones.{repo}: duplicate key, but for the case of its letters");
             return Err(wrong(path, Some(line), &what));
         }
+        if let Some((line, name)) = there_twice::<Namespace>(text, "registries") {
+            let what = format!("registries.\"{name}\": it is the same registry as another entry's");
+            return Err(wrong(path, Some(line), &what));
+        }
+        config.registries.check().map_err(|(key, what)| {
+            wrong(path, line_of_registry(text, &key), &format!("{key} {what}"))
+        })?;
         config
             .check()
             .map_err(|(key, what)| wrong(path, line_of(text, key), &format!("{key} {what}")))?;
@@ -497,10 +508,7 @@ impl Config {
         }
         self.limits.check()?;
         for pattern in &self.devcontainer.trust {
-            let repo = pattern
-                .strip_suffix("/*")
-                .map_or_else(|| pattern.clone(), |owner| format!("{owner}/x"));
-            if RepoId::try_from(repo).is_err() {
+            if !registries::is_pattern(pattern) {
                 return Err((
                     "devcontainer.trust",
                     format!("{pattern:?} is neither org/repo nor org/*"),
@@ -554,12 +562,7 @@ impl Config {
 
     /// Whether the gate lets this repository through without asking.
     pub fn trusts(&self, repo: &RepoId) -> bool {
-        self.devcontainer.trust.iter().any(|pattern| {
-            pattern.strip_suffix("/*").map_or_else(
-                || pattern.eq_ignore_ascii_case(&repo.to_string()),
-                |owner| owner.eq_ignore_ascii_case(repo.owner()),
-            )
-        })
+        registries::names(&self.devcontainer.trust, repo)
     }
 }
 
@@ -640,22 +643,38 @@ fn key_near(text: &str, span: std::ops::Range<usize>) -> Option<String> {
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join("."))
 }
 
-/// The line on which a drone's settings begin for the second time, and its repository: GitHub does
-/// not tell names apart by their case, TOML does.
-fn drone_there_twice(text: &str) -> Option<(usize, RepoId)> {
+/// The line on which what is one key to hatchery, and two to TOML, stands for the second time, and the
+/// key as it is written there: GitHub does not tell names apart by their case, Docker not its own hosts.
+fn there_twice<T: TryFrom<String> + Ord>(text: &str, table: &str) -> Option<(usize, String)> {
     let document = toml::de::DeTable::parse(text).ok()?;
-    let drones = document.get_ref().get("drones")?.get_ref().as_table()?;
-    let mut names: Vec<_> = drones
+    let table = document.get_ref().get(table)?.get_ref().as_table()?;
+    let mut names: Vec<_> = table
         .keys()
         .filter_map(|name| {
-            let repo = RepoId::try_from(name.get_ref().to_string()).ok()?;
-            Some((name.span().start, repo))
+            let key = T::try_from(name.get_ref().to_string()).ok()?;
+            Some((name.span().start, key, name.get_ref().to_string()))
         })
         .collect();
     names.sort();
     let mut seen = BTreeSet::new();
-    let (start, repo) = names.iter().find(|(_, repo)| !seen.insert(repo))?;
-    Some((text[..*start].matches('\n').count() + 1, repo.clone()))
+    let (start, _, name) = names.iter().find(|(_, key, _)| !seen.insert(key))?;
+    Some((text[..*start].matches('\n').count() + 1, name.clone()))
+}
+
+/// The line of a key of `registries."NAME"`, or of that table.
+fn line_of_registry(text: &str, key: &str) -> Option<usize> {
+    let (name, key) = key.strip_prefix("registries.\"")?.rsplit_once("\".")?;
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let all = document.get_ref().get("registries")?.get_ref().as_table()?;
+    let meant = |text: &str| {
+        Namespace::try_from(text.to_owned()).is_ok_and(|namespace| namespace.to_string() == name)
+    };
+    let (name, value) = all.iter().find(|(name, _)| meant(name.get_ref()))?;
+    let table = value.get_ref().as_table();
+    let start = table
+        .and_then(|inner| inner.get_key_value(key))
+        .map_or(name.span().start, |(name, _)| name.span().start);
+    Some(text[..start].matches('\n').count() + 1)
 }
 
 /// What serde expects, without Rust's names for it.

@@ -66,7 +66,10 @@ impl Repository {
         docker: &Machine,
         trusted: bool,
     ) -> Judgement {
-        let mut gate = Gate::new(trusted || config.trusts(repo), "").before(repo, docker);
+        let trusted = trusted || config.trusts(repo);
+        let mut gate = Gate::new(trusted, "")
+            .before(repo, docker)
+            .with(&config.registries);
         let mut file = None;
         let read = locate::locate(checkout, choice).and_then(|found| {
             let checkout = Checkout::open(checkout)?;
@@ -129,8 +132,13 @@ impl Repository {
             .as_ref()
             .map(|project| project.images.clone())
             .unwrap_or_default();
+        gate.turn_to(&shown);
+        if let Some(Base::Image(image)) = &passed.base {
+            // The configured image too: which repositories a registry's images are for is said there.
+            let line = document.get("image").map_or(0, |node| node.line);
+            gate.check_registry(line, "image", image);
+        }
         if file.is_some() {
-            gate.turn_to(&shown);
             check_images(&document, &passed, checkout, config, &mut images, gate)?;
         }
         if let (Some(project), Some(services)) = (&project, document.get("runServices")) {
@@ -186,6 +194,13 @@ impl Repository {
     /// The images that it names and that are not built for it.
     pub fn images(&self) -> &[String] {
         self.images.all()
+    }
+
+    /// The images that its containers and Dockerfiles are made from, each once.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        let named = self.images.bases().iter().map(String::as_str);
+        let configured = self.image().filter(|_| self.is_configured);
+        named.chain(configured)
     }
 
     /// The image that the drone's Dockerfile begins with, where its text says so.
@@ -332,7 +347,7 @@ fn check_images(
                 }
             }
             for image in listed("cacheFrom").filter_map(Value::as_str) {
-                names.add(image);
+                names.add_cache(image);
             }
             if let Some(file) = build.get("dockerfile").and_then(Value::as_str) {
                 let file = Path::new(file);

@@ -7,4 +7,5 @@ mod devcontainer;
 mod findings;
 mod properties;
 mod tables;
+mod registries;
 mod words;

@@ -174,6 +174,7 @@ pub fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
             Some(text) if policy::is_image(text) => {
                 let barred = images::barred(text);
                 if barred.is_none_or(|why| gate.refuse(element, property, why)) {
+                    gate.check_registry(element.line, property, text);
                     out.push(json!(text));
                 }
             }

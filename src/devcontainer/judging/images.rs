@@ -83,7 +83,8 @@ pub(crate) fn registry(name: &str) -> Option<&str> {
     (!is_dockers(host)).then_some(host)
 }
 
-fn is_dockers(host: &str) -> bool {
+/// Whether this is one of the names of Docker's own registry.
+pub(crate) fn is_dockers(host: &str) -> bool {
     matches!(
         host.to_ascii_lowercase().as_str(),
         "docker.io" | "index.docker.io" | "registry-1.docker.io"
@@ -175,20 +176,37 @@ pub fn familiar(name: &str) -> String {
         .map_or(normal.clone(), str::to_owned)
 }
 
-/// Images that a project is made from, each once.
+/// Images that a project names, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names(Vec<String>);
+pub struct Names {
+    all: Vec<String>,
+    /// Those that it is made from, and not only looked at for what was built before.
+    bases: Vec<String>,
+}
 
 impl Names {
     pub fn add(&mut self, name: &str) {
-        let new = policy::is_image(name) && !self.0.iter().any(|there| there == name);
-        if new && self.0.len() < MAX_NAMES * 4 {
-            self.0.push(name.to_owned());
-        }
+        add(&mut self.bases, name);
+        add(&mut self.all, name);
+    }
+
+    pub fn add_cache(&mut self, name: &str) {
+        add(&mut self.all, name);
     }
 
     pub fn all(&self) -> &[String] {
-        &self.0
+        &self.all
+    }
+
+    pub fn bases(&self) -> &[String] {
+        &self.bases
+    }
+}
+
+fn add(names: &mut Vec<String>, name: &str) {
+    let new = policy::is_image(name) && !names.iter().any(|there| there == name);
+    if new && names.len() < MAX_NAMES * 4 {
+        names.push(name.to_owned());
     }
 }
 
@@ -224,6 +242,7 @@ pub fn check_dockerfile(
         if let Some(why) = why {
             gate.refuse_text(line, "the image", &format!("{shown:?}"), why);
         } else {
+            gate.check_registry(line, "the image", shown);
             names.add(shown);
         }
     }
@@ -236,7 +255,7 @@ pub fn of_dockerfile(text: &str, args: &Variables) -> Vec<String> {
     for (_, name) in named(text, args) {
         names.add(name.as_deref().unwrap_or_default());
     }
-    names.0
+    names.all
 }
 
 /// What may be the name of a stage in a Dockerfile, in lower case.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::Registries;
 use crate::devcontainer::reading::document::Node;
 use crate::docker::Machine;
 use crate::error::{Code, Error, Result};
@@ -174,6 +175,8 @@ pub struct Gate {
     repo: Option<RepoId>,
     /// Docker's version, where it is too old for mounts of a volume's part.
     old_docker: Option<String>,
+    /// The configuration's private images.
+    registries: Registries,
     file: String,
     findings: Vec<Finding>,
     left_out: usize,
@@ -187,6 +190,7 @@ impl Gate {
             trusted,
             repo: None,
             old_docker: None,
+            registries: Registries::default(),
             file: file.into(),
             findings: Vec::new(),
             left_out: 0,
@@ -202,6 +206,35 @@ impl Gate {
         let old = (1..FIRST_WITH_SUBPATHS).contains(&docker.major());
         self.old_docker = old.then(|| docker.version.clone());
         self
+    }
+
+    /// The same with private images that the configuration gives to some repositories alone.
+    #[must_use]
+    pub fn with(mut self, registries: &Registries) -> Self {
+        self.registries = registries.clone();
+        self
+    }
+
+    /// Refuses an image that the configuration gives to other repositories. Trust does not help: it is
+    /// for what a repository does with this server, not for what others keep in a registry.
+    pub fn check_registry(&mut self, line: usize, property: &str, image: &str) {
+        let Some(repo) = self.repo.clone() else {
+            return;
+        };
+        let Some(namespace) = self.registries.barring(image, &repo) else {
+            return;
+        };
+        let table = namespace.table();
+        let message = format!(
+            "{} {}: the configuration has it for other repositories alone ([{table}] does not name {repo})",
+            shortened(property),
+            shortened(&format!("{image:?}")),
+        );
+        let hint = format!(
+            "name another image, or add \"{repo}\" to `repositories` of [{table}] in the configuration; trust does \
+             not help here"
+        );
+        self.find(line, property, Kind::Lacking, message, Some(&hint));
     }
 
     /// Whether a part of a volume can be mounted here.
@@ -315,7 +348,11 @@ impl Gate {
 
     /// A gate like this one before another file; [`Self::take_in`] brings back what it found.
     pub fn aside(&self, file: &str) -> Self {
-        Self::new(self.trusted, file)
+        Self {
+            repo: self.repo.clone(),
+            registries: self.registries.clone(),
+            ..Self::new(self.trusted, file)
+        }
     }
 
     /// Adds what a gate from [`Self::aside`] found.

@@ -364,12 +364,14 @@ fn settle_images(
             keys.insert("build".into(), build.clone());
             continue;
         }
-        if let Some(why) = images::barred(&image) {
-            let mut told = named.iter().rev();
-            if let Some(named) = told.find(|named| &named.service == service) {
-                gate.turn_to(&named.file);
-                gate.refuse(&named.node, &format!("services.{service}.image"), why);
+        let mut told = named.iter().rev();
+        if let Some(named) = told.find(|named| &named.service == service) {
+            let property = format!("services.{service}.image");
+            gate.turn_to(&named.file);
+            if let Some(why) = images::barred(&image) {
+                gate.refuse(&named.node, &property, why);
             }
+            gate.check_registry(named.node.line, &property, &image);
         }
         project.images.add(&image);
     }
@@ -401,7 +403,7 @@ fn settle_images(
             .into_iter()
             .flatten()
         {
-            project.images.add(image.as_str().unwrap_or_default());
+            project.images.add_cache(image.as_str().unwrap_or_default());
         }
     }
     Ok(())
