@@ -53,6 +53,19 @@ impl Registries {
         (!registry.serves(repo)).then_some(namespace)
     }
 
+    /// What a person is told where an image is kept from this repository: why, and what to do.
+    pub fn refusal(&self, image: &str, repo: &RepoId) -> Option<(String, String)> {
+        let table = self.barring(image, repo)?.table();
+        let why = format!(
+            "the configuration has it for other repositories alone ([{table}] does not name {repo})"
+        );
+        let hint = format!(
+            "name another image, or add \"{repo}\" to `repositories` of [{table}] in the configuration; trust does \
+             not help here"
+        );
+        Some((why, hint))
+    }
+
     /// All entries, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Namespace, &Registry)> {
         self.0.iter()

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
-use super::{Docker, Output, Owner, Tree, failed, late};
+use super::{Docker, Login, Output, Owner, Tree, failed, late};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 
@@ -310,8 +310,13 @@ impl Docker {
             .map_err(|error| failed("create a throw-away container", error))
     }
 
-    /// Pulls an image, anonymously, telling of each step.
-    pub async fn pull(&self, image: &str, progress: &(dyn Fn(&str) + Sync)) -> Result<()> {
+    /// Pulls an image, telling of each step; anonymously without a login.
+    pub async fn pull(
+        &self,
+        image: &str,
+        login: Option<&Login>,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<()> {
         // Without a tag the API would pull all that there are.
         let name = image.rsplit('/').next().unwrap_or(image);
         let tag = if name.contains([':', '@']) {
@@ -319,6 +324,9 @@ impl Docker {
         } else {
             "latest"
         };
+        if let Some(login) = login {
+            return self.pull_as(login, image, tag, progress).await;
+        }
         let options = CreateImageOptionsBuilder::new()
             .from_image(image)
             .tag(tag)

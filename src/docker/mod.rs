@@ -14,6 +14,7 @@ mod machine;
 mod networks;
 mod objects;
 mod probe;
+mod registry;
 mod restart;
 mod saved;
 mod visits;
@@ -35,6 +36,7 @@ pub use self::exec::{Inside, Output, Setting};
 pub use self::look::Looking;
 pub use self::machine::Machine;
 pub use self::objects::LABEL_PROJECT;
+pub use self::registry::{Login, REGISTRY_AUTH, is_denial};
 pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
 
 use crate::config;

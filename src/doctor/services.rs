@@ -8,7 +8,7 @@ use reqwest::Certificate;
 use super::Finding;
 use crate::config::{Config, Github, Tailnet};
 use crate::credd::daemon::APP_KEY;
-use crate::docker::{Docker, Drone, Life};
+use crate::docker::{Docker, Drone, Life, Login};
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::Places;
 use crate::http;
@@ -40,7 +40,7 @@ pub(super) async fn findings(
         async { Finding::of("ssh-keys", keys(config).await) },
         sockets(config, places, docker),
     );
-    vec![headscale, github, keys, sockets]
+    vec![headscale, github, registries(config), keys, sockets]
 }
 
 async fn headscale(tailnet: &Tailnet) -> Result<String> {
@@ -70,6 +70,22 @@ async fn headscale(tailnet: &Tailnet) -> Result<String> {
     Ok(format!(
         "{server} answers; its auth key is tried by the next spawn"
     ))
+}
+
+/// Whether each login for private images can be read. Whether a registry takes it, a spawn will see.
+fn registries(config: &Config) -> Finding {
+    const NAME: &str = "registries";
+    let mut count = 0;
+    for (namespace, registry) in config.registries.iter() {
+        if let Err(error) = Login::read(namespace, registry) {
+            return Finding::of(NAME, Err(error));
+        }
+        count += 1;
+    }
+    match count {
+        0 => Finding::skipped(NAME, "no private images are configured"),
+        count => Finding::ok(NAME, format!("the logins of {count} entries can be read")),
+    }
 }
 
 async fn github(github: &Github) -> Result<String> {

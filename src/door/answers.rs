@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::Value;
 
+use super::judge::is_kept_from;
 use super::judge::{self, Bounds};
 use super::own::Own;
 use super::upstream::Body;
@@ -71,7 +72,18 @@ pub fn volumes(all: &mut Value, bounds: &Bounds) {
 pub fn images(all: &mut Value, bounds: &Bounds) {
     keep(all, |image| {
         let drone = &image["Labels"][LABEL_DRONE];
-        drone.is_null() || drone.as_str() == Some(bounds.identity.name.as_str())
+        let names = ["RepoTags", "RepoDigests"].map(|key| image[key].as_array());
+        let names = names.into_iter().flatten().flatten();
+        let is_kept = is_kept_from(
+            &bounds.identity.repo,
+            names.filter_map(Value::as_str),
+            &bounds.registries,
+        );
+        if drone.is_null() {
+            !is_kept
+        } else {
+            drone.as_str() == Some(bounds.identity.name.as_str())
+        }
     });
 }
 

@@ -21,7 +21,7 @@ use super::wire::{becomes_another, collected, plain, replaced, resized, taken, t
 use super::{Event, Held, answers, refused};
 use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
-use crate::docker::is_overlap;
+use crate::docker::{Login, is_overlap};
 use crate::error::Error;
 
 /// How many of the requests that are not listed are remembered.
@@ -150,7 +150,7 @@ impl Passage {
             Ask::Pull => {
                 let image = pulled(&call)?;
                 judge::pull(&image).await?;
-                self.hand_on(&call, request, empty()).await
+                self.pull(&call, &image, request).await
             }
             Ask::Tag(name) => self.tag(&call, &name, request).await,
         }
@@ -192,6 +192,12 @@ impl Passage {
                 };
                 self.cut(&call, request, shown).await
             }
+            Ask::Pull => match pulled(&call) {
+                Ok(image) if self.shared.bounds.registries.of(&image).is_some() => {
+                    self.pull(&call, &image, request).await
+                }
+                _ => self.untouched(request).await,
+            },
             Ask::Container(reference, OfContainer::Start) => {
                 let own = self
                     .shared
@@ -581,11 +587,33 @@ impl Passage {
     async fn image(&self, call: &Call, name: &str) -> Judged<ImageInspect> {
         let image = self.shown_image(call, name).await?;
         let image = image.ok_or_else(|| no_image(name))?;
-        if judge::is_usable(&image, &self.shared.bounds.identity.name) {
+        let bounds = &self.shared.bounds;
+        if judge::is_usable(&image, name, &bounds.identity, &bounds.registries) {
             Ok(image)
         } else {
             Err(no_image(name))
         }
+    }
+
+    /// Pulls an image, with this server's login where the configuration has one for the repository.
+    async fn pull(
+        &self,
+        call: &Call,
+        image: &str,
+        request: Request<Incoming>,
+    ) -> Judged<Response<Body>> {
+        let bounds = &self.shared.bounds;
+        if let Some(error) = judge::not_for(&bounds.identity.repo, image, &bounds.registries) {
+            return Err(self.end(error).await);
+        }
+        let login = match Login::of(&bounds.registries, image) {
+            Ok(login) => login,
+            Err(error) => return Err(self.end(error).await),
+        };
+        let (method, head) = (request.method(), request.headers());
+        let docker = &self.shared.docker;
+        let pulling = docker.ask_as(login.as_ref(), method, call, head, empty());
+        Ok(plain(pulling.await?))
     }
 
     async fn shown_image(&self, call: &Call, name: &str) -> Judged<Option<ImageInspect>> {

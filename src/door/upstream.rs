@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::call::{Ask, Call};
 use super::stop::{Judged, Stop};
-use crate::docker;
+use crate::docker::{self, Login, REGISTRY_AUTH};
 
 /// A body on its way through the door.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -25,7 +25,7 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What is handed on of a request's head, beside what is written for it. Passwords of registries
-/// (`X-Registry-Auth`, `X-Registry-Config`) are not among it.
+/// (`X-Registry-Auth`, `X-Registry-Config`) are not among it: whose they are is the configuration's to say.
 const HANDED_ON: [&str; 4] = [
     "x-docker-expose-session-uuid",
     "x-docker-expose-session-name",
@@ -84,6 +84,18 @@ impl Upstream {
         head: &HeaderMap,
         body: Body,
     ) -> Judged<Response<Incoming>> {
+        self.ask_as(None, method, call, head, body).await
+    }
+
+    /// The same with a login of this server's for the registry.
+    pub async fn ask_as(
+        &self,
+        login: Option<&Login>,
+        method: &Method,
+        call: &Call,
+        head: &HeaderMap,
+        body: Body,
+    ) -> Judged<Response<Incoming>> {
         let mut request = Request::builder()
             .method(method)
             .uri(call.target())
@@ -96,6 +108,9 @@ impl Upstream {
         // Docker reads parameters out of a form too, and takes those before the query's.
         if *method == Method::POST || *method == Method::PUT {
             request = request.header(CONTENT_TYPE, call.ask.content_type());
+        }
+        if let Some(login) = login {
+            request = request.header(REGISTRY_AUTH, login.header());
         }
         if let Some(protocol) = head.get(UPGRADE) {
             request = request

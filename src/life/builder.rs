@@ -18,7 +18,7 @@ use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::devcontainer::running::cli::Asked;
 use crate::devcontainer::running::guard;
 use crate::devcontainer::{Repository, cpus};
-use crate::docker::{self, BuilderSpec, Built, Docker, Machine, Tree};
+use crate::docker::{self, BuilderSpec, Built, Docker, Login, Machine, Tree};
 use crate::door::judge::is_usable;
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
@@ -280,7 +280,7 @@ impl Builder {
     }
 
     /// The images of a Dockerfile that the builder need not, or cannot, pull: what Docker has is put
-    /// into its container, once.
+    /// into its container, once. Private ones it never pulls: it has no login.
     async fn given(
         &self,
         build: &Build,
@@ -288,14 +288,16 @@ impl Builder {
     ) -> Result<Vec<(String, Given)>> {
         // An image that is there is for the server's own platform.
         let text = self.dockerfile(build).unwrap_or_default();
-        if build.pull || build.platform.is_some() || text.contains("--platform") {
-            return Ok(Vec::new());
-        }
+        let pulls = build.pull || build.platform.is_some() || text.contains("--platform");
         let args = build.args.clone().into_iter().collect();
         let stages = images::stages(&text);
         let mut all = self.given.lock().await;
         let mut out = BTreeMap::new();
         for name in images::of_dockerfile(&text, &args) {
+            let is_private = self.config.registries.of(&name).is_some();
+            if pulls && !is_private {
+                continue;
+            }
             let key = images::familiar(&name);
             let is_new = !all.contains_key(&key);
             if is_new
@@ -336,7 +338,9 @@ impl Builder {
         line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Option<Given>> {
         let there = self.docker.image(image).await?;
-        if !there.is_some_and(|there| is_usable(&there, &self.identity.name)) {
+        if !there
+            .is_some_and(|there| is_usable(&there, image, &self.identity, &self.config.registries))
+        {
             return Ok(None);
         }
         line(&format!("handing {image} to the builder"));
@@ -371,7 +375,9 @@ impl Builder {
     async fn start(&self, line: &(dyn Fn(&str) + Send + Sync)) -> Result<()> {
         let image = &self.config.docker.buildkit;
         if self.docker.image(image).await?.is_none() {
-            let pulled = self.docker.pull(image, &|text: &str| line(text)).await;
+            let login = Login::of(&self.config.registries, image)?;
+            let progress = |text: &str| line(text);
+            let pulled = self.docker.pull(image, login.as_ref(), &progress).await;
             pulled.map_err(|error| {
                 Error::new(Code::BuildFailed, format!("the builder's image {image} cannot be pulled")).hint(
                     "check that this server reaches its registry, name another as docker.buildkit in the configuration, or let \

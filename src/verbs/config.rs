@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Context;
+use crate::docker::Login;
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
 
@@ -38,6 +39,9 @@ impl Show {
                 if let Some(path) = path {
                     Secret::read(path, key)?;
                 }
+            }
+            for (namespace, registry) in config.registries.iter() {
+                Login::read(namespace, registry)?;
             }
         }
         if self.check {

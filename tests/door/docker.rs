@@ -23,6 +23,7 @@ struct Asked {
     bodies: Vec<Vec<u8>>,
     headers: Vec<String>,
     kinds: Vec<String>,
+    logins: Vec<String>,
     starts_fail: bool,
     surprises: bool,
     networks: Vec<Value>,
@@ -82,6 +83,11 @@ impl Fake {
         self.asked.lock().unwrap().kinds.clone()
     }
 
+    /// The logins of registries that were handed over until now.
+    pub fn logins(&self) -> Vec<String> {
+        self.asked.lock().unwrap().logins.clone()
+    }
+
     /// The image is another than was shown.
     pub fn surprise(&self) {
         self.asked.lock().unwrap().surprises = true;
@@ -137,6 +143,8 @@ async fn answer(
     let names: Vec<String> = request.headers().keys().map(ToString::to_string).collect();
     let kind = request.headers().get("content-type").cloned();
     let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
+    let login = request.headers().get("x-registry-auth").cloned();
+    let login = login.map(|login| login.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let (starts_fail, surprises, slow) = {
         let mut asked = asked.lock().unwrap();
@@ -144,6 +152,7 @@ async fn answer(
         asked.bodies.push(body.to_vec());
         asked.headers.extend(names);
         asked.kinds.extend(kind);
+        asked.logins.extend(login);
         (asked.starts_fail, asked.surprises, asked.creates_slowly)
     };
     if upgrades {
@@ -219,6 +228,29 @@ fn told(line: &str, starts_fail: bool, surprises: bool) -> (u16, Value) {
                 json!({"Id": "sha256:4567", "Config": {"Labels": labels}}),
             )
         }
+        "GET /images/ghcr.io/acme/base:1/json" | "GET /images/sha256:9999/json" => {
+            // Another drone's build has given it a name of its own.
+            let tags = json!(["ghcr.io/acme/base:1", "vsc-other-0123"]);
+            let digests = json!(["ghcr.io/acme/base@sha256:89ab"]);
+            let image = json!({"Id": "sha256:9999", "RepoTags": tags, "RepoDigests": digests, "Config": {}});
+            (200, image)
+        }
+        "GET /images/mirrored/json" => {
+            let tags = json!(["ghcr.io/acme/mirror:1", "debian:12"]);
+            (
+                200,
+                json!({"Id": "sha256:7777", "RepoTags": tags, "Config": {}}),
+            )
+        }
+        "GET /images/json" => {
+            let images = [
+                json!({"Id": "1", "RepoTags": ["debian:12"], "RepoDigests": null, "Labels": null}),
+                json!({"Id": "2", "RepoTags": ["ghcr.io/acme/base:1"], "Labels": {}}),
+                json!({"Id": "3", "RepoTags": ["<none>:<none>"], "RepoDigests": ["ghcr.io/acme/base@sha256:89ab"]}),
+            ];
+            (200, json!(images))
+        }
+        "POST /images/create" => (200, json!({"status": "pulled"})),
         "GET /networks/acme-site" => {
             let labels = json!({"hatchery.drone": "acme-site"});
             let network =

@@ -2,12 +2,13 @@
 //! Docker here is a stand-in that writes down what it was asked; the scenarios have the real one.
 
 mod docker;
+mod registries;
 mod server;
 
 use std::time::Duration;
 
 use bollard::models::ContainerInspectResponse;
-use hatchery::config::Subnets;
+use hatchery::config::{Registries, Subnets};
 use hatchery::docker::{Addresses, Container};
 use hatchery::door::{Bounds, Door, Event, Held};
 use hatchery::drone::{Identity, Scope};
@@ -72,6 +73,17 @@ impl Bed {
 
     /// A sibling with this part of the host is there already.
     fn beside(host: &Value, trusted: bool, compose: bool, pool: &[&str]) -> Result<Self, String> {
+        Self::configured(host, trusted, compose, pool, Registries::default())
+    }
+
+    /// The same with private images.
+    fn configured(
+        host: &Value,
+        trusted: bool,
+        compose: bool,
+        pool: &[&str],
+        registries: Registries,
+    ) -> Result<Self, String> {
         let place = tempfile::tempdir().unwrap();
         let docker = Fake::start(&place.path().join("docker"));
         let scope = Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap();
@@ -83,6 +95,7 @@ impl Bed {
             ssh_port: None,
             compose,
             machine: hatchery::docker::Machine::default(),
+            registries,
             builds: true,
         };
         let sibling = json!({"Id": "bbbb", "Name": "/acme-site_db_1", "HostConfig": host});

@@ -221,19 +221,11 @@ impl Gate {
         let Some(repo) = self.repo.clone() else {
             return;
         };
-        let Some(namespace) = self.registries.barring(image, &repo) else {
+        let Some((why, hint)) = self.registries.refusal(image, &repo) else {
             return;
         };
-        let table = namespace.table();
-        let message = format!(
-            "{} {}: the configuration has it for other repositories alone ([{table}] does not name {repo})",
-            shortened(property),
-            shortened(&format!("{image:?}")),
-        );
-        let hint = format!(
-            "name another image, or add \"{repo}\" to `repositories` of [{table}] in the configuration; trust does \
-             not help here"
-        );
+        let shown = shortened(&format!("{image:?}"));
+        let message = format!("{} {shown}: {why}", shortened(property));
         self.find(line, property, Kind::Lacking, message, Some(&hint));
     }
 

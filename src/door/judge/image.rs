@@ -7,13 +7,15 @@ use std::time::Duration;
 use bollard::models::ImageInspect;
 use futures_util::future::join_all;
 
+use crate::config::Registries;
 use crate::devcontainer::judging::images::barred;
 use crate::devcontainer::judging::policy;
 use crate::devcontainer::registry;
 use crate::docker::Docker;
 use crate::door::stop::{Judged, Stop};
-use crate::drone::{DroneName, LABEL_DRONE};
+use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
+use crate::repo::RepoId;
 
 /// How long a registry's name may take to be resolved. Docker will ask again.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
@@ -66,18 +68,56 @@ fn is_anothers<'a>(labels: &'a HashMap<String, String>, name: &DroneName) -> Opt
     (drone != name.as_str()).then_some(drone)
 }
 
-/// Whether an image that is there may be the drone's: it is no other drone's, and not what the
-/// classic builder leaves between two steps of a build, whose ever it was.
-pub fn is_usable(image: &ImageInspect, name: &DroneName) -> bool {
+/// Whether an image that is there, and was found by the name or id `asked`, may be the drone's: it is no
+/// other drone's, not what the configuration has for other repositories, and not what the classic builder
+/// leaves between two steps of a build, whose ever it was.
+pub fn is_usable(
+    image: &ImageInspect,
+    asked: &str,
+    identity: &Identity,
+    registries: &Registries,
+) -> bool {
+    if registries.barring(asked, &identity.repo).is_some() {
+        return false;
+    }
     let labels = image
         .config
         .as_ref()
         .and_then(|config| config.labels.as_ref());
     if let Some(labels) = labels.filter(|labels| labels.contains_key(LABEL_DRONE)) {
-        return is_anothers(labels, name).is_none();
+        return is_anothers(labels, &identity.name).is_none();
     }
     let names = [&image.repo_tags, &image.repo_digests];
-    names.into_iter().flatten().any(|names| !names.is_empty())
+    let mut names = names.into_iter().flatten().flatten().peekable();
+    names.peek().is_some() && !is_kept_from(&identity.repo, names.map(String::as_str), registries)
+}
+
+/// Whether an image with these names is one that the configuration has for other repositories. A name
+/// that anyone may write makes it anyone's; one that a build has given it does not.
+pub fn is_kept_from<'a>(
+    repo: &RepoId,
+    names: impl Iterator<Item = &'a str>,
+    registries: &Registries,
+) -> bool {
+    let (mut is_kept, mut is_anyones) = (false, false);
+    for name in names.filter(|name| !name.starts_with('<')) {
+        if registries.barring(name, repo).is_some() {
+            is_kept = true;
+        } else {
+            is_anyones |= barred(name).is_none();
+        }
+    }
+    is_kept && !is_anyones
+}
+
+/// The error for an image that the configuration has for other repositories, if it has.
+pub fn not_for(repo: &RepoId, image: &str, registries: &Registries) -> Option<Error> {
+    let (what, hint) = registries.refusal(image, repo)?;
+    let error = Error::new(
+        Code::GateRefused,
+        format!("the gate refuses the image {image:.200}: {what}"),
+    );
+    Some(error.hint(hint))
 }
 
 /// A registry among those of these images that is on this server.

@@ -16,11 +16,11 @@ pub use self::build::{PARAMETERS as OF_BUILD, build};
 pub use self::container::{Asked, Creation, creation, labelled, present, surprise};
 pub use self::exec::exec;
 pub use self::host::is_the_sockets;
-pub use self::image::{are_elsewhere, are_free, is_usable, pull};
+pub use self::image::{are_elsewhere, are_free, is_kept_from, is_usable, not_for, pull};
 pub use self::network::{connection, is_own as is_own_network, network, placed, wants_addresses};
 pub use self::volume::{is_plain, volume};
 
-use crate::config::Limits;
+use crate::config::{Limits, Registries};
 use crate::docker::{self, Machine};
 use crate::drone::Identity;
 
@@ -41,6 +41,8 @@ pub struct Bounds {
     pub compose: bool,
     /// What Docker can enforce here.
     pub machine: Machine,
+    /// Private images, and which repositories may use them.
+    pub registries: Registries,
     /// Whether Docker builds its images, and not a builder of its own.
     pub builds: bool,
 }
@@ -103,6 +105,7 @@ pub(super) mod tests {
                 pids: 99,
                 ..Limits::default()
             },
+            registries: Registries::default(),
             builds: true,
             ssh_port: Some(4022),
             compose: true,

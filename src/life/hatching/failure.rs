@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use crate::cage;
-use crate::devcontainer::judging::policy;
+use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::running::cli::Outcome;
 use crate::devcontainer::running::installs::NO_MANAGER;
-use crate::docker;
+use crate::docker::{self, Login};
 use crate::error::{Code, Error};
 use crate::host;
 use crate::outlet::Refusal;
+use crate::repo::RepoId;
 
 /// Free space with which a failure is put down to the disk, in bytes: a feature may be as large.
 const LITTLE: u64 = 100 * 1024 * 1024;
@@ -177,11 +178,71 @@ fn of_pull(message: &str, last_lines: &[String], image: Option<&str>) -> Option<
             Code::DevcontainerFailed,
             format!("{called} could not be pulled: {said}"),
         )
-        .hint(
-            "check its name in devcontainer.json, and that this server reaches its registry; a private \
-             image has to be on this server already (`docker pull`)",
+        .hint("check its name in devcontainer.json, and that this server reaches its registry"),
+    )
+}
+
+/// A pull of hatchery's own that failed.
+pub(super) fn not_pulled(image: &str, login: Option<&Login>, repo: &RepoId, error: Error) -> Error {
+    let is_denied = docker::is_denial(&error.message());
+    match login {
+        Some(login) if is_denied => Error::new(
+            Code::DevcontainerFailed,
+            format!(
+                "its registry does not give out the image {image} to {}",
+                login.source()
+            ),
+        )
+        .hint("check the image's name, and that the registry lets this login read it")
+        .because(error),
+        None if is_denied => wants_login(image, repo).because(error),
+        _ => Error::new(
+            Code::DevcontainerFailed,
+            format!("the image {image} cannot be pulled"),
+        )
+        .hint("check its name in devcontainer.json, and that this server reaches its registry")
+        .because(error),
+    }
+}
+
+/// The same error, or another where one of these images could not be had without a login.
+pub(super) fn of_registry<'a>(
+    error: Error,
+    mut images: impl Iterator<Item = &'a str>,
+    repo: &RepoId,
+) -> Error {
+    let message = error.message();
+    let lines = error.details().iter().map(String::as_str);
+    let denials: Vec<&str> = lines
+        .chain([message.as_str()])
+        .filter(|line| docker::is_denial(line))
+        .collect();
+    let is_meant = |image: &&str| {
+        let bare = image.split(['@']).next().unwrap_or(image);
+        denials.iter().any(|denial| denial.contains(bare))
+    };
+    let Some(image) = images.find(is_meant) else {
+        return error;
+    };
+    let details = error.details().to_vec();
+    wants_login(image, repo).with_details(details)
+}
+
+fn wants_login(image: &str, repo: &RepoId) -> Error {
+    let whole = images::whole(image).unwrap_or_default();
+    let namespace = whole
+        .rsplit_once('/')
+        .map_or("", |(namespace, _)| namespace);
+    Error::new(
+        Code::DevcontainerFailed,
+        format!(
+            "the image {image} cannot be pulled: its registry has no image of this name, or wants a login"
         ),
     )
+    .hint(format!(
+        "check its name; if it is private, `docker login` and add `[registries.\"{namespace}\"]` with \
+         `repositories = [\"{repo}\"]` to the configuration (\"Private images\" in the manual)"
+    ))
 }
 
 /// Whether the CLI says that the start of the container failed, not a command in it.
@@ -358,6 +419,50 @@ mod tests {
             format!("the image acme/x could not be pulled: {denied}")
         );
         assert!(!error.what_next().unwrap().contains("Dockerfile"));
+    }
+
+    #[test]
+    fn an_image_that_wants_a_login_is_named_with_what_to_configure() {
+        let repo: RepoId = "acme/site".parse().unwrap();
+        let image = "registry.example.test/acme/base:1";
+        let bases = || ["debian", image].into_iter();
+        let at = |line: &str| {
+            let error = failed("Command failed: docker buildx build", &["#1 x", line]);
+            of_registry(error, bases(), &repo)
+        };
+        for line in [
+            "ERROR: failed to solve: registry.example.test/acme/base:1: failed to authorize: 401 Unauthorized",
+            "pull access denied for registry.example.test/acme/base:1, repository does not exist",
+        ] {
+            let error = at(line);
+            assert_eq!(error.code(), Code::DevcontainerFailed, "{line}");
+            assert!(error.message().contains(image), "{}", error.message());
+            let hint = error.what_next().unwrap();
+            for part in [
+                "[registries.\"registry.example.test/acme\"]",
+                "\"acme/site\"",
+            ] {
+                assert!(hint.contains(part), "{hint}");
+            }
+            assert_eq!(error.details().len(), 2);
+        }
+        for line in [
+            "make: 401 Unauthorized",
+            "ERROR: registry.example.test/acme/base:1: not found",
+        ] {
+            assert_eq!(at(line).code(), Code::BuildFailed, "{line}");
+        }
+        let docker = |text: &str| Error::new(Code::DockerFailed, "x").because(text.to_owned());
+        let error = not_pulled(image, None, &repo, docker("no basic auth credentials"));
+        assert!(
+            error.what_next().unwrap().contains("[registries."),
+            "{error:?}"
+        );
+        let error = not_pulled(image, None, &repo, docker("no such host"));
+        assert!(
+            !error.what_next().unwrap().contains("[registries."),
+            "{error:?}"
+        );
     }
 
     #[test]

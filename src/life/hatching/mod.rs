@@ -28,7 +28,7 @@ use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata, is_number,
     parse_metadata,
 };
-use crate::docker::{Container, Machine, Owner, Tree, Wanted};
+use crate::docker::{Container, Login, Machine, Owner, Tree, Wanted};
 use crate::door::{self, Bounds, Door, Making};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
@@ -276,6 +276,7 @@ impl<'a> Hatching<'a> {
             let features: Vec<String> = repository.features().map(str::to_owned).collect();
             door::judge::are_elsewhere(&features).await?;
         }
+        self.pull_private(&repository).await?;
         let image = self.image_facts(&repository).await?;
         let own = builder::is_own(self.server.config, &repository, self.wishes.trusted);
         let network = async {
@@ -318,7 +319,11 @@ impl<'a> Hatching<'a> {
                 credentials: credentials.as_ref(),
                 again: remote_user.is_some(),
             };
-            match self.up(&furniture, &mut door).await? {
+            let up = self.up(&furniture, &mut door).await;
+            let up = up.map_err(|error| {
+                failure::of_registry(error, repository.bases(), &self.identity.repo)
+            });
+            match up? {
                 Ok(hatched) => return Ok(hatched),
                 Err(user) => {
                     remote_user = Some(user);
@@ -460,6 +465,20 @@ impl<'a> Hatching<'a> {
         Ok(())
     }
 
+    /// Pulls what only this server's login can: neither the devcontainer CLI nor a builder, where a
+    /// stranger's code runs, is given one. Builds take it from Docker, or have it handed over.
+    async fn pull_private(&self, repository: &Repository) -> Result<()> {
+        for image in repository.bases() {
+            let is_private = self.server.config.registries.of(image).is_some();
+            if is_private && self.server.docker.image(image).await?.is_none() {
+                self.server.ui.step(&format!("Pulling {image}"));
+                self.pull(image).await?;
+                fault::reached(Point::ImagePulled);
+            }
+        }
+        Ok(())
+    }
+
     async fn image_facts(&self, repository: &Repository) -> Result<Option<ImageFacts>> {
         let Some(name) = repository.image() else {
             // A build fetches its image itself; then the shim sees what it says.
@@ -525,14 +544,12 @@ impl<'a> Hatching<'a> {
 
     async fn pull(&self, image: &str) -> Result<()> {
         let progress = |line: &str| self.server.ui.line(line);
-        let pulled = self.server.docker.pull(image, &progress).await;
-        pulled.map_err(|error| match error.code() {
-            Code::DockerFailed => Error::new(
-                Code::DevcontainerFailed,
-                format!("the image {image} cannot be pulled"),
-            )
-            .hint("check its name in devcontainer.json, and that this server reaches its registry")
-            .because(error),
+        let login = Login::of(&self.server.config.registries, image)?;
+        let pulled = self.server.docker.pull(image, login.as_ref(), &progress);
+        pulled.await.map_err(|error| match error.code() {
+            Code::DockerFailed => {
+                failure::not_pulled(image, login.as_ref(), &self.identity.repo, error)
+            }
             _ => error,
         })
     }
@@ -836,6 +853,7 @@ impl<'a> Hatching<'a> {
             ssh_port: self.wishes.ssh_port,
             compose,
             machine: self.machine.clone(),
+            registries: self.server.config.registries.clone(),
             builds: self.builder.borrow().is_none(),
         };
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
