@@ -57,7 +57,7 @@ impl Registries {
     pub fn refusal(&self, image: &str, repo: &RepoId) -> Option<(String, String)> {
         let table = self.barring(image, repo)?.table();
         let why = format!(
-            "the configuration has it for other repositories alone ([{table}] does not name {repo})"
+            "it is reserved for other repositories: [{table}] in the configuration does not name {repo}"
         );
         let hint = format!(
             "name another image, or add \"{repo}\" to `repositories` of [{table}] in the configuration; trust does \

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bollard::errors::Error as ApiError;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use super::{Docker, failed, socket_of};
@@ -92,6 +92,27 @@ impl Login {
     /// What it is from: `username and password_file of […]`.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// `config.json` of docker's command with these logins and nothing else. It is a secret.
+    pub fn config_file<'a>(logins: impl Iterator<Item = &'a Self>) -> Secret {
+        let auths: Map<String, Value> = logins
+            .map(|login| (login.server.clone(), login.auth()))
+            .collect();
+        Secret::new(json!({ "auths": auths }).to_string())
+    }
+
+    fn auth(&self) -> Value {
+        let pair = |password: &str| STANDARD.encode(format!("{}:{password}", self.user));
+        match &self.proof {
+            Proof::Password(password) => json!({"auth": pair(password.expose())}),
+            Proof::Token(token) => json!({"auth": pair(""), "identitytoken": token.expose()}),
+        }
+    }
+
+    /// The registry, as docker's command calls it.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// The value of [`REGISTRY_AUTH`]. It is a secret.
@@ -425,6 +446,18 @@ mod tests {
             told(&of_file("ghcr.io", token).unwrap()),
             json!({"username": "dev", "identitytoken": "t", "serveraddress": "ghcr.io"})
         );
+    }
+
+    #[test]
+    fn what_is_written_for_a_build_is_read_as_dockers_own() {
+        let hub = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "ZGV2OnNlY3JldA=="}}}"#;
+        let token = r#"{"auths": {"ghcr.io": {"auth": "ZGV2Og==", "identitytoken": "t"}}}"#;
+        for (host, text) in [("docker.io/acme", hub), ("ghcr.io/acme", token)] {
+            let login = of_file(host, text).unwrap();
+            let written = Login::config_file(std::iter::once(&login));
+            let again = of_file(host, written.expose()).unwrap();
+            assert_eq!(told(&again), told(&login), "{host}");
+        }
     }
 
     #[test]

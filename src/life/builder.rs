@@ -2,7 +2,7 @@
 //! network. It is made when something is to be built and goes when the drone is made; what it has
 //! built stays in a volume of the drone's, so that the next build takes that up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Namespace, Registries};
 use crate::devcontainer::building::Build;
 use crate::devcontainer::judging::images;
 use crate::devcontainer::judging::verdict::WAYS_ON;
@@ -48,6 +48,9 @@ const CERTIFICATES: &str = "/etc/hatchery/certificates.pem";
 /// Where the features are kept for a project that compose 1 or an early compose 2 builds.
 const FEATURES: &str = "/etc/hatchery/features";
 const ABOUT_FEATURES: &str = "/etc/hatchery/features.json";
+
+/// Where `buildctl` looks for logins: no place that `BuildKit` or a build can read.
+const LOGINS: &str = "/etc/hatchery/config.json";
 
 /// Where images are that Docker has, and how many of a Dockerfile's are put there.
 const GIVEN: &str = "/etc/hatchery/images";
@@ -190,7 +193,12 @@ impl Builder {
             argv.extend(["--output".to_owned(), output]);
         }
         let name = name(&self.identity.name);
-        match self.docker.build(&name, &argv, &build.tags, line).await? {
+        let logs_in = self.log_in(&name, build).await?;
+        let ended = self.docker.build(&name, &argv, &build.tags, line).await;
+        if logs_in {
+            self.put_logins(&name, &[]).await?;
+        }
+        match ended? {
             Built::Failed => Ok(false),
             Built::Done if keeps => {
                 let digest = self.digest_of_features(&name).await?;
@@ -316,6 +324,29 @@ impl Builder {
             }
         }
         Ok(out.into_iter().collect())
+    }
+
+    /// Lets the next build pull the private images of its Dockerfile, where Docker cannot hand them over; whether it
+    /// does. What runs in the builder as a user's cannot read the file. It holds no login that could be used for more:
+    /// none where the Dockerfile names another image of that registry, or the image that is to read it.
+    async fn log_in(&self, builder: &str, build: &Build) -> Result<bool> {
+        if self.has_layouts {
+            return Ok(false);
+        }
+        let text = self.dockerfile(build).unwrap_or_default();
+        let args = build.args.clone().into_iter().collect();
+        let names = images::of_dockerfile(&text, &args);
+        let logins = logins(&self.config.registries, &self.identity, &names, &text)?;
+        if !logins.is_empty() {
+            self.put_logins(builder, &logins).await?;
+        }
+        Ok(!logins.is_empty())
+    }
+
+    async fn put_logins(&self, builder: &str, logins: &[Login]) -> Result<()> {
+        let text = Login::config_file(logins.iter());
+        let tree = Tree::default().file(LOGINS, 0o600, text.expose().into());
+        self.docker.put(builder, tree).await
     }
 
     /// The Dockerfile, if no link leads to it: who says where it is may make links.
@@ -450,6 +481,39 @@ impl Builder {
     }
 }
 
+/// The logins for the private images among those of a Dockerfile, one for each registry.
+fn logins(
+    registries: &Registries,
+    identity: &Identity,
+    names: &[String],
+    dockerfile: &str,
+) -> Result<Vec<Login>> {
+    if images::has_foreign_reader(dockerfile) {
+        return Ok(Vec::new());
+    }
+    let mut entries: BTreeMap<&str, BTreeSet<Option<&Namespace>>> = BTreeMap::new();
+    let namespace = |name: &str| registries.of(name).map(|(namespace, _)| namespace);
+    let hosts: BTreeSet<&str> = names
+        .iter()
+        .filter_map(|name| namespace(name).map(Namespace::host))
+        .collect();
+    for name in names {
+        let whole = images::whole(name).unwrap_or_default();
+        let host = whole.split('/').next().unwrap_or_default();
+        if let Some(host) = hosts.get(host) {
+            entries.entry(host).or_default().insert(namespace(name));
+        }
+    }
+    let of_one = entries.into_values().filter(|entries| entries.len() == 1);
+    of_one
+        .flatten()
+        .flatten()
+        .filter_map(|namespace| registries.iter().find(|(other, _)| *other == namespace))
+        .filter(|(_, registry)| registry.serves(&identity.repo))
+        .map(|(namespace, registry)| Login::read(namespace, registry))
+        .collect()
+}
+
 fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(docker::is_id)
 }
@@ -526,6 +590,54 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_build_has_no_login_that_could_be_used_for_more() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "secret").unwrap();
+        let entry = |name: &str, repositories: &str| {
+            format!(
+                "[registries.\"{name}\"]\nusername = \"dev\"\npassword_file = \"{}\"\nrepositories = [{repositories}]\n",
+                secret.path().display()
+            )
+        };
+        let text = entry("ghcr.io/acme", "\"acme/*\"")
+            + &entry("ghcr.io/acme/more", "\"acme/*\"")
+            + &entry("docker.io/acme", "\"acme/*\"")
+            + &entry("quay.io", "\"other/*\"");
+        let config = Config::parse(&text, std::path::Path::new("c.toml")).unwrap();
+        let scope = crate::drone::Scope::from_json(r#"{"repositories":["acme/site"]}"#).unwrap();
+        let identity = Identity::new(scope);
+        let servers = |names: &[&str], dockerfile: &str| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let logins = logins(&config.registries, &identity, &names, dockerfile).unwrap();
+            let servers = logins.iter().map(|login| login.server().to_owned());
+            servers.collect::<Vec<_>>()
+        };
+        let hub = "https://index.docker.io/v1/";
+        for (names, expected) in [
+            (
+                &["ghcr.io/acme/a:1", "ghcr.io/acme/b", "debian"][..],
+                &["ghcr.io"][..],
+            ),
+            (&["acme/a", "ghcr.io/acme/b"], &[hub, "ghcr.io"]),
+            (&["acme/a", "debian"], &[]),
+            (&["ghcr.io/acme/a", "ghcr.io/others/a"], &[]),
+            (&["ghcr.io/acme/a", "ghcr.io/acme/more/a"], &[]),
+            (&["quay.io/a/b"], &[]),
+            (&["debian"], &[]),
+        ] {
+            assert_eq!(servers(names, "FROM x"), expected, "{names:?}");
+        }
+        for (reader, expected) in [
+            ("evil/frontend", &[][..]),
+            ("ghcr.io/docker/dockerfile", &[]),
+            ("docker/dockerfile:1", &["ghcr.io"]),
+        ] {
+            let text = format!("# syntax={reader}\nFROM ghcr.io/acme/a");
+            assert_eq!(servers(&["ghcr.io/acme/a"], &text), expected, "{reader}");
+        }
+    }
 
     #[test]
     fn a_strangers_code_is_built_by_the_drones_own_builder() {

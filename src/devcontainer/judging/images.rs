@@ -258,6 +258,16 @@ pub fn of_dockerfile(text: &str, args: &Variables) -> Vec<String> {
     names.all
 }
 
+/// Whether a Dockerfile has another image read it than Docker's own frontend.
+pub fn has_foreign_reader(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}');
+    let dockers = Some("docker.io/docker/dockerfile".to_owned());
+    let (readers, _) = directives(text);
+    readers
+        .iter()
+        .any(|(_, name)| name.as_deref().map_or(None, whole) != dockers)
+}
+
 /// What may be the name of a stage in a Dockerfile, in lower case.
 pub fn stages(text: &str) -> Vec<String> {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, '\\' | '`'));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cage;
+use crate::config::Registries;
 use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::running::cli::Outcome;
 use crate::devcontainer::running::installs::NO_MANAGER;
@@ -210,6 +211,7 @@ pub(super) fn of_registry<'a>(
     error: Error,
     mut images: impl Iterator<Item = &'a str>,
     repo: &RepoId,
+    registries: &Registries,
 ) -> Error {
     let message = error.message();
     let lines = error.details().iter().map(String::as_str);
@@ -225,7 +227,19 @@ pub(super) fn of_registry<'a>(
         return error;
     };
     let details = error.details().to_vec();
-    wants_login(image, repo).with_details(details)
+    let denied = match registries.of(image) {
+        None => wants_login(image, repo),
+        // No build is given a login that it could use for more.
+        Some(_) => Error::new(
+            Code::BuildFailed,
+            format!("the build asks a registry for {image}, and has no login there"),
+        )
+        .hint(
+            "leave `--pull` out of build.options: hatchery has pulled it; with a Docker before 25, name no \
+             other image of that registry in the same Dockerfile",
+        ),
+    };
+    denied.with_details(details)
 }
 
 fn wants_login(image: &str, repo: &RepoId) -> Error {
@@ -426,9 +440,10 @@ mod tests {
         let repo: RepoId = "acme/site".parse().unwrap();
         let image = "registry.example.test/acme/base:1";
         let bases = || ["debian", image].into_iter();
+        let registries = Registries::default();
         let at = |line: &str| {
             let error = failed("Command failed: docker buildx build", &["#1 x", line]);
-            of_registry(error, bases(), &repo)
+            of_registry(error, bases(), &repo, &registries)
         };
         for line in [
             "ERROR: failed to solve: registry.example.test/acme/base:1: failed to authorize: 401 Unauthorized",

@@ -321,7 +321,8 @@ impl<'a> Hatching<'a> {
             };
             let up = self.up(&furniture, &mut door).await;
             let up = up.map_err(|error| {
-                failure::of_registry(error, repository.bases(), &self.identity.repo)
+                let registries = &self.server.config.registries;
+                failure::of_registry(error, repository.bases(), &self.identity.repo, registries)
             });
             match up? {
                 Ok(hatched) => return Ok(hatched),
