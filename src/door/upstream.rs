@@ -25,7 +25,7 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What is handed on of a request's head, beside what is written for it. Passwords of registries
-/// (`X-Registry-Auth`, `X-Registry-Config`) are not among it: whose they are is the configuration's to say.
+/// (`X-Registry-Auth`, `X-Registry-Config`) are not among it: the configuration says which are used.
 const HANDED_ON: [&str; 4] = [
     "x-docker-expose-session-uuid",
     "x-docker-expose-session-name",

@@ -326,9 +326,8 @@ impl Builder {
         Ok(out.into_iter().collect())
     }
 
-    /// Lets the next build pull the private images of its Dockerfile, where Docker cannot hand them over; whether it
-    /// does. What runs in the builder as a user's cannot read the file. It holds no login that could be used for more:
-    /// none where the Dockerfile names another image of that registry, or the image that is to read it.
+    /// Puts the logins for a Dockerfile's private images where `buildctl` finds them, for a Docker that cannot hand
+    /// images over; whether there are any. [`Self::put_logins`] takes them away.
     async fn log_in(&self, builder: &str, build: &Build) -> Result<bool> {
         if self.has_layouts {
             return Ok(false);
@@ -481,7 +480,9 @@ impl Builder {
     }
 }
 
-/// The logins for the private images among those of a Dockerfile, one for each registry.
+/// The logins for the private images among those of a Dockerfile, one for each registry. `BuildKit` uses a login for all
+/// of a registry, so there is none where the Dockerfile names an image beside the entry, or has an image read it that
+/// could ask for others.
 fn logins(
     registries: &Registries,
     identity: &Identity,
