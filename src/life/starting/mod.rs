@@ -1,4 +1,4 @@
-//! What is due after each start of a drone, whoever started it: `postStartCommand`, and the way in past what
+//! What is due after each start of a drone, no matter who started it: `postStartCommand`, and the way in past what
 //! that may have closed.
 //!
 //! At its spawn the devcontainer CLI runs the command; at every later start hatchery does, in the same way:
