@@ -6,6 +6,6 @@ mod corpus;
 mod devcontainer;
 mod findings;
 mod properties;
-mod tables;
 mod registries;
+mod tables;
 mod words;
