@@ -193,6 +193,15 @@ fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
         ),
         ("devices: ['/dev/sda:/dev/sda']", "services.app.devices"),
         (
+            "devices: [{source: /dev/sda, target: /dev/fuse}]",
+            "services.app.devices \"/dev/sda:/dev/fuse\"",
+        ),
+        (
+            "devices: [{source: /dev/fuse, target: /dev/sda}]",
+            "services.app.devices",
+        ),
+        ("sysctls: ['kernel.x=1']", "services.app.sysctls"),
+        (
             "volumes: ['/var/run/docker.sock:/x']",
             "services.app.volumes \"/var/run/docker.sock:/x\"",
         ),
@@ -212,7 +221,6 @@ fn what_would_reach_the_host_is_refused_with_key_value_and_line() {
             "volumes_from: ['container:other']",
             "services.app.volumes_from",
         ),
-        ("deploy: {resources: {}}", "services.app.deploy"),
         ("sysctls: {a: 1}", "services.app.sysctls"),
         ("labels: {hatchery.drone: other}", "services.app.labels"),
         (

@@ -141,7 +141,7 @@ fn run_args_pass_only_where_they_are_known() {
         r#""-l", "com.docker.compose.project=other""#,
         r#""--cidfile=/tmp/x""#,
         r#""--runtime=runc""#,
-        r#""--sysctl=net.ipv4.ip_forward=1""#,
+        r#""--sysctl=kernel.core_pattern=x""#,
         r#""--new-flag=x""#,
         r#""debian""#,
         r#""-""#,

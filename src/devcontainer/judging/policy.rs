@@ -1,6 +1,7 @@
 //! What single values may be. A drone has a hostile root: the question is always what the
 //! value would give *it* beyond its own container.
 
+use super::properties::HOST;
 use super::words::NOT_ONE_LINE;
 
 /// What becomes of a value.
@@ -175,6 +176,37 @@ pub fn is_reserved_target(target: &str) -> bool {
             | ["run", "hatchery", ..]
             | ["var", "run", "hatchery", ..]
     )
+}
+
+/// Devices, in the words of `docker run --device`.
+pub fn device(text: &str) -> Judgement {
+    let mut parts = text.split(':');
+    let host = parts.next().unwrap_or_default();
+    let plain = parts.all(|part| part == host || matches!(part, "r" | "w" | "rw" | "rwm"));
+    match host {
+        "/dev/net/tun" if plain => Judgement::Drop("hatchery gives it where there is a tailnet"),
+        "/dev/fuse" if plain => Judgement::Drop("a drone may not mount anything with it"),
+        _ => Judgement::Refuse("it hands over a device of this server"),
+    }
+}
+
+/// Whose shared memory a container has.
+pub fn ipc(text: &str) -> Judgement {
+    match text {
+        "private" | "none" => Judgement::Drop("it is Docker's default"),
+        _ => Judgement::Refuse(HOST),
+    }
+}
+
+/// A setting of the kernel, with its value or without: those of its network are a container's own.
+pub fn sysctl(text: &str) -> Judgement {
+    let name = text.split('=').next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.starts_with("net.") && name.chars().all(plain) {
+        Judgement::Pass
+    } else {
+        Judgement::Refuse("it would change the kernel of this server")
+    }
 }
 
 #[cfg(test)]

@@ -123,12 +123,16 @@ const CACHES: &str = "images by their public names";
 const CAPABILITIES: &str = "Docker's own capabilities, `NET_ADMIN` and `SYS_PTRACE`";
 const COMMAND: &str = "`spawn` runs it in the drone";
 const CONTEXT: &str = "a directory of the repository";
+const DEVICES: &str =
+    "`/dev/net/tun`, which hatchery gives where there is a tailnet, and `/dev/fuse` are left out";
 const DOCKERFILE: &str = "a file of the repository";
 const EDITORS: &str = "for editors";
 const FILES: &str = "files of the repository";
 /// Why a part of this server is refused.
 pub const HOST: &str = "it hands over a part of this server";
 const IMAGE: &str = "an image by its public name";
+const IPC: &str = "`private` and `none` are left out";
+const KEPT: &str = "what was built before is used again where it is the same";
 const LABELS: &str = "none that begins with `hatchery.`, `devcontainer.` or `com.docker.`";
 const LIMIT: &str = "the drone's limits are the configuration's";
 const LOG: &str = "three files of 10 MB for each container";
@@ -141,8 +145,11 @@ const REAL_TIME: &str = "the real-time scheduler is this server's";
 const SECURITY: &str = "`no-new-privileges`; `seccomp=unconfined` and `label=disable` are left out";
 const SERVERS_FILE: &str = "it names a file of this server";
 const STAGE: &str = "the name of a stage";
+const SYSCTLS: &str = "those of the container's network: `net.…`";
 const TERMINAL: &str = "a drone has no terminal of its own";
+const THERE: &str = "an image is pulled if it is not on this server";
 const ULIMITS: &str = "any but `rtprio` and `nice`";
+const UNPUBLISHED: &str = "what is built is published nowhere";
 const VARIABLES: &str = "names of letters, digits, `_`, `.` and `-`, not beginning with a digit";
 const BUILD_VARIABLES: &str = "names as in `containerEnv`; each value on one line";
 const VOLUMES_FROM: &str = "it would mount volumes of other containers";
@@ -297,15 +304,15 @@ pub const SERVICE: Table = Table {
         left_out("cpuset", LIMIT),
         refused("credential_spec", WINDOWS),
         passes("depends_on", ""),
-        refused(
+        left_out(
             "deploy",
             "limits, devices and replicas are this server's to give",
         ),
         left_out("develop", "`docker compose watch` is not run"),
         refused("device_cgroup_rules", HOST),
-        refused("devices", HOST),
+        rule("devices", DEVICES),
         passes("dns", ""),
-        refused("dns_opt", NO_SUPPORT),
+        passes("dns_opt", ""),
         passes("dns_search", ""),
         passes("domainname", ""),
         passes("entrypoint", ""),
@@ -339,7 +346,7 @@ pub const SERVICE: Table = Table {
             "an image by its public name; beside `build` any name",
         ),
         passes("init", ""),
-        refused("ipc", HOST),
+        rule("ipc", IPC),
         refused("isolation", WINDOWS),
         refused("label_file", NO_SUPPORT),
         rule("labels", LABELS),
@@ -395,7 +402,7 @@ pub const SERVICE: Table = Table {
         passes("stop_grace_period", ""),
         passes("stop_signal", ""),
         refused("storage_opt", LIMIT),
-        refused("sysctls", HOST),
+        rule("sysctls", SYSCTLS),
         passes("tmpfs", ""),
         passes("tty", ""),
         rule("ulimits", ULIMITS),
@@ -434,16 +441,16 @@ pub const SERVICE_BUILD: Table = Table {
         refused("isolation", WINDOWS),
         rule("labels", LABELS),
         rule("network", "`none` or `default`"),
-        refused("no_cache", NO_SUPPORT),
-        refused("platforms", NO_SUPPORT),
+        left_out("no_cache", KEPT),
+        left_out("platforms", "images are for this server's platform"),
         refused("privileged", BUILD_ROOT),
-        refused("provenance", NO_SUPPORT),
-        refused("pull", NO_SUPPORT),
-        refused("sbom", NO_SUPPORT),
+        left_out("provenance", UNPUBLISHED),
+        left_out("pull", THERE),
+        left_out("sbom", UNPUBLISHED),
         refused("secrets", "a build gets no secrets"),
         passes("shm_size", ""),
         refused("ssh", "this server's keys are not the repository's"),
-        refused("tags", "an image has a name of the drone's own"),
+        own("tags", "an image has a name of the drone's own"),
         rule("target", STAGE),
         refused("ulimits", NO_SUPPORT),
     ],
@@ -466,10 +473,7 @@ pub const RUN_ARGS: Table = Table {
         left_out("cpuset-cpus", LIMIT),
         left_out("cpuset-mems", LIMIT),
         left_out("detach", TERMINAL),
-        rule(
-            "device",
-            "`/dev/net/tun` is left out: hatchery gives it where there is a tailnet",
-        ),
+        rule("device", DEVICES),
         refused("device-cgroup-rule", HOST),
         passes("dns", ""),
         passes("dns-option", ""),
@@ -490,7 +494,7 @@ pub const RUN_ARGS: Table = Table {
         own("hostname", "the drone's name"),
         passes("init", ""),
         left_out("interactive", TERMINAL),
-        rule("ipc", "`private` and `none` are left out"),
+        rule("ipc", IPC),
         rule("label", LABELS),
         refused("label-file", SERVERS_FILE),
         own("log-driver", LOG),
@@ -518,7 +522,7 @@ pub const RUN_ARGS: Table = Table {
         ),
         left_out("publish", PORTS),
         left_out("publish-all", PORTS),
-        own("pull", "an image is pulled if it is not on this server"),
+        own("pull", THERE),
         left_out("read-only", READ_ONLY),
         own("restart", "the drone's restart policy is its wanted state"),
         left_out("rm", "a drone stays until it is slain"),
@@ -529,7 +533,7 @@ pub const RUN_ARGS: Table = Table {
         passes("stop-signal", ""),
         passes("stop-timeout", ""),
         refused("storage-opt", LIMIT),
-        refused("sysctl", HOST),
+        rule("sysctl", SYSCTLS),
         passes("tmpfs", ""),
         left_out("tty", TERMINAL),
         rule("ulimit", ULIMITS),

@@ -4,7 +4,7 @@
 use super::build::Place;
 use super::mounts::{self, Asked};
 use super::policy::{self, Judgement};
-use super::properties::{Fate, HOST, OURS, RUN_ARGS};
+use super::properties::{Fate, OURS, RUN_ARGS};
 use super::verdict::Gate;
 use super::words::NOT_ONE_LINE;
 use crate::devcontainer::reading::checkout::Checkout;
@@ -65,8 +65,9 @@ fn rule(name: &str) -> Option<Rule> {
                 "cap-add" => Rule::Value(policy::capability),
                 "security-opt" => Rule::Value(policy::security_opt),
                 "network" => Rule::Value(network),
-                "device" => Rule::Value(device),
-                "ipc" => Rule::Value(ipc),
+                "device" => Rule::Value(policy::device),
+                "ipc" => Rule::Value(policy::ipc),
+                "sysctl" => Rule::Value(policy::sysctl),
                 "ulimit" => Rule::Value(ulimit),
                 "mount" => Rule::Mount,
                 "volume" => Rule::Volume,
@@ -119,24 +120,6 @@ fn network(text: &str) -> Judgement {
     match text {
         "bridge" | "default" => Judgement::Drop(OURS),
         _ => Judgement::Refuse("the drones have a network of their own"),
-    }
-}
-
-fn device(text: &str) -> Judgement {
-    if text
-        .split(':')
-        .all(|part| matches!(part, "/dev/net/tun" | "rwm" | "rw"))
-    {
-        Judgement::Drop("hatchery gives it where there is a tailnet")
-    } else {
-        Judgement::Refuse("it hands over a device of this server")
-    }
-}
-
-fn ipc(text: &str) -> Judgement {
-    match text {
-        "private" | "none" => Judgement::Drop("it is Docker's default"),
-        _ => Judgement::Refuse(HOST),
     }
 }
 

@@ -167,16 +167,63 @@ pub fn judged(
     gate: &mut Gate,
     judge: fn(&str) -> Judgement,
 ) -> Option<Value> {
+    let elements = node.elements().iter();
+    let out: Vec<Value> = elements
+        .filter_map(|element| judged_alone(element, property, gate, judge))
+        .collect();
+    (!out.is_empty()).then_some(Value::Array(out))
+}
+
+/// A text, judged.
+pub fn judged_alone(
+    node: &Node,
+    property: &str,
+    gate: &mut Gate,
+    judge: fn(&str) -> Judgement,
+) -> Option<Value> {
+    let text = node.as_text();
+    match text.map_or(Judgement::Refuse("this is not a text"), judge) {
+        Judgement::Drop(why) if !gate.trusted() => {
+            gate.leave_out(node.line, property, why);
+            None
+        }
+        Judgement::Refuse(why) if !gate.refuse(node, property, why) => None,
+        _ => Some(node.to_value()),
+    }
+}
+
+/// Devices, in the short form or the long one.
+pub fn devices(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
     let mut out = Vec::new();
     for element in node.elements() {
-        match element
-            .as_text()
-            .map_or(Judgement::Refuse("this is not a text"), judge)
-        {
-            Judgement::Drop(why) if !gate.trusted() => gate.leave_out(element.line, property, why),
-            Judgement::Refuse(why) if !gate.refuse(element, property, why) => {}
-            _ => out.push(element.to_value()),
-        }
+        let words = match element.get("source").and_then(Node::as_text) {
+            Some(source) => {
+                let rest =
+                    ["target", "permissions"].map(|key| element.get(key).and_then(Node::as_text));
+                let rest = rest.into_iter().flatten();
+                let words: Vec<&str> = std::iter::once(source).chain(rest).collect();
+                Node::text(element.line, words.join(":"))
+            }
+            None => element.clone(),
+        };
+        let passed = judged_alone(&words, property, gate, policy::device);
+        out.extend(passed.map(|_| element.to_value()));
     }
     (!out.is_empty()).then_some(Value::Array(out))
+}
+
+/// Settings of the kernel, as an object or as a list of `NAME=value`.
+pub fn sysctls(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
+    if node.is_map() {
+        let mut out = Map::new();
+        for (name, value) in node.properties() {
+            let words = Node::text(value.line, name.as_str());
+            let property = format!("{property}.{name:.80}");
+            if judged_alone(&words, &property, gate, policy::sysctl).is_some() {
+                out.insert(name.clone(), value.to_value());
+            }
+        }
+        return (!out.is_empty()).then_some(Value::Object(out));
+    }
+    judged(node, property, gate, policy::sysctl)
 }

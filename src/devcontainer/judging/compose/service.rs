@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::forms::{
-    depends_on, healthcheck, hosts, judged, labels, listed, network_mode, networks, pairs, ulimits,
+    depends_on, devices, healthcheck, hosts, judged, judged_alone, labels, listed, network_mode,
+    networks, pairs, sysctls, ulimits,
 };
 use super::{files, volumes};
 use crate::devcontainer::judging::build::{self, NETWORK, Place};
@@ -133,7 +134,9 @@ impl Reader<'_> {
             | "group_add" | "cap_drop" => Some(node.to_value()),
             "ulimits" => ulimits(node, property, gate),
             "healthcheck" => Some(healthcheck(node)),
-            "expose" | "profiles" | "links" | "dns" | "dns_search" | "tmpfs" => Some(listed(node)),
+            "expose" | "profiles" | "links" | "dns" | "dns_opt" | "dns_search" | "tmpfs" => {
+                Some(listed(node))
+            }
             "extra_hosts" => Some(hosts(node)),
             "image" => match node.as_text() {
                 Some(text) if policy::is_image(text) => {
@@ -184,6 +187,9 @@ impl Reader<'_> {
             },
             "cap_add" => judged(node, property, gate, policy::capability),
             "security_opt" => judged(node, property, gate, policy::security_opt),
+            "devices" => devices(node, property, gate),
+            "ipc" => judged_alone(node, property, gate, policy::ipc),
+            "sysctls" => sysctls(node, property, gate),
             _ => {
                 gate.refuse(node, property, UNKNOWN);
                 None
