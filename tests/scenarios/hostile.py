@@ -348,7 +348,6 @@ def bounds() -> dict[str, Attack]:
         "networks": composed(
             "networks", {"networks": [f"n{n}" for n in range(9)]}, networks={f"n{n}": {} for n in range(9)}
         ),
-        "replicas": composed("deploy", {"deploy": {"replicas": 500}}),
         "laughs": Attack(
             "",
             {"dockerComposeFile": "c.yml", "service": "app"},
