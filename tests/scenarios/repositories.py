@@ -140,7 +140,9 @@ with subtest("files of the repository are mounted into siblings, and still after
         assert inside("parts", "cd /workspace; git status --short; stat -c %U nginx.conf") == "M nginx.conf\nvscode"
         inside("parts", "cd /workspace; rm nginx.conf; git checkout -q nginx.conf")
         is_clean("parts", "/workspace")
-        server.succeed("docker stop try-parts; rm -rf $(docker volume inspect -f '{{.Mountpoint}}' try-parts)/nginx.conf")
+        server.succeed(
+            "docker stop try-parts; rm -rf $(docker volume inspect -f '{{.Mountpoint}}' try-parts)/nginx.conf"
+        )
         hatchery("recover")
         assert inside("parts", "wc -c < /workspace/nginx.conf") == "0"
         hatchery("slay try/parts", 1)
