@@ -239,7 +239,6 @@ def arguments() -> dict[str, Attack]:
     }
     build = {
         "ssh": ["default=/root/.ssh/id_ed25519"],
-        "tags": [IMAGE],
         "additional_contexts": {"x": "/srv/hostile"},
         "network": "host",
         "privileged": True,
