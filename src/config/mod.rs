@@ -367,9 +367,7 @@ impl Config {
     /// Parses the text of a configuration; `path` is for the errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| {
-                text[..span.start.min(text.len())].matches('\n').count() + 1
-            });
+            let line = error.span().map_or(1, |span| line_at(text, span.start));
             // A text with a key that is there twice is no document to find the key in.
             let key = error.span().and_then(|span| {
                 key_at(text, span.start).or_else(|| {
@@ -604,7 +602,7 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
         .as_table()
         .and_then(|inner| inner.get_key_value(key))
         .map_or(name.span().start, |(name, _)| name.span().start);
-    Some(text[..start].matches('\n').count() + 1)
+    Some(line_at(text, start))
 }
 
 /// The key, with its tables, whose value stands at this place.
@@ -643,6 +641,11 @@ fn key_near(text: &str, span: std::ops::Range<usize>) -> Option<String> {
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join("."))
 }
 
+/// The line in which this byte of a text is, counted from 1.
+fn line_at(text: &str, at: usize) -> usize {
+    text[..at.min(text.len())].matches('\n').count() + 1
+}
+
 /// The line on which what is one key to hatchery, and two to TOML, stands for the second time, and the
 /// key as it is written there: GitHub does not tell names apart by their case, Docker not its own hosts.
 fn there_twice<T: TryFrom<String> + Ord>(text: &str, table: &str) -> Option<(usize, String)> {
@@ -658,7 +661,7 @@ fn there_twice<T: TryFrom<String> + Ord>(text: &str, table: &str) -> Option<(usi
     names.sort();
     let mut seen = BTreeSet::new();
     let (start, _, name) = names.iter().find(|(_, key, _)| !seen.insert(key))?;
-    Some((text[..*start].matches('\n').count() + 1, name.clone()))
+    Some((line_at(text, *start), name.clone()))
 }
 
 /// The line of a key of `registries."NAME"`, or of that table.
@@ -674,7 +677,7 @@ fn line_of_registry(text: &str, key: &str) -> Option<usize> {
     let start = table
         .and_then(|inner| inner.get_key_value(key))
         .map_or(name.span().start, |(name, _)| name.span().start);
-    Some(text[..start].matches('\n').count() + 1)
+    Some(line_at(text, start))
 }
 
 /// What serde expects, without Rust's names for it.

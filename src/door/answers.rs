@@ -7,7 +7,6 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::Value;
 
-use super::judge::is_kept_from;
 use super::judge::{self, Bounds};
 use super::own::Own;
 use super::upstream::Body;
@@ -74,7 +73,7 @@ pub fn images(all: &mut Value, bounds: &Bounds) {
         let drone = &image["Labels"][LABEL_DRONE];
         let names = ["RepoTags", "RepoDigests"].map(|key| image[key].as_array());
         let names = names.into_iter().flatten().flatten();
-        let is_kept = is_kept_from(
+        let is_kept = judge::is_kept_from(
             &bounds.identity.repo,
             names.filter_map(Value::as_str),
             &bounds.registries,

@@ -5,8 +5,8 @@
 //!   the container, [`readiness`] waits for it, [`login`] tries whether a person gets in;
 //! - how it comes back: [`waking`] starts it, [`starting`] does what is due after each start, [`recovery`] finds
 //!   those that should run and do not, [`registration`] remembers its node in the tailnet, [`siblings`] are the
-//!   services beside it, [`parts`] of the clone are put back where they are mounted, [`way_in`] is kept open through a firewall of its
-//!   own;
+//!   services beside it, [`parts`] of the clone are put back where they are mounted, [`way_in`] is kept open
+//!   through a firewall of its own;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole;
 //! - how it does: [`memory`] tells of processes that the kernel has killed in it, [`disk`] of what it
 //!   takes on Docker's disk, which [`bounds`] counts and keeps to its limit, while [`reserve`] is left for all;

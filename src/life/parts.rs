@@ -49,29 +49,31 @@ pub async fn files(
 pub async fn restore(server: Server<'_>, drone: &Drone, container: &str) -> Result<Vec<String>> {
     let (docker, name) = (server.docker, &drone.identity.name);
     let all = all(server, name, container).await?;
-    let mut gone = mounted(name, &all);
+    let parts = mounted(name, &all);
     let own = all.iter().find(|one| one.id() == container);
-    let Some(image) = own.and_then(Container::image).filter(|_| !gone.is_empty()) else {
+    let Some((own, image)) = own
+        .filter(|_| !parts.is_empty())
+        .and_then(|own| Some((own, own.image()?)))
+    else {
         return Ok(Vec::new());
     };
     let beside = teardown::beside(name);
     docker.create_beside(&beside, image, name, Some(AT)).await?;
     let put = async {
-        let mut there = BTreeSet::new();
-        for part in &gone {
-            if docker.is_there(&beside, &format!("{AT}/{part}")).await? {
-                there.insert(part.clone());
+        let mut gone = Vec::new();
+        for part in parts {
+            if !docker.is_there(&beside, &format!("{AT}/{part}")).await? {
+                gone.push(part);
             }
         }
-        gone.retain(|part| !there.contains(part));
         if gone.is_empty() {
-            return Ok(());
+            return Ok(gone);
         }
         let files = Start::of(server.places, name)?.map(|start| start.files);
         let files = files.unwrap_or_default();
-        let user = furnish::remote_user_of(docker, container).await?;
         let accounts = Accounts::of(docker, &beside).await?;
-        let owner = accounts.owner(&user).unwrap_or(Owner::ROOT);
+        let owner = accounts.owner(&furnish::user_of(own));
+        let owner = owner.unwrap_or(Owner::ROOT);
         let tree = gone.iter().fold(Tree::default(), |tree, part| {
             let at = format!("{AT}/{part}");
             if files.contains(part) {
@@ -85,12 +87,12 @@ pub async fn restore(server: Server<'_>, drone: &Drone, container: &str) -> Resu
                 tree.directory_of(at, owner)
             }
         });
-        docker.put(&beside, tree).await
+        docker.put(&beside, tree).await?;
+        Ok(gone)
     };
     let put = put.await;
     docker.remove_container(&beside).await?;
-    put?;
-    Ok(gone.into_iter().collect())
+    put
 }
 
 async fn all(server: Server<'_>, drone: &DroneName, container: &str) -> Result<Vec<Container>> {

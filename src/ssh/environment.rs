@@ -125,7 +125,6 @@ pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
         [] => String::new(),
         set => format!("SetEnv {}\n", set.join(" ")),
     };
-    let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
     let path = environment.get("PATH").map(|path| set_path(&quoted(path)));
     let others = environment
         .iter()
@@ -144,6 +143,11 @@ pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
             content: format!("# Written by hatchery: what sshd cannot set, or /etc/profile has changed.\n{script}").into_bytes(),
         },
     ]
+}
+
+/// A text as one word of a shell.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Whether sshd reads a quoted value as it is written, in every version: before 8.7 it knows no

@@ -109,7 +109,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         return Ok(report);
     };
     if let Some(container) = docker.container(id).await? {
-        report.user = furnish::remote_user_of(docker, id).await?;
+        report.user = furnish::user_of(&container);
         report.has_socket = furnish::mounts_sockets(&container);
         if container.runs() {
             let node = async {

@@ -114,7 +114,7 @@ async fn report(
 fn stays(error: Error, repo: &RepoId) -> Error {
     match error.code() {
         Code::LifecycleFailed => error.hint(format!(
-            "the drone is awake; mend it there: the command is run again when `hatchery burrow {repo}` and \
+            "the drone is awake; fix it there: the command is run again when `hatchery burrow {repo}` and \
              `hatchery unburrow {repo}` start it"
         )),
         _ => error,

@@ -203,7 +203,7 @@ fn name_in(passwd: &str, uid: &str) -> Option<String> {
     name.filter(|name| is_login(name)).map(str::to_owned)
 }
 
-/// Whether somebody can be called that: no option, nothing that a shell or a terminal would read.
+/// Whether a user can be called that: no option, nothing that a shell or a terminal would read.
 fn is_login(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

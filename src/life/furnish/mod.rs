@@ -56,18 +56,21 @@ pub fn mounts_sockets(container: &Container) -> bool {
     mounts.any(|mount| mount.target.as_deref() == Some(SOCKETS_TARGET))
 }
 
-/// Whom a person works as in this container.
+/// Whom a person works as in the container of this id.
 pub async fn remote_user_of(docker: &Docker, id: &str) -> Result<String> {
-    let Some(container) = docker.container(id).await? else {
-        return Ok("root".to_owned());
-    };
-    let metadata = metadata(&container).unwrap_or_default();
+    let container = docker.container(id).await?;
+    Ok(container.map_or_else(|| "root".to_owned(), |container| user_of(&container)))
+}
+
+/// Whom a person works as in this container.
+pub fn user_of(container: &Container) -> String {
+    let metadata = metadata(container).unwrap_or_default();
     let user = configured_user(&metadata).unwrap_or_else(|| container.user().to_owned());
     let name = user.split(':').next().unwrap_or_default();
-    Ok(match name {
+    match name {
         "" | "0" => "root".to_owned(),
         name => name.to_owned(),
-    })
+    }
 }
 
 /// The files that say who may log in and which host this is, with what was left out of them.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::devcontainer::running::lifecycle::Stage;
+use crate::ssh::environment::quoted;
 
 /// Where a command ends badly, what it belongs to is said, and nothing after it is run.
 const FAILED: &str = r#"failed() { echo "$1 ended with status $2"; exit 1; }
@@ -54,24 +55,20 @@ pub fn script(metadata: &[Value], resolve: &impl Fn(&str) -> String) -> Option<S
 
 /// The words of one command, for a shell. The CLI takes an empty one for none.
 fn words(command: &Value, resolve: &impl Fn(&str) -> String) -> Option<String> {
+    // No argument of a program can hold a NUL.
+    let word = |text: &str| quoted(&resolve(text).replace('\0', ""));
     match command {
         Value::String(text) if !text.trim().is_empty() => {
-            Some(format!("/bin/sh -c {}", quoted(&resolve(text))))
+            Some(format!("/bin/sh -c {}", word(text)))
         }
         Value::Array(words) if !words.is_empty() => {
             let words = words.iter().filter_map(Value::as_str);
-            let words: Vec<_> = words.map(|word| quoted(&resolve(word))).collect();
+            let words: Vec<_> = words.map(word).collect();
             // A program of that name, never what the shell has built in.
             Some(format!("(exec {})", words.join(" ")))
         }
         _ => None,
     }
-}
-
-/// A text as one word of a shell.
-fn quoted(text: &str) -> String {
-    // No argument of a program can hold a NUL.
-    format!("'{}'", text.replace('\0', "").replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

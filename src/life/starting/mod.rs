@@ -31,7 +31,7 @@ pub use self::record::Start;
 /// up.
 const MOST: Duration = Duration::from_secs(5 * 60);
 /// For how long one that nobody has asked for is: other drones wait.
-const AT_ONCE: Duration = Duration::from_secs(30);
+const UNASKED: Duration = Duration::from_secs(30);
 /// The most lines that are shown of what a command said.
 const LAST_LINES: usize = 20;
 
@@ -166,7 +166,7 @@ async fn command(
     };
     server.ui.step("Running postStartCommand");
     let inside = docker.inside(container.id());
-    let user = furnish::remote_user_of(docker, container.id()).await?;
+    let user = furnish::user_of(container);
     let accounts = Accounts::of(docker, container.id()).await?;
     let shell = accounts.shell(&user).unwrap_or("/bin/sh");
     let setting = Setting {
@@ -178,7 +178,7 @@ async fn command(
     let within = lifecycle.patience(Stage::PostStart).unwrap_or(MOST);
     let within = match by {
         For::Person => within,
-        For::Recovery => within.min(AT_ONCE),
+        For::Recovery => within.min(UNASKED),
     };
     let argv = ["/bin/sh", "-c", &script];
     let running = inside.run_in(&setting, Duration::MAX, &argv, b"");
@@ -207,7 +207,7 @@ fn judged(name: &str, output: &Output) -> Result<Started> {
         Code::LifecycleFailed,
         format!("{name} runs, but its postStartCommand failed"),
     )
-    .hint("mend it in the drone; it is run again at the drone's next start")
+    .hint("fix it in the drone; it is run again at the drone's next start")
     .with_details(lines.into_iter().skip(before).collect::<Vec<_>>()))
 }
 
