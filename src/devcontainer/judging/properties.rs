@@ -209,7 +209,7 @@ pub const DEVCONTAINER: Table = Table {
         passes("postCreateCommand", COMMAND),
         passes(
             "postStartCommand",
-            "`spawn` runs it in the drone; `unburrow` does not",
+            "run in the drone at each of its starts",
         ),
         refused(
             "privileged",
