@@ -2,6 +2,7 @@
 
 mod building;
 mod registries;
+mod runtime;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use url::Url;
 
 pub use self::building::{Builder, Known};
 pub use self::registries::{Namespace, Registries, Registry};
+pub use self::runtime::Runtime;
 pub use self::subnets::Subnets;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
@@ -308,6 +310,10 @@ pub struct Docker {
     pub buildkit: String,
     /// `NAME:ADDRESS` entries for the drones' `/etc/hosts`.
     pub extra_hosts: Vec<String>,
+    /// What runs the containers of untrusted repositories, instead of Docker's default: with it, what asks for
+    /// `privileged` works without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
 }
 
 impl Default for Docker {
@@ -318,6 +324,7 @@ impl Default for Docker {
             builder: Builder::default(),
             buildkit: BUILDKIT.to_owned(),
             extra_hosts: Vec::new(),
+            runtime: None,
         }
     }
 }
@@ -755,6 +762,16 @@ mod tests {
                 "limits.build: \"soon\" is no length of time",
             ),
             ("[limits]\nbuild = 3\n", 2, "limits.build: "),
+            (
+                "[docker]\nruntime = \"runc\"\n",
+                2,
+                "docker.runtime: must be \"sysbox-runc\"",
+            ),
+            (
+                "[docker]\nruntime = \"runsc\"\n",
+                2,
+                "docker.runtime: gVisor has no tun device",
+            ),
             (
                 "[limits]\ndisk = \"63MiB\"\n",
                 2,

@@ -69,7 +69,8 @@ impl Repository {
         let trusted = trusted || config.trusts(repo);
         let mut gate = Gate::new(trusted, "")
             .before(repo, docker)
-            .with(&config.registries);
+            .with(&config.registries)
+            .run_by(config.docker.runtime);
         let mut file = None;
         let read = locate::locate(checkout, choice).and_then(|found| {
             let checkout = Checkout::open(checkout)?;

@@ -4,7 +4,8 @@ use bollard::models::SystemVersion;
 use bytesize::ByteSize;
 
 use super::{Docker, failed};
-use crate::error::Result;
+use crate::config::Runtime;
+use crate::error::{Code, Error, Result};
 
 /// A Docker daemon's machine.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub struct Machine {
     pub swap_limit: bool,
     /// What runs containers that ask for nothing else.
     pub runtime: String,
+    /// All that can run containers, by name.
+    pub runtimes: Vec<String>,
     /// Whether Docker runs as a person and not as root.
     pub rootless: bool,
     /// Whether it is Podman that speaks as Docker does.
@@ -38,6 +41,22 @@ impl Machine {
         first
             .and_then(|first| first.parse().ok())
             .unwrap_or_default()
+    }
+
+    /// Whether Docker has this runtime; the error says how to get it.
+    pub fn has(&self, runtime: Runtime) -> Result<()> {
+        let name = runtime.as_str();
+        if self.runtimes.iter().any(|has| has == name) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::ProgramMissing,
+            format!("Docker has no runtime {name}, which docker.runtime names"),
+        )
+        .hint(
+            "install Sysbox (https://github.com/nestybox/sysbox), which adds it to /etc/docker/daemon.json, and \
+             reload Docker; or take docker.runtime out of the configuration",
+        ))
     }
 }
 
@@ -80,6 +99,12 @@ impl Docker {
                 .collect(),
             swap_limit: info.swap_limit != Some(false),
             runtime: info.default_runtime.unwrap_or_default(),
+            runtimes: info
+                .runtimes
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name)
+                .collect(),
             rootless: info
                 .security_options
                 .into_iter()

@@ -2,6 +2,7 @@
 //! else, so that it works on a server that has no image and no way to get one.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -12,7 +13,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 
 use super::{Docker, Output, Tree, failed, filters};
-use crate::error::{Code, Error, Result};
+use crate::config::Runtime;
+use crate::error::{Code, Error, Result, host_io};
 
 /// On the image and the containers, so that those of a killed hatchery are found.
 pub(super) const LABEL: &str = "hatchery.probe";
@@ -53,6 +55,37 @@ impl Docker {
         tried
     }
 
+    /// Which user of this server root is in a container of this runtime, tried with a static program.
+    pub async fn root_of(&self, runtime: Runtime, program: Vec<u8>) -> Result<u32> {
+        let image = self.image_of(program).await?;
+        let mut body = waiting_body(&image);
+        if let Some(host) = &mut body.host_config {
+            host.runtime = Some(runtime.as_str().to_owned());
+        }
+        let looked = async {
+            let id = self.create(body).await?;
+            let looked = self.root_in(&id).await;
+            self.remove_container(&id).await?;
+            looked
+        };
+        let looked = looked.await;
+        self.remove_image(&image).await?;
+        looked
+    }
+
+    async fn root_in(&self, container: &str) -> Result<u32> {
+        self.start(container).await?;
+        let shown = self.container(container).await?;
+        let pid = shown.and_then(|shown| shown.pid()).unwrap_or_default();
+        let map = PathBuf::from(format!("/proc/{pid}/uid_map"));
+        let text = tokio::fs::read_to_string(&map).await;
+        let text = text.map_err(|error| host_io("read", &map, error))?;
+        root_by(&text).ok_or_else(|| {
+            Error::new(Code::DockerFailed, "a container has no root")
+                .because(format!("{} holds {text:.200?}", map.display()))
+        })
+    }
+
     /// An image that holds a static program and nothing else.
     async fn image_of(&self, program: Vec<u8>) -> Result<String> {
         let mut archive = Vec::new();
@@ -66,14 +99,7 @@ impl Docker {
     }
 
     async fn exec_in(&self, image: &str) -> Result<()> {
-        // It waits for a question on its standard input.
-        let mut body = probe_body(
-            image,
-            &["git-credential".to_owned(), "get".to_owned()],
-            "none",
-        );
-        body.open_stdin = Some(true);
-        let id = self.create(body).await?;
+        let id = self.create(waiting_body(image)).await?;
         let tried = async {
             self.start(&id).await?;
             self.inside(&id).run_as(NOBODY, &[PROGRAM], &[]).await
@@ -141,6 +167,28 @@ impl Docker {
     }
 }
 
+/// A container that runs until it is removed.
+fn waiting_body(image: &str) -> ContainerCreateBody {
+    // It waits for a question on its standard input.
+    let words = ["git-credential".to_owned(), "get".to_owned()];
+    ContainerCreateBody {
+        open_stdin: Some(true),
+        ..probe_body(image, &words, "none")
+    }
+}
+
+/// The user outside that is root inside, by `/proc/PID/uid_map` (`user_namespaces(7)`): lines of a first user
+/// inside, the same outside, and how many.
+fn root_by(map: &str) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        match (numbers.next()?, numbers.next()?) {
+            (Ok(0), Ok(outside)) => Some(outside),
+            _ => None,
+        }
+    })
+}
+
 fn probe_body(image: &str, arguments: &[String], network: &str) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(image.to_owned()),
@@ -168,4 +216,26 @@ fn abandoned(created: Option<i64>) -> bool {
         .map_or(0, |since| since.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     created.is_some_and(|created| created < now - ABANDONED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_who_the_map_says() {
+        for (map, outside) in [
+            ("         0          0 4294967295\n", Some(0)),
+            ("         0     231072      65536\n", Some(231_072)),
+            (
+                "      1000       1000          1\n         0     100000       1000\n",
+                Some(100_000),
+            ),
+            ("      1000       1000          1\n", None),
+            ("0 x 1\n0\n", None),
+            ("", None),
+        ] {
+            assert_eq!(root_by(map), outside, "{map:?}");
+        }
+    }
 }

@@ -37,17 +37,50 @@ async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<F
         .map_err(|error| host_io("read", program, error))?;
     let addresses = Addresses::new(config.docker.subnets.clone(), places.clone());
     let network = docker.create_probes_network(&addresses).await?;
-    let (tried, executed) = tokio::join!(
+    let (tried, executed, runtime) = tokio::join!(
         attempt(docker, config, &network, content.clone(), program),
-        docker.try_exec(content)
+        docker.try_exec(content.clone()),
+        runtime(docker, config, content)
     );
     docker.remove_network(&network).await?;
     let executed = executed.map(|()| "programs run in containers that run already".to_owned());
     let executed = Finding::of("exec", executed);
+    let own = vec![executed, runtime];
     Ok(match tried {
-        Ok(findings) => [vec![executed], findings].concat(),
-        Err(error) => vec![executed, Finding::of("reach", Err(error))],
+        Ok(findings) => [own, findings].concat(),
+        Err(error) => [own, vec![Finding::of("reach", Err(error))]].concat(),
     })
+}
+
+/// Whether the configured runtime makes root in a container harmless.
+async fn runtime(docker: &Docker, config: &Config, program: Vec<u8>) -> Finding {
+    let Some(runtime) = config.docker.runtime else {
+        return Finding::skipped("runtime", "drones run in Docker's own, without privileges");
+    };
+    let tried = async {
+        docker.machine().await?.has(runtime)?;
+        docker.root_of(runtime, program).await
+    };
+    let name = runtime.as_str();
+    match tried.await {
+        Ok(0) => Finding::problem(
+            "runtime",
+            format!("root in a container of {name} is root on this server"),
+            format!(
+                "is {name} in /etc/docker/daemon.json really Sysbox's? Drones start, but what needs privileges fails in them"
+            ),
+        ),
+        Ok(user) => Finding::ok(
+            "runtime",
+            format!("root in a container of {name} is user {user} on this server"),
+        ),
+        Err(error) if error.what_next().is_none() => Finding::problem(
+            "runtime",
+            error.message(),
+            "is Sysbox running (`systemctl status sysbox`)?",
+        ),
+        Err(error) => Finding::of("runtime", Err(error)),
+    }
 }
 
 async fn attempt(

@@ -61,6 +61,9 @@ impl Spawn {
         let takes_up = bare.is_some();
         let machine = docker.machine().await?;
         reserve::is_left(&context.config.limits, &machine)?;
+        if let Some(runtime) = context.config.docker.runtime {
+            machine.has(runtime)?;
+        }
         if let Some(bare) = bare {
             self.take_up(context, &mut identity, bare)?;
         }

@@ -97,6 +97,7 @@ impl Bed {
             machine: hatchery::docker::Machine::default(),
             registries,
             builds: true,
+            runtime: None,
         };
         let sibling = json!({"Id": "bbbb", "Name": "/acme-site_db_1", "HostConfig": host});
         let there = [Container::from(

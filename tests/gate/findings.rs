@@ -141,3 +141,74 @@ fn a_choice_that_is_not_there_is_a_finding() {
     );
     assert_eq!(found.to_string(), error.message());
 }
+
+#[test]
+fn privileges_are_left_out_where_the_runtime_makes_them_needless() {
+    let compose = r#"{"dockerComposeFile": "compose.yml", "service": "app"}"#;
+    let feature = r#"{"image": "debian", "features": {"./dind": {}}}"#;
+    for (files, property) in [
+        (
+            &[(FILE, r#"{"image": "debian", "privileged": true}"#)][..],
+            "privileged",
+        ),
+        (
+            &[(FILE, r#"{"image": "debian", "runArgs": ["--privileged"]}"#)],
+            "runArgs",
+        ),
+        (
+            &[
+                (FILE, compose),
+                (
+                    ".devcontainer/compose.yml",
+                    "services:\n  app: {image: debian}\n  dind: {image: docker, privileged: true}\n",
+                ),
+            ],
+            "services.dind.privileged",
+        ),
+        (
+            &[
+                (FILE, feature),
+                (
+                    ".devcontainer/dind/devcontainer-feature.json",
+                    r#"{"id": "dind", "version": "1.0.0", "name": "d", "privileged": true}"#,
+                ),
+                (".devcontainer/dind/install.sh", "true"),
+            ],
+            "privileged",
+        ),
+    ] {
+        let mut world = World::new(files);
+        let error = world.refused();
+        let hint = error.what_next().unwrap();
+        assert!(hint.contains("docker.runtime = \"sysbox-runc\""), "{hint}");
+        let found = world.judge(false).findings;
+        assert!(found[0].hint().unwrap().contains("sysbox-runc"));
+        let passed = world.trusted();
+        assert!(passed.is_ok(), "{property}");
+
+        world.config.docker.runtime = Some(hatchery::config::Runtime::Sysbox);
+        let judged = world.judge(false);
+        let [found] = judged.findings.as_slice() else {
+            panic!("{property}: {:?}", judged.findings);
+        };
+        assert_eq!(found.kind(), Kind::LeftOut, "{property}");
+        assert_eq!(found.property(), property);
+        assert!(
+            found.message().contains("sysbox-runc gives"),
+            "{}",
+            found.message()
+        );
+        let written = world.written_from(&judged.verdict.unwrap());
+        let composed = written["dockerComposeFile"].is_array();
+        let written = if composed { world.composed() } else { written };
+        assert!(!written.to_string().contains("privileged"), "{written}");
+    }
+}
+
+#[test]
+fn another_refusal_is_not_said_to_need_a_runtime() {
+    let world =
+        World::devcontainer(r#"{"image": "debian", "privileged": true, "capAdd": ["SYS_ADMIN"]}"#);
+    let error = world.refused();
+    assert!(!error.what_next().unwrap().contains("sysbox"));
+}

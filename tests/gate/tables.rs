@@ -220,7 +220,7 @@ fn hold(table: &Table, examples: &[Example], world: impl Fn(&str, &str) -> (Worl
             assert!(only.message().ends_with(&format!(": {why}")), "{place}");
         };
         match property.fate {
-            Fate::Refused => {
+            Fate::Refused | Fate::Contained => {
                 let error = judged.verdict.as_ref().unwrap_err();
                 assert_eq!(error.code(), Code::GateRefused, "{place}");
                 says(Kind::Refused, property.says);
@@ -237,7 +237,7 @@ fn hold(table: &Table, examples: &[Example], world: impl Fn(&str, &str) -> (Worl
             }
             Fate::Passes | Fate::Rule => assert!(judged.findings.is_empty(), "{place}"),
         }
-        if property.fate != Fate::Refused {
+        if !matches!(property.fate, Fate::Refused | Fate::Contained) {
             assert!(judged.verdict.is_ok(), "{place}");
             let (written, given) = (written(&there, &path), parsed_or_text(fits));
             match property.fate {

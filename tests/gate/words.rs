@@ -297,7 +297,7 @@ fn run_services_are_services_of_the_project() {
 fn an_image_says_nothing_that_a_repository_may_not() {
     let drone = DroneName::of(&repo());
     let check = |user: Option<&str>, entries: &[Value], trusted| {
-        check_image("acme/base:1", user, entries, &drone, trusted)
+        check_image("acme/base:1", user, entries, &drone, trusted, None)
     };
     for user in [None, Some("node"), Some("1000:1000")] {
         assert!(check(user, &[json!({"remoteUser": "vscode"})], false).is_ok());

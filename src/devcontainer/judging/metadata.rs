@@ -10,6 +10,7 @@ use super::mounts;
 use super::policy::{self, Judgement};
 use super::verdict::Gate;
 use super::words::{NO_VARIABLE, stays_on_its_line};
+use crate::config::Runtime;
 use crate::devcontainer::reading::document::{Data, Node};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
@@ -87,8 +88,9 @@ pub fn check_metadata(
     drone: &DroneName,
     sockets: Option<&Path>,
     trusted: bool,
+    runtime: Option<Runtime>,
 ) -> Result<()> {
-    let mut gate = Gate::new(trusted, "");
+    let mut gate = Gate::new(trusted, "").run_by(runtime);
     check_entries(entries, &Own { drone, sockets }, &mut gate);
     gate.verdict().map(|_| ())
 }
@@ -100,8 +102,9 @@ pub fn check_image(
     entries: &[Value],
     drone: &DroneName,
     trusted: bool,
+    runtime: Option<Runtime>,
 ) -> Result<()> {
-    let mut gate = Gate::new(trusted, format!("the image {image:.200}"));
+    let mut gate = Gate::new(trusted, format!("the image {image:.200}")).run_by(runtime);
     if let Some(user) = user.filter(|user| !policy::is_user(user)) {
         gate.refuse_text(0, "USER", &format!("{user:?}"), "this is not a user");
     }
@@ -153,7 +156,11 @@ pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
         match name.as_str() {
             "id" => check_id(node, gate, kind),
             "privileged" if !node.is_off() => {
-                gate.refuse(node, name, "root in the drone would be root on this server");
+                gate.refuse_privileges(
+                    node,
+                    name,
+                    "root in the drone would be root on this server",
+                );
             }
             "capAdd" => judge_list(node, name, gate, policy::capability),
             "securityOpt" => judge_list(node, name, gate, policy::security_opt),
@@ -335,6 +342,7 @@ mod tests {
             &drone(),
             Some(Path::new("/run/hatchery/acme-site")),
             false,
+            None,
         )
     }
 
@@ -451,7 +459,7 @@ mod tests {
                 "{entry}: {}",
                 error.message()
             );
-            assert!(check_metadata(&[entry], &drone(), None, true).is_ok());
+            assert!(check_metadata(&[entry], &drone(), None, true, None).is_ok());
         }
     }
 
@@ -470,14 +478,14 @@ mod tests {
         for label in ["", "3", "[", "\"x\""] {
             assert!(parse_metadata(label).is_err(), "{label}");
         }
-        assert!(check_metadata(&[json!(3)], &drone(), None, false).is_err());
+        assert!(check_metadata(&[json!(3)], &drone(), None, false, None).is_err());
     }
 
     proptest! {
         #[test]
         fn no_label_makes_it_panic(text in "[\\[\\]{}\":,a-z0-9é]{0,80}") {
             if let Ok(entries) = parse_metadata(&text) {
-                let _ = check_metadata(&entries, &drone(), None, false);
+                let _ = check_metadata(&entries, &drone(), None, false, None);
             }
         }
     }

@@ -19,6 +19,8 @@ pub enum Fate {
     LeftOut,
     /// Nothing is spawned unless the repository is trusted.
     Refused,
+    /// Refused, but left out where drones run in a runtime that makes it needless.
+    Contained,
 }
 
 impl Fate {
@@ -30,6 +32,7 @@ impl Fate {
             Self::Own => "hatchery's own",
             Self::LeftOut => "left out",
             Self::Refused => "refused",
+            Self::Contained => "refused; left out with `docker.runtime`",
         }
     }
 }
@@ -85,6 +88,7 @@ impl Table {
             // It asks for nothing.
             _ if node.is_off() => return Some(false),
             Fate::Refused => return Some(gate.refuse(node, path, property.says)),
+            Fate::Contained => return Some(gate.refuse_privileges(node, path, property.says)),
             Fate::LeftOut => property.says,
             Fate::Own => OURS,
         };
@@ -107,6 +111,10 @@ const fn own(name: &'static str, says: &'static str) -> Property {
 
 const fn left_out(name: &'static str, says: &'static str) -> Property {
     of(name, Fate::LeftOut, says)
+}
+
+const fn contained(name: &'static str, says: &'static str) -> Property {
+    of(name, Fate::Contained, says)
 }
 
 const fn refused(name: &'static str, says: &'static str) -> Property {
@@ -207,11 +215,8 @@ pub const DEVCONTAINER: Table = Table {
             "an editor runs it when it attaches, `spawn` does not",
         ),
         passes("postCreateCommand", COMMAND),
-        passes(
-            "postStartCommand",
-            "run in the drone at each of its starts",
-        ),
-        refused(
+        passes("postStartCommand", "run in the drone at each of its starts"),
+        contained(
             "privileged",
             "root in the drone would be root on this server",
         ),
@@ -374,7 +379,7 @@ pub const SERVICE: Table = Table {
         left_out("ports", PORTS),
         refused("post_start", NO_SUPPORT),
         refused("pre_stop", NO_SUPPORT),
-        refused(
+        contained(
             "privileged",
             "root in the service would be root on this server",
         ),
@@ -516,7 +521,7 @@ pub const RUN_ARGS: Table = Table {
         refused("pid", HOST),
         left_out("pids-limit", LIMIT),
         passes("platform", ""),
-        refused(
+        contained(
             "privileged",
             "root in the drone would be root on this server",
         ),

@@ -57,7 +57,7 @@ fn rule(name: &str) -> Option<Rule> {
         Fate::Passes => Judgement::Pass,
         Fate::Own => Judgement::Drop(OURS),
         Fate::LeftOut => Judgement::Drop(flag.says),
-        Fate::Refused => Judgement::Refuse(flag.says),
+        Fate::Refused | Fate::Contained => Judgement::Refuse(flag.says),
         Fate::Rule => {
             return Some(match name {
                 "env" => Rule::Value(env),
@@ -254,10 +254,12 @@ fn settle(
             gate.leave_out(element.line, &format!("runArgs {flag}"), why);
         }
         Judgement::Refuse(why) => {
+            let passes = match flag {
+                "--privileged" => gate.refuse_privileges(element, "runArgs", why),
+                _ => gate.refuse_text(element.line, "runArgs", &format!("{text:?}"), why),
+            };
             // The drones' network is the one thing that trust does not change.
-            if gate.refuse_text(element.line, "runArgs", &format!("{text:?}"), why)
-                && flag != "--network"
-            {
+            if passes && flag != "--network" {
                 out.args.push(text);
             }
         }

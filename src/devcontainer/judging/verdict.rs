@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::Registries;
+use crate::config::{Registries, Runtime};
 use crate::devcontainer::reading::document::Node;
 use crate::docker::Machine;
 use crate::error::{Code, Error, Result};
@@ -19,6 +19,11 @@ const CORRECT: &str = "correct it in the repository";
 /// What to do about one refusal.
 const REMEDY: &str = "take it out of the repository, or trust the repository with the server: \
                       `--trust` for this once, or `devcontainer.trust` in the configuration for good";
+
+/// What to do about one of privileges.
+const CONTAIN: &str = "take it out of the repository; or install Sysbox on this server and set \
+                       `docker.runtime = \"sysbox-runc\"`; or trust the repository with the server: `--trust` for \
+                       this once, or `devcontainer.trust` in the configuration for good";
 
 /// The two ways past a refusal, for its hint.
 pub const WAYS_ON: &str =
@@ -177,6 +182,8 @@ pub struct Gate {
     old_docker: Option<String>,
     /// The configuration's private images.
     registries: Registries,
+    /// What runs the drone's containers, where it is not Docker's default.
+    runtime: Option<Runtime>,
     file: String,
     findings: Vec<Finding>,
     left_out: usize,
@@ -191,6 +198,7 @@ impl Gate {
             repo: None,
             old_docker: None,
             registries: Registries::default(),
+            runtime: None,
             file: file.into(),
             findings: Vec::new(),
             left_out: 0,
@@ -212,6 +220,13 @@ impl Gate {
     #[must_use]
     pub fn with(mut self, registries: &Registries) -> Self {
         self.registries = registries.clone();
+        self
+    }
+
+    /// The same where this runs the containers of an untrusted repository.
+    #[must_use]
+    pub const fn run_by(mut self, runtime: Option<Runtime>) -> Self {
+        self.runtime = runtime;
         self
     }
 
@@ -268,9 +283,35 @@ impl Gate {
 
     /// The same for a value that is shown in these words.
     pub fn refuse_text(&mut self, line: usize, property: &str, shown: &str, why: &str) -> bool {
+        self.refuse_with(line, property, shown, why, None)
+    }
+
+    /// Refuses a container's privileges, or leaves them out where its runtime makes them needless.
+    pub fn refuse_privileges(&mut self, node: &Node, property: &str, why: &str) -> bool {
+        let shown = node.as_text();
+        let shown = shown.map_or_else(|| node.to_value().to_string(), |text| format!("{text:?}"));
+        match self.runtime {
+            Some(runtime) if !self.trusted => {
+                let runtime = runtime.as_str();
+                let why = format!("{runtime} gives the container what it is for");
+                self.leave_out(node.line, property, &why);
+                false
+            }
+            _ => self.refuse_with(node.line, property, &shown, why, Some(CONTAIN)),
+        }
+    }
+
+    fn refuse_with(
+        &mut self,
+        line: usize,
+        property: &str,
+        shown: &str,
+        why: &str,
+        hint: Option<&str>,
+    ) -> bool {
         if !self.trusted {
             let message = format!("{} {}: {why}", shortened(property), shortened(shown));
-            self.find(line, property, Kind::Refused, message, None);
+            self.find(line, property, Kind::Refused, message, hint);
         }
         self.trusted
     }
@@ -343,6 +384,7 @@ impl Gate {
         Self {
             repo: self.repo.clone(),
             registries: self.registries.clone(),
+            runtime: self.runtime,
             ..Self::new(self.trusted, file)
         }
     }
@@ -436,8 +478,14 @@ impl Gate {
             } else {
                 "what the gate refuses"
             };
+            let contained = self.of(Kind::Refused).all(|found| found.hint.is_some());
+            let or = if contained {
+                "install Sysbox on this server and set `docker.runtime = \"sysbox-runc\"`, or "
+            } else {
+                ""
+            };
             ways.push(format!(
-                "take {it} out of the repository, or trust the repository with this server: {WAYS_ON}"
+                "take {it} out of the repository, or {or}trust the repository with this server: {WAYS_ON}"
             ));
         }
         ways.join("; ")

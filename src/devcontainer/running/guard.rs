@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::Runtime;
 use crate::devcontainer::building::Build;
 use crate::devcontainer::building::project::{self, Wanted};
 use crate::devcontainer::judging::metadata::{self, Entry, Own};
@@ -42,6 +43,8 @@ pub struct Rules {
     sockets: Option<PathBuf>,
     /// Hatchery's own compose file and the service that is the drone.
     compose: Option<(PathBuf, String)>,
+    /// What runs its containers, where it is not Docker's default.
+    runtime: Option<Runtime>,
 }
 
 /// What the devcontainer CLI asks docker for.
@@ -61,19 +64,21 @@ impl Rules {
         id: String,
         sockets: Option<&Path>,
         compose: Option<(PathBuf, String)>,
+        runtime: Option<Runtime>,
     ) -> Self {
         Self {
             drone: drone.to_string(),
             id,
             sockets: sockets.map(Path::to_path_buf),
             compose,
+            runtime,
         }
     }
 
     /// Refuses a build or start by what it would do. `temporary` is where the CLI keeps what it
     /// fetched and generated. Calls that do neither pass.
     pub fn check(&self, call: Call<'_>, temporary: &Path) -> Result<()> {
-        let mut gate = Gate::new(false, "");
+        let mut gate = Gate::new(false, "").run_by(self.runtime);
         let looker = Looker {
             rules: self,
             temporary,
@@ -332,6 +337,8 @@ impl Looker<'_> {
                 }
                 "command" => node.as_text().is_some() || texts(node).is_some(),
                 "init" => matches!(node.data, Data::Bool(_)),
+                // The door leaves it out.
+                "privileged" if self.rules.runtime.is_some() => matches!(node.data, Data::Bool(_)),
                 "user" => node.as_scalar().is_some_and(|user| policy::is_user(&user)),
                 "environment" => each(node, |text| {
                     let name = text.split_once('=').map(|(name, _)| name);
@@ -693,6 +700,7 @@ mod tests {
                 ID.into(),
                 Some(Path::new("/run/hatchery/a-b")),
                 Some((own, "app".into())),
+                None,
             );
             Self { directory, rules }
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Bounds, healthcheck, host, labels, network};
+use crate::config::Runtime;
 use crate::docker::LABEL_PROJECT;
 use crate::door::own::Own;
 use crate::door::rewrite::{Rewrite, is_none};
@@ -111,7 +112,11 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
     }
     body.put("Labels", &given)?;
 
-    let host: HostConfig = body.take("HostConfig").and_then(known_keys)?;
+    let mut host: Option<Map<String, Value>> = body.take("HostConfig")?;
+    if let (Some(host), Some(_)) = (&mut host, bounds.runtime) {
+        host.remove("Privileged");
+    }
+    let host = known_keys(host)?;
     let host = host::host(host, is_drone, asked.own, bounds)?;
     let volumes = host::volumes(&host);
     let mut networks = BTreeSet::new();
@@ -166,7 +171,15 @@ pub fn surprise(
 
 /// What a container that is there already, as Docker shows it, has beyond these bounds.
 pub fn present(shown: &HostConfig, own: &Own, bounds: &Bounds) -> Judged<()> {
-    let shown = host::as_asked(shown.clone());
+    let mut shown = host::as_asked(shown.clone());
+    // The configuration may have named another when it was made.
+    if shown
+        .runtime
+        .clone()
+        .is_some_and(|name| Runtime::try_from(name).is_ok())
+    {
+        shown.runtime = None;
+    }
     let shown = serde_json::to_value(shown).unwrap_or_default();
     let host = known_keys(shown.as_object().cloned())?;
     host::host(host, false, own, bounds).map(|_| ())

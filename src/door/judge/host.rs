@@ -9,6 +9,7 @@ use bollard::models::{
 };
 
 use super::{Bounds, is_nameless, network};
+use crate::config::Runtime;
 use crate::devcontainer::judging::policy::{self, Judgement};
 use crate::devcontainer::{LOG, SOCKETS_TARGET, cpus};
 use crate::door::own::Own;
@@ -176,6 +177,9 @@ fn rebuilt(mut host: HostConfig, own: &Own) -> HostConfig {
 
 /// With the limits of a drone, as far as this Docker can enforce them.
 fn limited(mut host: HostConfig, bounds: &Bounds) -> HostConfig {
+    if let Some(runtime) = bounds.runtime {
+        host.runtime = Some(runtime.as_str().to_owned());
+    }
     let (limits, machine) = (&bounds.limits, &bounds.machine);
     let enforced = |limit| !machine.unlimited.contains(&limit);
     let within = |given: Option<i64>, most: i64| {
@@ -329,7 +333,9 @@ fn ports(host: &HostConfig, ssh_port: Option<u16>) -> Option<String> {
 fn runtime(host: &HostConfig, bounds: &Bounds) -> Option<String> {
     let runtime = host.runtime.as_deref().unwrap_or_default();
     let isolation = host.isolation.map(|isolation| isolation.to_string());
-    if !matches!(runtime, "" | "runc") && runtime != bounds.machine.runtime {
+    let own = bounds.runtime.map(Runtime::as_str);
+    if !matches!(runtime, "" | "runc") && runtime != bounds.machine.runtime && own != Some(runtime)
+    {
         return Some(format!("the runtime {runtime:.80?}"));
     }
     let isolation = isolation.unwrap_or_default();

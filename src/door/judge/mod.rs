@@ -20,7 +20,7 @@ pub use self::image::{are_elsewhere, are_free, is_kept_from, is_usable, not_for,
 pub use self::network::{connection, is_own as is_own_network, network, placed, wants_addresses};
 pub use self::volume::{is_plain, volume};
 
-use crate::config::{Limits, Registries};
+use crate::config::{Limits, Registries, Runtime};
 use crate::docker::{self, Machine};
 use crate::drone::Identity;
 
@@ -45,6 +45,8 @@ pub struct Bounds {
     pub registries: Registries,
     /// Whether Docker builds its images, and not a builder of its own.
     pub builds: bool,
+    /// What runs its containers, where it is not Docker's default. Privileges are then left out.
+    pub runtime: Option<Runtime>,
 }
 
 impl Bounds {
@@ -115,6 +117,7 @@ pub(super) mod tests {
                 swap_limit: true,
                 ..Machine::default()
             },
+            runtime: None,
         }
     }
 

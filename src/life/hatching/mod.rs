@@ -539,6 +539,7 @@ impl<'a> Hatching<'a> {
             &metadata,
             &self.identity.name,
             self.wishes.trusted,
+            self.server.config.docker.runtime,
         )?;
         Ok(ImageFacts { user, metadata })
     }
@@ -698,6 +699,7 @@ impl<'a> Hatching<'a> {
             teardown::devcontainer_id(self.identity),
             furniture.credentials.map(|it| it.directory.as_path()),
             compose.map(|compose| (compose.file.clone(), compose.service.clone())),
+            self.server.config.docker.runtime,
         )
     }
 
@@ -710,7 +712,13 @@ impl<'a> Hatching<'a> {
         self.server.ui.step("Furnishing the container");
         let container = self.created_container(id).await?;
         let metadata = furnish::metadata(&container)?;
-        check_metadata(&metadata, &self.identity.name, sockets, self.wishes.trusted)?;
+        check_metadata(
+            &metadata,
+            &self.identity.name,
+            sockets,
+            self.wishes.trusted,
+            self.server.config.docker.runtime,
+        )?;
         container::has_its_volume(&container, &self.identity.name, &prepared.volume_target)?;
         if let Some(sockets) = sockets {
             container::has_its_socket(&container, &self.identity.name, sockets)?;
@@ -856,6 +864,7 @@ impl<'a> Hatching<'a> {
             machine: self.machine.clone(),
             registries: self.server.config.registries.clone(),
             builds: self.builder.borrow().is_none(),
+            runtime: self.server.config.docker.runtime,
         };
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();

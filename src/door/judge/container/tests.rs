@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Runtime;
 use crate::docker::{LABELS_OF_HELPERS, Machine};
 use crate::door::judge::tests::{ID, bounds};
 use proptest::prelude::*;
@@ -384,6 +385,67 @@ fn a_trusted_repositorys_container_is_its_own_but_for_labels() {
         made["Labels"],
         json!({"a": "b", "com.docker.compose.project": ""})
     );
+}
+
+#[test]
+fn with_a_runtime_that_contains_root_privileges_are_left_out() {
+    let contained = Bounds {
+        runtime: Some(Runtime::Sysbox),
+        ..bounds()
+    };
+    for asked in [
+        asked(),
+        with("Privileged", json!(true)),
+        with("Runtime", json!("sysbox-runc")),
+    ] {
+        let made = judged_as("acme-site", &image(), &asked, &contained)
+            .unwrap()
+            .body;
+        let host = &made["HostConfig"];
+        assert_eq!(host["Runtime"], "sysbox-runc", "{asked}");
+        assert_eq!(host.get("Privileged"), None, "{asked}");
+    }
+    // Nothing else is let through with it.
+    for (key, value) in [
+        ("Runtime", json!("runsc")),
+        ("privileged", json!(true)),
+        ("CapAdd", json!(["SYS_ADMIN"])),
+        ("PidMode", json!("host")),
+    ] {
+        let asked = with(key, value);
+        assert!(
+            judged_as("acme-site", &image(), &asked, &contained).is_err(),
+            "{asked}"
+        );
+    }
+    assert!(judged(&with("Runtime", json!("sysbox-runc"))).is_err());
+}
+
+#[test]
+fn what_ran_a_container_before_may_differ_but_it_has_no_privileges() {
+    let shown = |runtime: &str, privileged: bool| {
+        let host = json!({
+            "NetworkMode": "none", "Runtime": runtime, "Privileged": privileged,
+            "MaskedPaths": [
+                "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/sched_debug", "/proc/scsi", "/sys/firmware"
+            ],
+            "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        });
+        serde_json::from_value::<HostConfig>(host).unwrap()
+    };
+    let contained = Bounds {
+        runtime: Some(Runtime::Sysbox),
+        ..bounds()
+    };
+    for bounds in [bounds(), contained] {
+        for runtime in ["runc", "sysbox-runc"] {
+            let judged =
+                |privileged| present(&shown(runtime, privileged), &Own::default(), &bounds);
+            assert!(judged(false).is_ok(), "{runtime}");
+            assert!(judged(true).is_err(), "{runtime}");
+        }
+    }
 }
 
 #[test]
