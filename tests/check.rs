@@ -206,11 +206,17 @@ fn schema_of_sarif() -> Value {
         "properties": {
             "$schema": {"type": "string"},
             "version": {"const": "2.1.0"},
-            "runs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {
+            "runs": {"type": "array", "minItems": 1, "maxItems": 20, "items": {
                 "type": "object",
                 "required": ["tool", "results"],
                 "additionalProperties": false,
                 "properties": {
+                    "automationDetails": {
+                        "type": "object",
+                        "required": ["id"],
+                        "additionalProperties": false,
+                        "properties": {"id": {"type": "string", "pattern": "^.+/$"}},
+                    },
                     "tool": {"type": "object", "required": ["driver"], "properties": {
                         "driver": {
                             "type": "object",
@@ -346,6 +352,51 @@ fn a_directory_is_what_is_there_or_written_as_one() {
     }
     let output = place.check(&["none"]);
     assert!(text(&output.stderr).contains("[repository-malformed]"));
+}
+
+#[test]
+fn several_are_checked_in_one_go() {
+    let file = |name: &str| format!("{name}/{FILE}");
+    let place = Place::new(&[
+        (&file("fine"), PASSES),
+        (&file("warns"), WARNS),
+        (&file("refused"), REFUSED),
+        (&file("wrong"), WRONG),
+    ]);
+    for (whats, status) in [
+        (&["fine", "warns"][..], 0),
+        (&["fine", "refused", "warns"], 6),
+        (&["refused", "wrong", "refused"], 1),
+    ] {
+        let (reports, ended) = place.report(&[whats, &["--json"]].concat());
+        assert_eq!(ended, status, "{whats:?}");
+        let reports = reports.as_array().unwrap();
+        assert_eq!(reports.len(), whats.len());
+        for (report, what) in reports.iter().zip(whats) {
+            let (alone, _) = place.report(&[what, "--json"]);
+            assert_eq!(*report, alone);
+            assert_eq!(report["repository"], format!("local/{what}"));
+        }
+        let output = place.check(whats);
+        let each: Vec<_> = whats
+            .iter()
+            .map(|what| text(&place.check(&[what]).stdout))
+            .collect();
+        assert_eq!(text(&output.stdout), each.join("\n"));
+        assert_eq!(output.status.code(), Some(status));
+    }
+    let (sarif, _) = place.report(&["fine", "refused", "--sarif"]);
+    let runs = sarif["runs"].as_array().unwrap();
+    let categories = runs.iter().map(|run| &run["automationDetails"]["id"]);
+    let categories: Vec<_> = categories.map(|id| id.as_str().unwrap()).collect();
+    assert_eq!(categories, ["local/fine/", "local/refused/"]);
+    assert_eq!(runs[0]["results"], json!([]));
+    assert!(jsonschema::is_valid(&schema_of_sarif(), &sarif));
+
+    let output = place.check(&["fine", "./gone"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    assert!(text(&output.stderr).contains("./gone is not a directory"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod origin;
 mod report;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -14,7 +15,7 @@ use clap::{Args, ValueHint};
 use self::report::Report;
 use super::{Context, interrupted};
 use crate::config::Config;
-use crate::devcontainer::{Judgement, Repository};
+use crate::devcontainer::{Finding, Judgement, Repository};
 use crate::docker::{Docker, Machine};
 use crate::drone::DroneName;
 use crate::drone::file::SOCKET;
@@ -29,14 +30,14 @@ use crate::ui::Ui;
 /// How long Docker may take to tell its version.
 const VERSION_WITHIN: Duration = Duration::from_secs(2);
 
-/// Check whether a repository's configuration passes the gate
+/// Check whether repositories' configurations pass the gate
 ///
-/// Builds and starts nothing, and does not need Docker. Exit status: 0 it passes, 6 the gate refuses it, 1 something in it is wrong.
+/// Builds and starts nothing, and does not need Docker. Exit status: 0 all pass, 1 something in one is wrong, 6 the gate refuses one.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// A directory, or org/repo (or its https or git@ URL), which is cloned for the check
+    /// Directories, or org/repo (or its https or git@ URL), which is cloned for the check
     #[arg(value_name = "PATH|ORG/REPO", default_value = ".", value_hint = ValueHint::AnyPath)]
-    what: OsString,
+    what: Vec<OsString>,
 
     /// Which of the repository's .devcontainer/NAME/devcontainer.json
     #[arg(long, value_name = "NAME")]
@@ -54,32 +55,49 @@ pub struct Check {
 impl Check {
     /// Needs no directories of this server's for a directory, so that it runs for everyone and in CI.
     pub async fn run(self, config: Config, ui: &Ui) -> Result<ExitCode> {
-        let (repo, judgement) = if is_path(&self.what) {
-            let path = Path::new(&self.what);
-            if !path.is_dir() {
-                let what = format!("{} is not a directory", path.display());
-                return Err(Error::new(Code::Usage, what)
-                    .hint("give a directory, or a repository as org/repo"));
-            }
-            let github = config.github.url.host_str().unwrap_or_default();
-            let repo = origin::of(path, github);
-            let machine = machine(&config).await;
-            let judgement = self.judge(path, &repo, &config, &machine);
-            (repo, judgement)
-        } else {
-            let places = Places::of_this_user()?;
-            let context = Context { config, places, ui };
-            let what = self.what.to_string_lossy();
-            let repo = context.repository(&what).map_err(|error| {
-                error.hint("give a directory, org/repo, or the repository's https or git@ URL")
-            })?;
-            let judgement = tokio::select! {
-                judgement = self.cloned(&context, &repo) => judgement,
-                error = interrupted() => Err(error),
-            }?;
-            (repo, judgement)
+        let whats: Vec<What> = self
+            .what
+            .iter()
+            .map(|what| What::read(what))
+            .collect::<Result<_>>()?;
+        let machine = machine(&config).await;
+        let github = config.github.url.host_str().unwrap_or_default();
+        let mut all = Vec::with_capacity(whats.len());
+        for what in whats {
+            let (repo, judgement) = match what {
+                What::Directory(path) => {
+                    let repo = origin::of(path, github);
+                    let judgement = self.judge(path, &repo, &config, &machine);
+                    (repo, judgement)
+                }
+                What::Repository(name) => self.fetched(&name, &config, &machine, ui).await?,
+            };
+            all.push(Checked::of(repo, judgement)?);
+        }
+        Ok(self.tell(&all, ui))
+    }
+
+    /// The repository of this name, which is cloned, and what is found in it.
+    async fn fetched(
+        &self,
+        name: &str,
+        config: &Config,
+        machine: &Machine,
+        ui: &Ui,
+    ) -> Result<(RepoId, Judgement)> {
+        let context = Context {
+            config: config.clone(),
+            places: Places::of_this_user()?,
+            ui,
         };
-        self.tell(&repo, judgement, ui)
+        let repo = context.repository(name).map_err(|error| {
+            error.hint("give a directory, org/repo, or the repository's https or git@ URL")
+        })?;
+        let judgement = tokio::select! {
+            judgement = self.cloned(&context, &repo, machine) => judgement,
+            error = interrupted() => Err(error),
+        }?;
+        Ok((repo, judgement))
     }
 
     fn judge(&self, path: &Path, repo: &RepoId, config: &Config, machine: &Machine) -> Judgement {
@@ -88,12 +106,16 @@ impl Check {
     }
 
     /// Clones the repository as spawn does, but for its history, and judges that.
-    async fn cloned(&self, context: &Context<'_>, repo: &RepoId) -> Result<Judgement> {
+    async fn cloned(
+        &self,
+        context: &Context<'_>,
+        repo: &RepoId,
+        machine: &Machine,
+    ) -> Result<Judgement> {
         let (config, places) = (&context.config, &context.places);
         let name = DroneName::of(repo);
         let _lock = places.lock(&name)?;
         let workshop = places.workshop(&name)?;
-        let machine = machine(config).await;
         // A drone that is there lends its tokens.
         let sockets = places.sockets(&name);
         let lent = UnixStream::connect(sockets.join(SOCKET)).is_ok();
@@ -114,41 +136,94 @@ impl Check {
         let cage = workshop.directory("clone")?;
         clone::clone(&job, &checkout, &cage, &|line| context.ui.line(line)).await?;
         hand_in::into(&checkout, repo, config)?;
-        Ok(self.judge(&checkout, repo, config, &machine))
+        Ok(self.judge(&checkout, repo, config, machine))
     }
 
-    /// The report, and the exit status that a spawn would have had.
-    fn tell(&self, repo: &RepoId, judgement: Judgement, ui: &Ui) -> Result<ExitCode> {
-        let file = judgement.file.as_deref();
-        let report = Report::new(repo, file, &judgement.findings);
-        let error = match judgement.verdict {
-            Ok(_) => None,
-            Err(error) if report.is_about(&error) => Some(error),
-            // Nothing of the repository's: there is no verdict.
-            Err(error) => return Err(error),
-        };
-        let error = error.as_ref();
+    /// The reports, and the exit status that a spawn would have had: of what is wrong, if anything is.
+    fn tell(&self, all: &[Checked], ui: &Ui) -> ExitCode {
+        let reports: Vec<_> = all.iter().map(Checked::report).collect();
         if self.sarif {
-            ui.json_result(&report.sarif());
+            ui.json_result(&report::sarif(&reports));
         } else if ui.json() {
-            ui.json_result(&report.json());
+            match reports.as_slice() {
+                [only] => ui.json_result(&only.json()),
+                several => ui.json_result(&several.iter().map(Report::json).collect::<Vec<_>>()),
+            }
         } else {
-            for line in report.lines() {
-                ui.result(line);
+            for (at, (checked, report)) in all.iter().zip(&reports).enumerate() {
+                if at > 0 {
+                    ui.result("");
+                }
+                for line in report.lines() {
+                    ui.result(line);
+                }
+                if let Some(hint) = checked.error.as_ref().and_then(Error::what_next) {
+                    ui.result(format!("  -> {hint}"));
+                }
+                ui.result(report.conclusion());
             }
-            if let Some(hint) = error.and_then(Error::what_next) {
-                ui.result(format!("  -> {hint}"));
-            }
-            ui.result(report.conclusion());
         }
-        Ok(error.map_or(ExitCode::SUCCESS, Error::exit_code))
+        let errors = all.iter().filter_map(|checked| checked.error.as_ref());
+        let wrong = errors.min_by_key(|error| error.code() == Code::GateRefused);
+        wrong.map_or(ExitCode::SUCCESS, Error::exit_code)
     }
 }
 
-/// A directory that is there, or what is written as one.
-fn is_path(what: &OsStr) -> bool {
-    let begins = what.as_encoded_bytes().first();
-    matches!(begins, Some(b'.' | b'/')) || Path::new(what).is_dir()
+/// What is to be checked.
+#[derive(Debug)]
+enum What<'a> {
+    Directory(&'a Path),
+    Repository(Cow<'a, str>),
+}
+
+impl<'a> What<'a> {
+    /// A directory that is there or is written as one, or else a repository.
+    fn read(what: &'a OsStr) -> Result<Self> {
+        let path = Path::new(what);
+        let begins = what.as_encoded_bytes().first();
+        match (path.is_dir(), begins) {
+            (true, _) => Ok(Self::Directory(path)),
+            (false, Some(b'.' | b'/')) => Err(Error::new(
+                Code::Usage,
+                format!("{} is not a directory", path.display()),
+            )
+            .hint("give a directory, or a repository as org/repo")),
+            _ => Ok(Self::Repository(what.to_string_lossy())),
+        }
+    }
+}
+
+/// One repository, and what was found in it.
+#[derive(Debug)]
+struct Checked {
+    repo: RepoId,
+    file: Option<String>,
+    findings: Vec<Finding>,
+    /// What a spawn would say.
+    error: Option<Error>,
+}
+
+impl Checked {
+    /// The error is one that is not about the repository: there is no verdict then.
+    fn of(repo: RepoId, judgement: Judgement) -> Result<Self> {
+        let mut checked = Self {
+            repo,
+            file: judgement.file,
+            findings: judgement.findings,
+            error: None,
+        };
+        match judgement.verdict.err() {
+            Some(error) if !checked.report().is_about(&error) => Err(error),
+            error => {
+                checked.error = error;
+                Ok(checked)
+            }
+        }
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report::new(&self.repo, self.file.as_deref(), &self.findings)
+    }
 }
 
 /// What Docker says that it is; without an answer, one that is taken for new.

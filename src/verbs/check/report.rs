@@ -118,8 +118,8 @@ impl<'a> Report<'a> {
         report
     }
 
-    /// SARIF 2.1.0 (OASIS, 27 March 2020), for code scanning.
-    pub fn sarif(&self) -> Value {
+    /// A run of SARIF. One of several has the repository for its category in code scanning.
+    fn run(&self, is_of_several: bool) -> Value {
         let rules = Kind::ALL.map(|kind| {
             json!({
                 "id": kind.as_str(),
@@ -141,19 +141,19 @@ impl<'a> Report<'a> {
                 }}],
             })
         };
-        json!({
-            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-            "version": "2.1.0",
-            "runs": [{
-                "tool": {"driver": {
-                    "name": "hatchery",
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "informationUri": env!("CARGO_PKG_REPOSITORY"),
-                    "rules": rules,
-                }},
-                "results": self.findings.iter().map(result).collect::<Vec<_>>(),
-            }],
-        })
+        let mut run = json!({
+            "tool": {"driver": {
+                "name": "hatchery",
+                "version": env!("CARGO_PKG_VERSION"),
+                "informationUri": env!("CARGO_PKG_REPOSITORY"),
+                "rules": rules,
+            }},
+            "results": self.findings.iter().map(result).collect::<Vec<_>>(),
+        });
+        if is_of_several {
+            run["automationDetails"] = json!({"id": format!("{}/", self.repo)});
+        }
+        run
     }
 
     /// The finding's file as a URI relative to the repository's root (RFC 3986, section 4.2).
@@ -172,6 +172,16 @@ impl<'a> Report<'a> {
         }
         uri
     }
+}
+
+/// SARIF 2.1.0 (OASIS, 27 March 2020), for code scanning: a run for each repository.
+pub fn sarif(reports: &[Report<'_>]) -> Value {
+    let run = |report: &Report<'_>| report.run(reports.len() > 1);
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": reports.iter().map(run).collect::<Vec<_>>(),
+    })
 }
 
 const fn level(kind: Kind) -> &'static str {
