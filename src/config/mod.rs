@@ -1,6 +1,7 @@
 //! The configuration file: every key has a default, every mistake is named with its line.
 
 mod building;
+mod git;
 mod registries;
 mod runtime;
 mod subnets;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::building::{Builder, Known};
+pub use self::git::{Git, Words};
 pub use self::registries::{Namespace, Registries, Registry};
 pub use self::runtime::Runtime;
 pub use self::subnets::Subnets;
@@ -33,6 +35,8 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub struct Config {
     /// GitHub or a GitHub Enterprise Server, and the App.
     pub github: Github,
+    /// Who commits in drones.
+    pub git: Git,
     /// The tailnet; without it drones are reachable on a loopback port of this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tailnet: Option<Tailnet>,

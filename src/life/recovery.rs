@@ -19,6 +19,7 @@ use crate::life::bounds;
 use crate::life::builder;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::furnish::gitconfig;
 use crate::life::memory;
 use crate::life::registration::Registration;
 use crate::life::siblings;
@@ -332,7 +333,9 @@ impl Tending<'_> {
             let _lock = self.lock().await?;
             let tree = docker::Tree::default();
             let github = &server.config.github;
-            let tree = credentials::tree(server.docker, container, github, helper, tree).await?;
+            let (tree, told) =
+                credentials::tree(server.docker, container, github, helper, tree).await?;
+            let tree = gitconfig::tree(server.docker, container, &[told], tree).await?;
             server.docker.put(container, tree).await?;
             done.push("its credential helper is of this version");
         }

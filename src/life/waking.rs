@@ -5,6 +5,8 @@ use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::furnish::gitconfig;
+use crate::life::furnish::person::Person;
 use crate::life::parts;
 use crate::life::readiness;
 use crate::life::registration::{MOST, Registration};
@@ -147,16 +149,22 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
         return Ok(());
     };
     let mut tree = furnish::ssh(docker, &inspected, files, Tree::default()).await?;
+    let person = Person::of_configuration(&server.config.git);
+    let mut told: Vec<_> = person.iter().map(Person::section).collect();
     if furnish::mounts_sockets(&inspected) {
         // Docker does not start a container whose mounted directory is absent.
         sockets::prepare(server.config, server.places, &drone.identity.scope)?;
         let opened = server.sockets.open(server.config, &drone.identity).await?;
         if opened.is_some() {
             let github = &server.config.github;
-            tree =
-                credentials::tree(docker, container, github, &Helper::installed()?, tree).await?;
+            let helper = Helper::installed()?;
+            let (all, section) =
+                credentials::tree(docker, container, github, &helper, tree).await?;
+            tree = all;
+            told.push(section);
         }
     }
+    tree = gitconfig::tree(docker, container, &told, tree).await?;
     docker.put(container, tree).await?;
     fault::reached(Point::Refurnished);
     Ok(())

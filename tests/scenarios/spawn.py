@@ -46,6 +46,9 @@ def is_a_whole_clone(name: str, folder: str) -> None:
 start_and_wait()
 # All that a person's machine knows of drones.
 authority = laptop_trusts_drones()
+server.succeed(
+    "git config --global user.name 'Sarah \"Blades\" Kerrigan'; git config --global user.email sarah@example.test"
+)
 assert authority.startswith("@cert-authority ") and authority.count("\n") == 1, authority
 
 with subtest("spawn clones, runs `devcontainer up`, waits for Tailscale to connect, and prints the hostname"):
@@ -61,6 +64,20 @@ with subtest("From any machine on the tailnet, a drone is reachable by hostname,
     assert on("acme-site", "id -un; hostname") == "vscode\nacme-site\n"
     assert laptop.succeed("cat /root/.ssh/known_hosts") == authority
     laptop.fail(f"{SSH} -o UserKnownHostsFile=/dev/null vscode@acme-site.{DOMAIN} true")
+
+with subtest("who spawned it commits in it, until they say who they are; worktrees stand beside the clone"):
+    commit = """cd /workspaces/beside
+date +%N > new; git add new; git commit --quiet --message Work; git log -1 --format='%an <%ae>'
+"""
+    on("acme-site", "git -C /workspaces/site worktree add --quiet -b beside ../beside")
+    assert on("acme-site", commit) == 'Sarah "Blades" Kerrigan <sarah@example.test>\n'
+    on("acme-site", "git config --global user.name Infested")
+    assert on("acme-site", commit) == "Infested <sarah@example.test>\n"
+    on(
+        "acme-site",
+        "git config --global --unset user.name; cd /workspaces/site; "
+        "git worktree remove ../beside; git branch --quiet -D beside",
+    )
 
 with subtest("Each drone joins the existing tailnet as an individual node; a dedicated user owns all drone nodes"):
     spawn("acme/web")
@@ -215,7 +232,7 @@ with subtest("one of several configurations"):
     slay("acme/variants")
 
 with subtest("a bare .devcontainer.json, and limits that hold"):
-    limits = "[limits]\nmemory = '256MiB'\npids = 100\ncpus = 0.5\n"
+    limits = "[limits]\nmemory = '256MiB'\npids = 100\ncpus = 0.5\n[git]\nname = 'Zasz'\n"
     server.succeed(f"cat /etc/hatchery/config.toml - > /tmp/limits.toml <<'END'\n{limits}END")
     server.succeed("hatchery --config /tmp/limits.toml spawn acme/rootfile")
     is_a_whole_clone("acme-rootfile", "/workspaces/rootfile")
@@ -239,6 +256,15 @@ PYTHON""",
     filled = on("acme-rootfile", "python3 -c 'print(len(b\"x\" * (1 << 30)))' || echo $?")
     assert filled == "137\n", filled
     assert "Nuclear launch detected.\n" in server.succeed("hatchery status acme/rootfile 2>&1")
+    # A name of the configuration's goes before the caller's, and once it names both, each start writes them down.
+    author = "git var GIT_AUTHOR_IDENT | sed 's/>.*/>/'"
+    assert on("acme-rootfile", author) == "Zasz <sarah@example.test>\n"
+    server.succeed(
+        "sed -i \"s/^name = 'Zasz'/name = 'Daggoth'\\nemail = 'd@example.test'/\" /tmp/limits.toml",
+        "hatchery burrow acme/rootfile; hatchery --config /tmp/limits.toml unburrow acme/rootfile",
+    )
+    in_drone("acme-rootfile", "true")
+    assert on("acme-rootfile", author) == "Daggoth <d@example.test>\n"
     slay("acme/rootfile")
 
 with subtest("no configuration at all: the features are added"):

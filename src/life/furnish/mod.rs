@@ -3,7 +3,9 @@
 
 pub mod accounts;
 pub mod credentials;
+pub mod gitconfig;
 pub mod mounts;
+pub mod person;
 
 use crate::config::Config;
 use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, parse_metadata};

@@ -9,7 +9,7 @@ mod sibling;
 mod survey;
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,9 @@ use crate::life::clone;
 use crate::life::furnish;
 use crate::life::furnish::accounts::Accounts;
 use crate::life::furnish::credentials::{self, Helper};
+use crate::life::furnish::gitconfig;
 use crate::life::furnish::mounts;
+use crate::life::furnish::person::Person;
 use crate::life::hand_in;
 use crate::life::login;
 use crate::life::parts;
@@ -763,10 +765,17 @@ impl<'a> Hatching<'a> {
         }
         let equipped = async {
             let tree = furnish::ssh(docker, &container, ssh_files, Tree::default()).await?;
-            let Some(Credentials { helper, .. }) = furniture.credentials else {
-                return Ok(tree);
+            let person = Person::of(&self.server.config.git).await.section();
+            let (tree, told) = match furniture.credentials {
+                Some(Credentials { helper, .. }) => {
+                    let github = &self.server.config.github;
+                    let (tree, section) =
+                        credentials::tree(docker, &id, github, helper, tree).await?;
+                    (tree, vec![section, person])
+                }
+                None => (tree, vec![person]),
             };
-            credentials::tree(docker, &id, &self.server.config.github, helper, tree).await
+            gitconfig::tree(docker, &id, &told, tree).await
         };
         accounts.check(&user)?;
         let (tree, joined) = tokio::try_join!(equipped, self.joined())?;
@@ -838,6 +847,10 @@ impl<'a> Hatching<'a> {
         if self.has_its_clone(container, at).await? {
             return Ok(tree);
         }
+        // `git worktree add ../x` is for the user to do.
+        let above = Path::new(at).ancestors().skip(1);
+        let above = above.take_while(|path| path.starts_with(&prepared.volume_target));
+        let tree = above.fold(tree, |tree, path| tree.directory_of(path, owner));
         let tree = tree.copy(at, &self.checkout, owner);
         let absent = prepared.absent.iter();
         Ok(absent.fold(tree, |tree, path| {
