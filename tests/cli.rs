@@ -87,7 +87,7 @@ fn what_is_no_repository_is_a_usage_error() {
     let place = Place::new();
     for verb in ["spawn", "status", "burrow", "unburrow", "slay"] {
         for repo in [
-            "acme",
+            "Acme",
             "acme/site/tree",
             "https://example.com/acme/site",
             "git@example.com:acme/site.git",
@@ -99,6 +99,25 @@ fn what_is_no_repository_is_a_usage_error() {
             assert_eq!(output.status.code(), Some(2), "{verb} {repo}: {said}");
             assert!(said.contains("[repository-malformed]"), "{said}");
         }
+    }
+}
+
+#[test]
+fn a_drones_name_is_taken_where_there_must_be_one() {
+    let place = Place::new();
+    for (args, code) in [
+        (&["status", "acme-site"][..], "docker-away"),
+        (&["burrow", "acme-site"], "docker-away"),
+        (&["unburrow", "acme-site"], "docker-away"),
+        (&["slay", "acme-site"], "docker-away"),
+        (&["spawn", "acme-site"], "repository-malformed"),
+        (&["status", "Acme-Site"], "repository-malformed"),
+        (&["status", "acme_site"], "repository-malformed"),
+        (&["audit", "acme--site"], "repository-malformed"),
+    ] {
+        let output = place.hatchery(AWAY, &[args, &["--json"]].concat());
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["error"]["code"], code, "{args:?}: {value}");
     }
 }
 

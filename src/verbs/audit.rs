@@ -3,7 +3,6 @@
 use clap::Args;
 
 use super::Context;
-use crate::drone::DroneName;
 use crate::error::Result;
 use crate::journal::{self, Query};
 
@@ -13,8 +12,9 @@ use crate::journal::{self, Query};
 /// knows it too.
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// org/repo; without it, all drones, those that are gone as well
-    repo: Option<String>,
+    /// org/repo or the drone's name; without it, all drones, those that are gone as well
+    #[arg(value_name = "DRONE")]
+    drone: Option<String>,
 
     /// Only what happened since then, as journalctl takes it ("yesterday", "-2h", "2026-01-31")
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -27,11 +27,8 @@ pub struct Audit {
 
 impl Audit {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = self
-            .repo
-            .map(|text| context.repository(&text))
-            .transpose()?;
-        let drone = repo.as_ref().map(DroneName::of);
+        let asked = self.drone.map(|text| context.asked(&text)).transpose()?;
+        let drone = asked.map(|asked| asked.name());
         let entries = journal::read(Query {
             drone: drone.as_ref(),
             event: None,

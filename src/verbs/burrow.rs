@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::{Context, is_bare};
 use crate::docker::Life;
-use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::burrowing::Burrowing;
 use crate::life::disk;
@@ -13,16 +12,18 @@ use crate::life::memory;
 /// Put a drone to sleep: its work stays, its name in the tailnet is free
 #[derive(Debug, Args)]
 pub struct Burrow {
-    /// org/repo
-    repo: String,
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
 }
 
 impl Burrow {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = context.repository(&self.repo)?;
+        let asked = context.asked(&self.drone)?;
         let docker = context.docker().await?;
-        let _lock = context.places.lock(&DroneName::of(&repo))?;
-        let drone = context.drone(&docker, &repo).await?;
+        let _lock = context.places.lock(&asked.name())?;
+        let drone = context.drone(&docker, &asked).await?;
+        let repo = &drone.identity.repo;
         let name = &drone.identity.name;
         let burrowing = Burrowing {
             docker: &docker,
@@ -36,7 +37,7 @@ impl Burrow {
                 for warning in burrowing.part(name, revoking).await {
                     context.ui.warn(&warning);
                 }
-                done(context, &repo, name.as_str(), "is burrowed already");
+                done(context, repo, name.as_str(), "is burrowed already");
                 return Ok(());
             }
             (_, Life::Bare) => return Err(is_bare(&drone)),
@@ -63,7 +64,7 @@ impl Burrow {
         }
         done(
             context,
-            &repo,
+            repo,
             name.as_str(),
             "is burrowed; its work stays in its volume",
         );

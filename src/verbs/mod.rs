@@ -1,5 +1,6 @@
 //! The verbs: a file for each, its arguments and its steps side by side.
 
+mod asked;
 mod audit;
 mod burrow;
 mod ca;
@@ -19,9 +20,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::asked::Asked;
 use crate::config::Config;
 use crate::docker::{Docker, Drone, Life};
-use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
 use crate::life::disk::Disk;
@@ -182,25 +183,29 @@ impl Context<'_> {
         work::check(docker, drone).await
     }
 
-    /// The drone of this repository, which must exist.
-    async fn drone(&self, docker: &Docker, repo: &RepoId) -> Result<Drone> {
-        let name = DroneName::of(repo);
-        match docker.drone(&name).await? {
-            Some(drone) if &drone.identity.repo == repo => Ok(self.known(drone)),
-            Some(drone) => Err(Error::new(
-                Code::DroneNotFound,
+    /// The drone that is asked for, which must exist.
+    async fn drone(&self, docker: &Docker, asked: impl Into<Asked>) -> Result<Drone> {
+        let asked = asked.into();
+        let name = asked.name();
+        let (what, hint) = match (docker.drone(&name).await?, asked) {
+            (Some(drone), asked) if asked.is_of(&drone.identity.repo) => {
+                return Ok(self.known(drone));
+            }
+            (Some(drone), Asked::Repository(repo)) => (
                 format!(
                     "no drone of {repo}; {name} is the drone of {}",
                     drone.identity.repo
                 ),
-            )
-            .hint("`hatchery list` shows all drones")),
-            None => Err(
-                Error::new(Code::DroneNotFound, format!("no drone of {repo}")).hint(format!(
-                    "`hatchery list` shows all drones; `hatchery spawn {repo}` makes this one"
-                )),
+                String::new(),
             ),
-        }
+            (None, Asked::Repository(repo)) => (
+                format!("no drone of {repo}"),
+                format!("; `hatchery spawn {repo}` makes this one"),
+            ),
+            (_, Asked::Name(name)) => (format!("no drone is named {name}"), String::new()),
+        };
+        Err(Error::new(Code::DroneNotFound, what)
+            .hint(format!("`hatchery list` shows all drones{hint}")))
     }
 }
 

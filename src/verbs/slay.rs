@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::Context;
 use crate::docker::{Docker, Drone, Life};
-use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::life::disk;
@@ -22,8 +21,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// It looks first: work that exists nowhere else makes it refuse and list what would be lost.
 #[derive(Debug, Args)]
 pub struct Slay {
-    /// org/repo
-    repo: String,
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
 
     /// Remove it even though work would be lost
     #[arg(long)]
@@ -32,10 +32,11 @@ pub struct Slay {
 
 impl Slay {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = context.repository(&self.repo)?;
+        let asked = context.asked(&self.drone)?;
         let docker = context.docker().await?;
-        let _lock = context.places.lock(&DroneName::of(&repo))?;
-        let drone = context.drone(&docker, &repo).await?;
+        let _lock = context.places.lock(&asked.name())?;
+        let drone = context.drone(&docker, &asked).await?;
+        let repo = &drone.identity.repo;
         let name = &drone.identity.name;
         memory::warn(context.ui, &context.places, &drone).await;
         disk::warn(context.ui, &context.disk(&drone), &drone);

@@ -23,8 +23,9 @@ use crate::ui::voice;
 /// Show how a drone is and what it uses
 #[derive(Debug, Args)]
 pub struct Status {
-    /// org/repo
-    repo: String,
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
 }
 
 /// What can be told of a drone beside its labels.
@@ -56,9 +57,9 @@ enum LastMint {
 
 impl Status {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = context.repository(&self.repo)?;
+        let asked = context.asked(&self.drone)?;
         let docker = context.docker().await?;
-        let drone = context.drone(&docker, &repo).await?;
+        let drone = context.drone(&docker, &asked).await?;
         let memory = Memory::of(&context.places, &drone).await;
         let (report, last_mint, last_kill) = tokio::join!(
             look(context, &docker, &drone),

@@ -5,7 +5,6 @@ use clap::Args;
 use super::{Context, interrupted, is_bare, ssh_command};
 use crate::devcontainer::running::lifecycle::Stage;
 use crate::docker::{Docker, Life};
-use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::life::disk;
 use crate::life::furnish;
@@ -19,16 +18,18 @@ use crate::repo::RepoId;
 /// Its container goes on as it was, and `postStartCommand` is run.
 #[derive(Debug, Args)]
 pub struct Unburrow {
-    /// org/repo
-    repo: String,
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
 }
 
 impl Unburrow {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let repo = context.repository(&self.repo)?;
+        let asked = context.asked(&self.drone)?;
         let docker = context.docker().await?;
-        let _lock = context.places.lock(&DroneName::of(&repo))?;
-        let drone = context.drone(&docker, &repo).await?;
+        let _lock = context.places.lock(&asked.name())?;
+        let drone = context.drone(&docker, &asked).await?;
+        let repo = &drone.identity.repo;
         let started;
         match (&drone.container, drone.life) {
             (Some(container), Life::Running | Life::Burrowed | Life::Stopped) => {
@@ -49,11 +50,11 @@ impl Unburrow {
                     }
                     wake(server, &drone, container, For::Person).await
                 };
-                or_interrupted(waking, &repo).await?;
+                or_interrupted(waking, repo).await?;
                 context.places.forget_memory(&drone.identity.name)?;
                 let due = starting::finish(server, &drone, container, For::Person, !runs);
-                let finished = or_interrupted(due, &repo).await;
-                started = finished.map_err(|error| stays(error, &repo))?;
+                let finished = or_interrupted(due, repo).await;
+                started = finished.map_err(|error| stays(error, repo))?;
             }
             (_, Life::Bare) => return Err(is_bare(&drone)),
             _ => {
@@ -67,7 +68,7 @@ impl Unburrow {
                 .hint(format!("`hatchery spawn {repo}` starts over")));
             }
         }
-        report(context, &docker, &repo, started).await
+        report(context, &docker, repo, started).await
     }
 }
 
