@@ -45,6 +45,8 @@ pub enum Code {
     RepositoryNotFound,
     /// There is no such drone.
     DroneNotFound,
+    /// The drone is there but does not run.
+    DroneNotRunning,
     /// The drone exists already.
     DroneExists,
     /// Another repository's drone has this name.
@@ -99,6 +101,7 @@ impl Code {
             Self::DiskFull => "disk-full",
             Self::RepositoryNotFound => "repository-not-found",
             Self::DroneNotFound => "drone-not-found",
+            Self::DroneNotRunning => "drone-not-running",
             Self::DroneExists => "drone-exists",
             Self::NameTaken => "name-taken",
             Self::DroneBusy => "drone-busy",
@@ -139,6 +142,7 @@ impl Code {
             | Self::BuildFailed
             | Self::DevcontainerFailed
             | Self::LifecycleFailed
+            | Self::DroneNotRunning
             | Self::DroneUnhealthy
             | Self::DiskFull
             | Self::WorkWouldBeLost

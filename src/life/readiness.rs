@@ -53,12 +53,18 @@ pub async fn sshd(docker: &Docker, container: &str, name: &DroneName) -> Result<
 
 /// Whether an sshd answers at one of the container's addresses.
 pub async fn sshd_answers(docker: &Docker, container: &Container) -> bool {
+    sshd_at(docker, container).await.is_some()
+}
+
+/// The address of the container at which an sshd answers this server; in a tailnet it is the shorter way, and
+/// this server need be no member.
+pub async fn sshd_at(docker: &Docker, container: &Container) -> Option<SocketAddr> {
     for address in docker.addresses(container).await.unwrap_or_default() {
         if answers(address).await {
-            return true;
+            return Some(SocketAddr::new(address, ssh::PORT));
         }
     }
-    false
+    None
 }
 
 /// Reads the identification that an SSH server begins with (RFC 4253, section 4.2).

@@ -88,6 +88,12 @@ impl<'a> Authority<'a> {
         Ok(format!("@cert-authority [*.{domain}]:*,*.{domain} {key}"))
     }
 
+    /// The line for a client's `known_hosts` that vouches for every drone by its name alone: for
+    /// `HostKeyAlias`, wherever the drone is reached.
+    pub fn known_hosts_line_of_names(&self) -> Result<String> {
+        Ok(format!("@cert-authority * {}", public(&self.key)?))
+    }
+
     /// The line for a client's `known_hosts` that has this drone's own host key for its loopback
     /// port.
     pub fn known_hosts_line_of_port(&self, name: &DroneName, port: u16) -> Result<String> {

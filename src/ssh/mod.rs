@@ -2,10 +2,12 @@
 //!
 //! [`identity`] holds this server's secret, from which every drone's host key follows; [`ca`]
 //! signs them; [`authorized`] gathers the keys that may log in; [`files`] is what of it all goes
-//! into the drone; [`trial`] is one login, to see that it works.
+//! into the drone; [`trial`] is one login, to see that it works; [`client`] is a
+//! person's own.
 
 pub mod authorized;
 pub mod ca;
+pub mod client;
 pub mod environment;
 pub mod files;
 pub mod identity;

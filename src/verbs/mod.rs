@@ -8,10 +8,12 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod inside;
 mod list;
 mod recover;
 mod slay;
 mod spawn;
+mod ssh;
 mod status;
 mod unburrow;
 
@@ -61,6 +63,7 @@ enum Verb {
     Burrow(burrow::Burrow),
     Unburrow(unburrow::Unburrow),
     Slay(slay::Slay),
+    Ssh(ssh::Ssh),
     Audit(audit::Audit),
     Recover(recover::Recover),
     Doctor(doctor::Doctor),
@@ -99,6 +102,7 @@ impl Cli {
             Verb::Unburrow(verb) => verb.run(&context).await,
             Verb::Slay(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
+            Verb::Ssh(verb) => return verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context).await,

@@ -16,6 +16,7 @@ use crate::docker::{Container, Drone, Output, Setting};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
+use crate::host::Places;
 use crate::life::furnish;
 use crate::life::furnish::accounts::Accounts;
 use crate::life::teardown;
@@ -209,6 +210,12 @@ fn judged(name: &str, output: &Output) -> Result<Started> {
     )
     .hint("fix it in the drone; it is run again at the drone's next start")
     .with_details(lines.into_iter().skip(before).collect::<Vec<_>>()))
+}
+
+/// The workspace's folder in this drone: where what a person runs begins.
+pub fn folder_of(places: &Places, container: &Container, drone: &Drone) -> Result<String> {
+    let start = Start::of(places, &drone.identity.name)?;
+    Ok(start.map_or_else(|| clone_of(container, drone), |start| start.folder))
 }
 
 /// Where the clone is in a drone of which it is not written down: where its volume is mounted, or below.

@@ -1,0 +1,79 @@
+//! `hatchery ssh`
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+
+use super::Context;
+use super::inside::Running;
+use crate::docker::Docker;
+use crate::error::{Code, Error, Result};
+use crate::life::readiness;
+use crate::process;
+use crate::ssh::client::{self, Client};
+
+/// Log in to a drone from this server, or run a command in it
+///
+/// By this server's own ssh, with your keys: those that the drone lets in. The session begins in the
+/// workspace. The exit status is the command's, or 255 where ssh itself fails.
+#[derive(Debug, Args)]
+pub struct Ssh {
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
+
+    /// Allocate a terminal for COMMAND
+    #[arg(short = 't', long = "tty")]
+    terminal: bool,
+
+    /// What the user's shell in the drone runs, its words joined by spaces; without it, a session
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl Ssh {
+    /// Becomes ssh; comes back only where that cannot be.
+    pub async fn run(self, context: &Context<'_>) -> Result<ExitCode> {
+        let docker = context.docker().await?;
+        let there = context.running(&docker, &self.drone).await?;
+        let client = way(context, &docker, &there).await?;
+        let mut ssh = Command::new(process::found("ssh")?);
+        ssh.args(client.options());
+        if self.terminal || (self.command.is_empty() && std::io::stdin().is_terminal()) {
+            ssh.arg("-t");
+        }
+        ssh.arg("--").arg(there.drone.identity.name.as_str());
+        if self.command.is_empty() {
+            ssh.arg(client::session_in(&there.folder));
+        } else {
+            ssh.arg(client::begin_in(&there.folder)).args(self.command);
+        }
+        context.ui.finish();
+        let error = ssh.exec();
+        Err(Error::new(Code::HostFailed, "ssh cannot be started").because(error))
+    }
+}
+
+/// The way to a drone from this server.
+async fn way(context: &Context<'_>, docker: &Docker, there: &Running) -> Result<Client> {
+    let name = &there.drone.identity.name;
+    // A Docker without root has its networks for itself; a published port is still this server's.
+    let published = there.drone.ssh_port;
+    let published = published.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+    let address = readiness::sshd_at(docker, &there.container).await;
+    let address = address.or(published).ok_or_else(|| {
+        Error::new(
+            Code::DroneUnhealthy,
+            format!("{name} runs, but its sshd does not answer this server"),
+        )
+        .hint(format!(
+            "`hatchery status {name}` tells more; `hatchery burrow {name}` and `hatchery unburrow {name}` \
+             start it again"
+        ))
+    })?;
+    Client::new(context.places.state(), name, &there.user, address)
+}
