@@ -45,6 +45,7 @@ fn every_verb_says_when_docker_is_away() {
         &["status", "acme/site"],
         &["spawn", "acme/site"],
         &["ssh", "acme/site"],
+        &["exec", "acme/site", "--", "true"],
         &["burrow", "acme/site"],
         &["unburrow", "acme/site"],
         &["slay", "acme/site"],
@@ -130,6 +131,13 @@ fn errors_are_json_where_that_was_asked_for() {
         (&["--json", "spawn", "acme"], "repository-malformed", 2),
         (&["--json", "hatch"], "usage", 2),
         (&["spawn", "--json"], "usage", 2),
+        (&["--json", "exec", "acme/site"], "usage", 2),
+        // Of a command's own arguments none is hatchery's.
+        (
+            &["--json", "exec", "x", "--", "true", "--help"],
+            "docker-away",
+            1,
+        ),
     ] {
         let output = place.hatchery(AWAY, args);
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -247,6 +255,7 @@ fn help_names_every_verb_and_completions_know_them() {
         "list",
         "status",
         "ssh",
+        "exec",
         "burrow",
         "unburrow",
         "slay",

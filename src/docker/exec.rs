@@ -57,6 +57,14 @@ impl Docker {
 }
 
 impl Inside {
+    pub(super) const fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    pub(super) fn container(&self) -> &str {
+        &self.container
+    }
+
     /// Runs a program as this user, with this on its standard input, and waits for its end, but not
     /// for ever: a drone's programs are a stranger's.
     pub async fn run_as(&self, user: &str, argv: &[&str], stdin: &[u8]) -> Result<Output> {

@@ -17,6 +17,7 @@ mod probe;
 mod registry;
 mod restart;
 mod saved;
+mod session;
 mod visits;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ pub use self::machine::Machine;
 pub use self::objects::LABEL_PROJECT;
 pub use self::registry::{Login, REGISTRY_AUTH, is_denial};
 pub use self::restart::{LABEL_RESTART, Restart, UNSAID};
+pub use self::session::{Broken, Running, Streams};
 
 use crate::config;
 use crate::error::{Code, Error, Result};

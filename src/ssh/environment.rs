@@ -58,6 +58,20 @@ pub fn of<'a>(
     all
 }
 
+/// The same for a program that Docker starts, which has the container's environment already: a name without a
+/// value is taken out of it. What is a session's own, such as HOME, is the caller's to add.
+pub fn over(container: &[&str], metadata: &[Value]) -> Vec<String> {
+    let of = of(container.iter().copied(), metadata);
+    let own = by_name(container.iter().copied());
+    let unset = own.into_keys().filter(|name| {
+        let hatcherys = name.starts_with("TS_");
+        !of.contains_key(*name) && (hatcherys || !NOT_HANDED_ON.contains(name))
+    });
+    let unset: Vec<String> = unset.map(str::to_owned).collect();
+    let set = of.iter().map(|(name, value)| format!("{name}={value}"));
+    set.chain(unset).collect()
+}
+
 /// Lays `remoteEnv` of the merged metadata over an environment; `own` is the container's.
 pub fn lay_over(
     environment: &mut BTreeMap<String, String>,
@@ -228,6 +242,22 @@ mod tests {
             );
         }
         assert!(!text(&BTreeMap::new(), DROP_IN).contains("SetEnv"));
+    }
+
+    #[test]
+    fn a_program_that_docker_starts_has_the_same_and_loses_the_rest() {
+        let container = [
+            "A=1",
+            "B=2",
+            "HOME=/root",
+            "TS_NO_LOGS_NO_SUPPORT=true",
+            "PATH=/bin",
+        ];
+        let metadata = [json!({"remoteEnv": {"B": null, "C": "c=${containerEnv:A}"}})];
+        assert_eq!(
+            over(&container, &metadata),
+            ["A=1", "C=c=1", "PATH=/bin", "B", "TS_NO_LOGS_NO_SUPPORT"]
+        );
     }
 
     #[test]

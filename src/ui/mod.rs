@@ -3,6 +3,8 @@
 
 pub mod clean;
 #[cfg(feature = "server")]
+pub mod raw;
+#[cfg(feature = "server")]
 mod terminal;
 #[cfg(feature = "server")]
 pub mod voice;

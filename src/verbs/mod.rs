@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod exec;
 mod inside;
 mod list;
 mod recover;
@@ -64,6 +65,7 @@ enum Verb {
     Unburrow(unburrow::Unburrow),
     Slay(slay::Slay),
     Ssh(ssh::Ssh),
+    Exec(exec::Exec),
     Audit(audit::Audit),
     Recover(recover::Recover),
     Doctor(doctor::Doctor),
@@ -103,6 +105,7 @@ impl Cli {
             Verb::Slay(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Ssh(verb) => return verb.run(&context).await,
+            Verb::Exec(verb) => return verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context).await,

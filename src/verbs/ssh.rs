@@ -71,8 +71,8 @@ async fn way(context: &Context<'_>, docker: &Docker, there: &Running) -> Result<
             format!("{name} runs, but its sshd does not answer this server"),
         )
         .hint(format!(
-            "`hatchery status {name}` tells more; `hatchery burrow {name}` and `hatchery unburrow {name}` \
-             start it again"
+            "`hatchery exec {name} -- COMMAND` needs no sshd; `hatchery burrow {name}` and \
+             `hatchery unburrow {name}` start it again"
         ))
     })?;
     Client::new(context.places.state(), name, &there.user, address)

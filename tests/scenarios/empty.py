@@ -60,6 +60,10 @@ def tour(user: str) -> None:
         "vscode\nacme-plain\n"
     )
     assert reached(printed, "stat -c %U /workspaces/plain/main.py", user) == "vscode\n"
+    echoed = little("exec acme-plain -- sh -c 'cat; pwd; exit 7'", user)
+    assert server.execute(f"echo through | ({echoed})") == (7, "through\n/workspaces/plain\n")
+    with_ssh = little("ssh acme-plain -- pwd", user).replace("PATH=/opt/little", "PATH=/opt/little:/usr/bin")
+    assert server.succeed(f"({with_ssh}) < /dev/null") == "/workspaces/plain\n"
     refused("spawn acme/plain", user, 4, "drone-exists")
 
     drone = listed()["acme-plain"]

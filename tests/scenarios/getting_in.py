@@ -1,9 +1,15 @@
-"""From the server into a drone: by ssh."""
+"""From the server into a drone: by ssh, and by Docker."""
 
 import json
+import shlex
 
 # What a person on the server has: the key that drones let in, and a configuration for everything else.
 PERSON = "Host *\n User nobody\n StrictHostKeyChecking no\n ProxyJump elsewhere\n ForwardAgent yes\n"
+# What sshd, PAM, a shell and Docker each add; and what sshd cannot set.
+OF_SSH_OR_EXEC = {
+    *("SSH_CLIENT", "SSH_CONNECTION", "MAIL", "MOTD_SHOWN", "TS_NO_LOGS_NO_SUPPORT", "QUOTED"),
+    *("HOSTNAME", "OLDPWD", "SHLVL", "_"),
+}
 
 
 def by_ssh(command: str, status: int = 0) -> str:
@@ -12,6 +18,24 @@ def by_ssh(command: str, status: int = 0) -> str:
     assert ended == status, f"{command}: status {ended}, not {status}: {said}"
     return said
 
+
+def by_exec(script: str, status: int = 0) -> str:
+    """All that `hatchery exec` says of this script."""
+    ended, said = server.execute(f"hatchery exec into-it -- sh -c {shlex.quote(script)} 2>&1 < /dev/null")
+    assert ended == status, f"{script}: status {ended}, not {status}: {said}"
+    return said
+
+
+def at_a_terminal(script: str, typed: str = "true") -> str:
+    """All that a terminal shows of this, while this command types; at its end whether it is as it was."""
+    whole = f"before=$(stty -g); {script}; [ $before = $(stty -g) ] && echo restored"
+    return server.succeed(f"({typed}) | script -qec {shlex.quote(whole)} /dev/null 2>&1", timeout=60)
+
+
+# In a drone: says that it is there, and waits for a signal.
+WAITS = "sh -c 'trap \"echo caught; exit 7\" {signal}; touch /tmp/there; while :; do sleep 0.05; done'"
+# On the server: until something is there.
+MEANWHILE = "until docker exec into-it rm /tmp/there 2> /dev/null; do :; done"
 
 start_and_wait()
 stop_recovery()
@@ -59,9 +83,8 @@ with subtest("ssh: a session begins in the workspace, and its shell reads what i
     assert server.succeed("printf 'pwd\\necho $MARK\\nexit 3\\n' | hatchery ssh into-it || echo $?") == (
         "/workspaces/it\nset-here\n3\n"
     )
-    at_a_terminal = "script -qec 'stty rows 33 cols 77; hatchery ssh into-it' /dev/null"
-    said = server.succeed(f"printf 'tty; stty size; pwd; exit\\n' | {at_a_terminal} 2>&1")
-    contains(said, "/dev/pts/", "33 77", "/workspaces/it")
+    said = at_a_terminal("stty rows 33 cols 77; hatchery ssh into-it", "printf 'tty; stty size; pwd; exit\\n'")
+    contains(said, "/dev/pts/", "33 77", "/workspaces/it", "restored")
 
 with subtest("ssh: nobody else is taken for the drone"):
     # Another key at the drone's place, which root in a drone may give itself; it has no certificate of this server's.
@@ -75,13 +98,68 @@ with subtest("ssh: nobody else is taken for the drone"):
     )
     server.wait_until_succeeds("hatchery ssh into-it -- true", timeout=10)
 
+with subtest("exec: as the user that one works as, in the workspace, with the devcontainer's environment"):
+    assert by_exec("id -un; pwd; hostname; echo $USER $HOME $SHELL; echo $PLACE $MARK") == (
+        "vscode\n/workspaces/it\ninto-it\nvscode /home/vscode /bin/bash\nhere set-here\n"
+    )
+    assert server.succeed("hatchery exec into/it -- printenv QUOTED") == 'it\'s "so"\n'
+    of_ssh, of_exec = (set(variables.splitlines()) for variables in (by_ssh("env"), by_exec("exec env")))
+    others = {line.split("=")[0] for line in of_ssh ^ of_exec}
+    assert others <= OF_SSH_OR_EXEC, others
+    assert not [line for line in of_exec if line.startswith("TS_")], of_exec
+    # No shell takes words apart.
+    assert server.succeed("hatchery exec into-it -- printf '%s.' 'a  b' '$HOME' ';'") == "a  b.$HOME.;."
+
+with subtest("exec: what goes in comes out, each stream for itself, and the exit status is the command's"):
+    server.succeed(
+        "hatchery exec into-it -- sh -c 'cat; echo said >&2; exit 42' < /tmp/bytes > /tmp/out 2> /tmp/err || [ $? = 42 ]",
+        "cmp /tmp/bytes /tmp/out",
+        "head -c 64M /dev/zero | hatchery exec into-it -- cat | cmp -n 67108864 - /dev/zero",
+    )
+    assert server.succeed("cat /tmp/err") == "said\n"
+    by_exec("exit 255", status=255)
+    for command, status in (("no-such-program", 127), ("/etc/passwd", 126), ("sh -c 'kill -9 $$'", 137)):
+        assert server.execute(f"hatchery exec into-it -- {command} 2> /tmp/err")[0] == status, command
+    assert server.execute("hatchery exec into-it -- cat < /dev/null") == (0, "")
+
+with subtest("exec: a reader that goes away ends the command, and so does a signal"):
+    assert server.succeed("set +o pipefail; hatchery exec into-it -- yes | head -n 1") == "y\n"
+    server.wait_until_fails("docker exec into-it pgrep -x yes", timeout=20)
+    server.succeed(
+        f"hatchery exec into-it -- {WAITS.format(signal='TERM')} > /tmp/out & {MEANWHILE}; kill -TERM $!; wait $! || [ $? = 7 ]"
+    )
+    assert server.succeed("cat /tmp/out") == "caught\n"
+    server.succeed(
+        "hatchery exec into-it -- sleep 4321 & until pgrep -fx 'sleep 4321'; do :; done; kill -INT $!; wait || true"
+    )
+    server.wait_until_fails("pgrep -fx 'sleep 4321'", timeout=20)
+
+with subtest("exec: with a terminal, whose size is that of the window, and which is left as it was"):
+    follow = 'until [ "$(stty size)" = "{}" ]; do sleep 0.05; done'
+    drone = f"'tty; {follow.format('33 77')}; touch /tmp/there; {follow.format('44 88')}; echo grown; exit 5'"
+    grow = f"({MEANWHILE}; stty rows 44 cols 88 < /dev/tty) &"
+    said = at_a_terminal(f"stty rows 33 cols 77; {grow} hatchery exec -t into-it -- sh -c {drone}; echo =$?=")
+    contains(said, "/dev/pts/", "grown", "=5=", "restored")
+    said = at_a_terminal(
+        f"hatchery exec -t into-it -- {WAITS.format(signal='INT')}; echo =$?=", f"{MEANWHILE}; printf '\\003'"
+    )
+    contains(said, "caught", "=7=", "restored")
+    killed = (
+        f"hatchery exec -t into-it -- {WAITS.format(signal='TERM')} < /dev/tty & {MEANWHILE}; kill -TERM $!; wait $!"
+    )
+    contains(at_a_terminal(f"{killed}; echo =$?="), "caught", "=7=", "restored")
+    # What begins like one of Docker's frames is shown as it is.
+    bytes_shown = at_a_terminal("hatchery exec -t into-it -- printf '\\001\\000\\000\\000\\377\\377\\377\\377shown'")
+    contains(bytes_shown, "shown", "restored")
+    assert error_of("hatchery --json exec -t into-it -- true < /dev/null", 2, "usage")["message"].startswith("-t needs")
+
 with subtest("what does not run cannot be got into, and what is not there is named"):
     hatchery("burrow into-it")
     contains(hatchery("status into-it"), "burrowed")
-    for verb in ("ssh",):
-        error = error_of(f"hatchery {verb} into-it --json -- true", 1, "drone-not-running")
+    for verb in ("ssh", "exec"):
+        error = error_of(f"hatchery --json {verb} into-it -- true", 1, "drone-not-running")
         assert error["message"] == "into-it is burrowed" and "`hatchery unburrow into/it`" in error["hint"], error
-        assert error_of(f"hatchery {verb} into-nothing --json -- true", 3, "drone-not-found")["message"] == (
+        assert error_of(f"hatchery --json {verb} into-nothing -- true", 3, "drone-not-found")["message"] == (
             "no drone is named into-nothing"
         )
 
@@ -95,4 +173,4 @@ with subtest("a drone's name is enough for every verb"):
     for verb in ("status", "burrow", "unburrow", "slay"):
         contains(hatchery(f"{verb} into-it", status=3), "no drone is named into-it [drone-not-found]")
 
-server.succeed("rm -rf /root/.ssh /tmp/bytes")
+server.succeed("rm -rf /root/.ssh /tmp/bytes /tmp/out /tmp/err")
