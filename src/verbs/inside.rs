@@ -1,10 +1,14 @@
 //! What the verbs share that take a person into a drone.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::{Context, is_bare};
 use crate::docker::{Container, Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
 use crate::life::furnish;
+use crate::life::readiness;
 use crate::life::starting;
+use crate::ssh::client::Client;
 
 /// A drone that runs, as a person finds it.
 #[derive(Debug)]
@@ -17,6 +21,28 @@ pub struct Running {
     pub user: String,
     /// Where they begin.
     pub folder: String,
+}
+
+impl Running {
+    /// The way of a person's ssh to it, from this server.
+    pub async fn client(&self, context: &Context<'_>, docker: &Docker) -> Result<Client> {
+        let name = &self.drone.identity.name;
+        // A Docker without root has its networks for itself; a published port is still this server's.
+        let published = self.drone.ssh_port;
+        let published = published.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        let address = readiness::sshd_at(docker, &self.container).await;
+        let address = address.or(published).ok_or_else(|| {
+            Error::new(
+                Code::DroneUnhealthy,
+                format!("{name} runs, but its sshd does not answer this server"),
+            )
+            .hint(format!(
+                "`hatchery exec {name} -- COMMAND` needs no sshd; `hatchery burrow {name}` and \
+                 `hatchery unburrow {name}` start it again"
+            ))
+        })?;
+        Client::new(context.places.state(), name, &self.user, address)
+    }
 }
 
 impl Context<'_> {

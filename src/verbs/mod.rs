@@ -7,6 +7,7 @@ mod ca;
 mod check;
 mod completions;
 mod config;
+mod cp;
 mod doctor;
 mod exec;
 mod inside;
@@ -39,7 +40,8 @@ use crate::ui::Ui;
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
 ///
 /// Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 exists already, 5 a limit is reached,
-/// 6 refused by the gate, 7 GitHub or the tailnet refused or is away, 130 interrupted.
+/// 6 refused by the gate, 7 GitHub or the tailnet refused or is away, 130 interrupted. Of ssh, cp and exec
+/// it is the command's.
 #[derive(Debug, Parser)]
 #[command(name = "hatchery", version, max_term_width = 100)]
 pub struct Cli {
@@ -66,6 +68,7 @@ enum Verb {
     Slay(slay::Slay),
     Ssh(ssh::Ssh),
     Exec(exec::Exec),
+    Cp(cp::Cp),
     Audit(audit::Audit),
     Recover(recover::Recover),
     Doctor(doctor::Doctor),
@@ -105,6 +108,7 @@ impl Cli {
             Verb::Slay(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Ssh(verb) => return verb.run(&context).await,
+            Verb::Cp(verb) => return verb.run(&context).await,
             Verb::Exec(verb) => return verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,

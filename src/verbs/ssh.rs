@@ -2,19 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
 
 use super::Context;
-use super::inside::Running;
-use crate::docker::Docker;
 use crate::error::{Code, Error, Result};
-use crate::life::readiness;
 use crate::process;
-use crate::ssh::client::{self, Client};
+use crate::ssh::client;
 
 /// Log in to a drone from this server, or run a command in it
 ///
@@ -40,7 +36,7 @@ impl Ssh {
     pub async fn run(self, context: &Context<'_>) -> Result<ExitCode> {
         let docker = context.docker().await?;
         let there = context.running(&docker, &self.drone).await?;
-        let client = way(context, &docker, &there).await?;
+        let client = there.client(context, &docker).await?;
         let mut ssh = Command::new(process::found("ssh")?);
         ssh.args(client.options());
         if self.terminal || (self.command.is_empty() && std::io::stdin().is_terminal()) {
@@ -56,24 +52,4 @@ impl Ssh {
         let error = ssh.exec();
         Err(Error::new(Code::HostFailed, "ssh cannot be started").because(error))
     }
-}
-
-/// The way to a drone from this server.
-async fn way(context: &Context<'_>, docker: &Docker, there: &Running) -> Result<Client> {
-    let name = &there.drone.identity.name;
-    // A Docker without root has its networks for itself; a published port is still this server's.
-    let published = there.drone.ssh_port;
-    let published = published.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-    let address = readiness::sshd_at(docker, &there.container).await;
-    let address = address.or(published).ok_or_else(|| {
-        Error::new(
-            Code::DroneUnhealthy,
-            format!("{name} runs, but its sshd does not answer this server"),
-        )
-        .hint(format!(
-            "`hatchery exec {name} -- COMMAND` needs no sshd; `hatchery burrow {name}` and \
-             `hatchery unburrow {name}` start it again"
-        ))
-    })?;
-    Client::new(context.places.state(), name, &there.user, address)
 }

@@ -79,6 +79,18 @@ with subtest("ssh: bytes as they are, there and back"):
         "hatchery ssh into-it -- cat < /tmp/bytes | cmp - /tmp/bytes",
     )
 
+with subtest("cp: into the workspace and out of it, with a path or without"):
+    server.succeed(
+        "rm -rf /tmp/copies; mkdir -p /tmp/copies/a/b; cd /tmp/copies; cp /tmp/bytes 'a/b/with space'; cp /tmp/bytes ./x:y",
+        "cd /tmp/copies; hatchery cp ./x:y into-it:; hatchery cp -r a into/it:/tmp/a; rm -r a",
+        "cd /tmp/copies; hatchery cp -p into-it:x:y back; hatchery cp -r into-it:/tmp/a 'into-it:~/../../etc/hostname' .",
+        "cd /tmp/copies; cmp /tmp/bytes back; cmp /tmp/bytes 'a/b/with space'; grep -x into-it hostname",
+    )
+    assert by_ssh("stat -c %U.%s x:y '&&' rm x:y") == "vscode.1048576\n"
+    server.fail("hatchery cp into-it:/etc/shadow /tmp/copies")
+    for paths in ("a b", "into-it:a into-it:b", "into-it:a other:b .", "into-it:a b ."):
+        error_of(f"hatchery --json cp {paths} #", 2, "usage")
+
 with subtest("ssh: a session begins in the workspace, and its shell reads what is typed"):
     assert server.succeed("printf 'pwd\\necho $MARK\\nexit 3\\n' | hatchery ssh into-it || echo $?") == (
         "/workspaces/it\nset-here\n3\n"
@@ -173,4 +185,4 @@ with subtest("a drone's name is enough for every verb"):
     for verb in ("status", "burrow", "unburrow", "slay"):
         contains(hatchery(f"{verb} into-it", status=3), "no drone is named into-it [drone-not-found]")
 
-server.succeed("rm -rf /root/.ssh /tmp/bytes /tmp/out /tmp/err")
+server.succeed("rm -rf /root/.ssh /tmp/bytes /tmp/out /tmp/err /tmp/copies")
