@@ -16,6 +16,7 @@ mod recover;
 mod slay;
 mod spawn;
 mod ssh;
+mod ssh_config;
 mod status;
 mod unburrow;
 
@@ -68,6 +69,7 @@ enum Verb {
     Slay(slay::Slay),
     Ssh(ssh::Ssh),
     Exec(exec::Exec),
+    SshConfig(ssh_config::SshConfig),
     Cp(cp::Cp),
     Audit(audit::Audit),
     Recover(recover::Recover),
@@ -110,6 +112,7 @@ impl Cli {
             Verb::Ssh(verb) => return verb.run(&context).await,
             Verb::Cp(verb) => return verb.run(&context).await,
             Verb::Exec(verb) => return verb.run(&context).await,
+            Verb::SshConfig(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context).await,

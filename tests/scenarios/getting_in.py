@@ -91,6 +91,17 @@ with subtest("cp: into the workspace and out of it, with a path or without"):
     for paths in ("a b", "into-it:a into-it:b", "into-it:a other:b .", "into-it:a b ."):
         error_of(f"hatchery --json cp {paths} #", 2, "usage")
 
+with subtest("ssh-config: a person's ssh reaches the drone by its name alone"):
+    server.succeed("hatchery ssh-config into-it > /tmp/drones")
+    assert server.succeed("hatchery ssh-config") == server.succeed("cat /tmp/drones")
+    assert json.loads(server.succeed("hatchery ssh-config --json")) == [
+        {"host": "into-it", "hostname": f"into-it.{DOMAIN}", "port": 2222, "user": "vscode"}
+    ]
+    laptop_trusts_drones()
+    block = server.succeed("cat /tmp/drones")
+    laptop.succeed(f"cat > /tmp/drones <<'END'\n{block}END")
+    assert laptop.succeed("ssh -F /tmp/drones -o StrictHostKeyChecking=yes into-it id -un") == "vscode\n"
+
 with subtest("ssh: a session begins in the workspace, and its shell reads what is typed"):
     assert server.succeed("printf 'pwd\\necho $MARK\\nexit 3\\n' | hatchery ssh into-it || echo $?") == (
         "/workspaces/it\nset-here\n3\n"
@@ -185,4 +196,5 @@ with subtest("a drone's name is enough for every verb"):
     for verb in ("status", "burrow", "unburrow", "slay"):
         contains(hatchery(f"{verb} into-it", status=3), "no drone is named into-it [drone-not-found]")
 
-server.succeed("rm -rf /root/.ssh /tmp/bytes /tmp/out /tmp/err /tmp/copies")
+server.succeed("rm -rf /root/.ssh /tmp/bytes /tmp/out /tmp/err /tmp/copies /tmp/drones")
+laptop.succeed("rm -f /tmp/drones")
