@@ -13,6 +13,12 @@ with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays")
     contains(member("list"), "acme-vault", "running")
     contains(member("status acme/vault"), "contents=write", "last token  ", " ago")
     contains(member("audit acme/vault"), "token minted for acme/vault")
+    assert member("exec acme-vault -- id -un") == "vscode\n"
+    # The drone is known, by a file that a member has written; the member's key is not.
+    server.succeed("rm -f /var/lib/hatchery/ssh-known-hosts")
+    said = server.fail(f"cd /home/overlord && {MEMBER} hatchery ssh acme-vault -- true 2>&1")
+    contains(said, "Permission denied (publickey)")
+    assert server.succeed("stat -c %U:%a /var/lib/hatchery/ssh-known-hosts") == "overlord:644\n"
     contains(member("burrow acme/vault"), "is burrowed")
     contains(member("unburrow acme/vault"), "is awake")
     server.succeed("systemctl stop hatchery-credd@acme-vault.socket")
