@@ -70,7 +70,7 @@ with subtest("what is asked for makes no sense"):
     for malformed in ("acme", "acme/site/more", "../site", "'acme/si te'", "https://example.com/acme/site", "''"):
         refused(f"spawn {malformed}", 2, "repository-malformed", "-> give it as org/repo")
     for verb in ("status", "burrow", "unburrow", "slay"):
-        refused(f"{verb} acme", 2, "repository-malformed")
+        refused(f"{verb} .acme", 2, "repository-malformed", "the drone's name")
         refused(f"{verb} acme/site", 3, "drone-not-found", NOT_FOUND, "hatchery spawn acme/site")
         refused_as_json(f"{verb} acme/site", 3, "drone-not-found")
     refused_as_json("spawn acme", 2, "repository-malformed")
