@@ -24,6 +24,11 @@ pub fn containers(all: &mut Value, own: &Own) {
     });
 }
 
+/// All containers but this one.
+pub fn without(all: &mut Value, id: &str) {
+    keep(all, |container| text(container, "Id") != id);
+}
+
 /// The networks that the drone may be in.
 pub fn networks(all: &mut Value, own: &Own, bounds: &Bounds) {
     keep(all, |network| is_own_network(network, bounds));

@@ -92,6 +92,16 @@ pub enum OfContainer {
     Archive(Copying),
 }
 
+impl OfContainer {
+    /// Whether the container is another afterwards, or does something else.
+    pub const fn is_change(self) -> bool {
+        matches!(
+            self,
+            Self::Start | Self::Signal(_) | Self::Restart | Self::Rename | Self::Remove
+        )
+    }
+}
+
 /// Which way an archive goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copying {

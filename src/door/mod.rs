@@ -27,6 +27,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -44,6 +45,9 @@ use crate::host;
 pub enum Event {
     /// The drone's container is created; it is to be started, or a sibling that shows its clone.
     Held(Held),
+    /// The first thing that takes the place of what is there is asked for: all is built. It waits until this
+    /// is answered. Only a door that [`Door::replaces`] says so.
+    Replacing(oneshot::Sender<()>),
     /// A container, network or volume was asked for that a drone may not have, or cannot. The client
     /// gets no answer.
     Refused(Error),
@@ -126,6 +130,13 @@ impl Door {
     /// Where it is, as in `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
+    }
+
+    /// From now on nothing of the drone's is changed before [`Event::Replacing`] was answered, and its old
+    /// container is not shown.
+    pub fn replaces(&self, old: Option<String>) {
+        self.shared.state().replaced = old;
+        self.shared.replaces.store(true, Ordering::Release);
     }
 
     /// What happens next.

@@ -1,6 +1,7 @@
 //! One request on its way through the door.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bollard::models::{ContainerInspectResponse, ImageInspect, Network, NetworkInspect, Volume};
 use bytes::Bytes;
@@ -126,6 +127,7 @@ impl Passage {
                 if self.shared.state().own.add_network() > MAX_NETWORKS {
                     return Err(too_many_networks());
                 }
+                self.make_way().await?;
                 self.create_network(&call, request.headers(), body).await
             }
             Ask::Network(reference, of) => self.of_network(&call, &reference, of, request).await,
@@ -160,6 +162,7 @@ impl Passage {
     async fn trusted(&mut self, call: Call, request: Request<Incoming>) -> Judged<Response<Body>> {
         match &call.ask {
             Ask::Create => {
+                self.make_way().await?;
                 let (request, body) = taken(request).await?;
                 let mut asked = Rewrite::read(&body)?;
                 let name: String = asked.take("Image")?.unwrap_or_default();
@@ -184,6 +187,14 @@ impl Passage {
                     return self.shared.docker.send(resized(request)).await.map(plain);
                 }
                 self.create_network(&call, request.headers(), asked).await
+            }
+            Ask::Containers => {
+                let old = self.shared.state().replaced.clone();
+                let Some(old) = old else {
+                    return self.untouched(request).await;
+                };
+                let cut = move |all: &mut Value, _: &Shared| answers::without(all, &old);
+                self.cut(&call, request, cut).await
             }
             Ask::Networks | Ask::Network(_, OfNetwork::Inspect) => {
                 let shown = |shown: &mut Value, _: &Shared| match shown {
@@ -239,6 +250,9 @@ impl Passage {
         // By its whole id, which is what was judged.
         let mut call = call.clone();
         call.ask = Ask::Container(id.clone(), of);
+        if of.is_change() {
+            self.make_way().await?;
+        }
         match of {
             OfContainer::Start => self.start(&call, id, request).await,
             OfContainer::Restart if self.waits(&id) => {
@@ -439,6 +453,7 @@ impl Passage {
                 return Err(Stop::Refused(what));
             }
         }
+        self.make_way().await?;
         let answer = self
             .ask(&call, request, full(creation.body.to_string()))
             .await?;
@@ -523,6 +538,21 @@ impl Passage {
         }
     }
 
+    /// Waits until the drone's old container has made way, where there is one: once for each door.
+    async fn make_way(&self) -> Judged<()> {
+        let _turn = self.shared.replacing.lock().await;
+        if !self.shared.replaces.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (made, making) = oneshot::channel();
+        let told = self.shared.events.send(Event::Replacing(made)).await;
+        if told.is_err() || making.await.is_err() {
+            return Err(Stop::Away("the spawn has ended".to_owned()));
+        }
+        self.shared.replaces.store(false, Ordering::Release);
+        Ok(())
+    }
+
     /// Ends the spawn. The client gets no answer: what it would say could only hide why.
     async fn end(&self, error: Error) -> Stop {
         if self.shared.events.send(Event::Refused(error)).await.is_ok() {
@@ -547,6 +577,7 @@ impl Passage {
             if !self.shared.bounds.compose {
                 return Err(Stop::NotListed("the removal of a network".to_owned()));
             }
+            self.make_way().await?;
             return self.hand_on(&call, request, empty()).await;
         }
         if of == OfNetwork::Inspect {

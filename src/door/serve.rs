@@ -1,6 +1,7 @@
 //! Connections at the door, and what they share.
 
 use std::convert::Infallible;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub struct Shared {
     pub turns: Semaphore,
     /// Held while the drone's container is furnished.
     pub furnishing: tokio::sync::Mutex<()>,
+    /// Whether what is there waits to be replaced.
+    pub replaces: AtomicBool,
+    /// Held while it is made way for.
+    pub replacing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -72,6 +77,8 @@ pub struct State {
     pub furnished: Option<String>,
     /// The same, since it was let start.
     pub released: Option<String>,
+    /// The container that is replaced.
+    pub replaced: Option<String>,
     /// The drone's container, while it is furnished.
     held: Option<String>,
     /// Containers that Docker is creating.
@@ -103,6 +110,8 @@ impl Shared {
             events,
             turns: Semaphore::new(TURNS),
             furnishing: tokio::sync::Mutex::new(()),
+            replaces: AtomicBool::new(false),
+            replacing: tokio::sync::Mutex::new(()),
             state: Mutex::new(state),
         }
     }

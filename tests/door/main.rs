@@ -246,6 +246,49 @@ async fn the_drones_start_waits_until_it_was_furnished() {
 }
 
 #[tokio::test]
+async fn nothing_is_replaced_before_the_old_container_has_made_way() {
+    const OLD: &str = "cccc";
+    for (trusted, method, target) in [
+        (false, "POST", CREATE),
+        (true, "POST", CREATE),
+        (false, "POST", "/v1.41/containers/bbbb/stop"),
+        (false, "POST", "/v1.41/containers/bbbb/start"),
+        (false, "DELETE", "/v1.41/containers/bbbb"),
+    ] {
+        let mut bed = Bed::with(trusted);
+        bed.door.replaces(Some(OLD.to_owned()));
+        // What only looks waits for nothing, and does not see it.
+        let (_, list) = bed.ask("GET", "/containers/json?all=1", &json!({})).await;
+        assert_eq!(list, json!([{"Id": "bbbb"}]), "{trusted}");
+        for made in [false, true] {
+            let socket = bed.socket();
+            let asking =
+                tokio::spawn(async move { ask(&socket, method, target, &container()).await });
+            let Ok(Event::Replacing(way)) = tokio::time::timeout(SOON, bed.door.next()).await
+            else {
+                panic!("{method} {target} did not wait");
+            };
+            let asked = format!("{method} {target}");
+            assert!(!bed.docker.asked().contains(&asked), "{asked}");
+            if made {
+                way.send(()).unwrap();
+            } else {
+                drop(way);
+            }
+            asking.await.unwrap();
+            assert_eq!(bed.docker.asked().contains(&asked), made, "{asked}");
+        }
+        // Once is enough.
+        bed.ask(method, target, &container()).await;
+        let asked = bed.docker.asked();
+        let asked = asked
+            .iter()
+            .filter(|line| **line == format!("{method} {target}"));
+        assert_eq!(asked.count(), 2, "{method} {target}");
+    }
+}
+
+#[tokio::test]
 async fn a_sibling_that_shows_the_clone_waits_until_it_is_there() {
     const START: &str = "/v1.41/containers/bbbb/start";
     for trusted in [false, true] {

@@ -618,6 +618,10 @@ impl<'a> Hatching<'a> {
                             vigil = Vigil::new(lifecycle);
                         }
                     }
+                    // A spawn has nothing that makes way.
+                    door::Event::Replacing(made) => {
+                        let _ = made.send(());
+                    }
                     door::Event::Refused(error) => return Err(error),
                 },
                 Some(result) = builds.next() => result.unwrap_or_else(lost)?,
