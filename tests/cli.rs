@@ -50,6 +50,7 @@ fn every_verb_says_when_docker_is_away() {
         &["ssh-config"],
         &["burrow", "acme/site"],
         &["unburrow", "acme/site"],
+        &["rebuild", "acme/site"],
         &["slay", "acme/site"],
     ] {
         let output = place.hatchery(AWAY, args);
@@ -89,7 +90,7 @@ fn the_doctor_goes_on_without_docker() {
 #[test]
 fn what_is_no_repository_is_a_usage_error() {
     let place = Place::new();
-    for verb in ["spawn", "status", "burrow", "unburrow", "slay"] {
+    for verb in ["spawn", "status", "burrow", "unburrow", "rebuild", "slay"] {
         for repo in [
             "Acme",
             "acme/site/tree",
@@ -262,6 +263,7 @@ fn help_names_every_verb_and_completions_know_them() {
         "exec",
         "burrow",
         "unburrow",
+        "rebuild",
         "slay",
         "doctor",
         "ca",

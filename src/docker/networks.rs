@@ -146,6 +146,22 @@ impl Docker {
         Ok(())
     }
 
+    /// Removes the network that is called like a drone where the drone's container is not in it, whether that
+    /// runs or not.
+    pub async fn remove_unused_network(&self, identity: &Identity) -> Result<()> {
+        let name = identity.name.as_str();
+        let container = match self.container_of(&identity.name).await? {
+            Some(id) => self.container(&id).await?,
+            None => None,
+        };
+        let is_in_it = container
+            .is_some_and(|container| container.networks().any(|(network, _)| network == name));
+        if is_in_it {
+            return Ok(());
+        }
+        self.remove_network(name).await
+    }
+
     /// Removes a network by its name or id. One that is gone is no error.
     pub async fn remove_network(&self, name: &str) -> Result<()> {
         match self.api.remove_network(name).await {

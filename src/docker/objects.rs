@@ -166,6 +166,19 @@ impl Docker {
         Ok(())
     }
 
+    /// Removes images that were built for this drone and whose name another has now. What a container is of
+    /// stays.
+    pub async fn remove_replaced_images(&self, drone: &DroneName) -> Result<()> {
+        let mut filters = filters("label", format!("{LABEL_DRONE}={drone}"));
+        filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let images = self.api.list_images(Some(options)).await;
+        for image in images.map_err(|error| failed("list the images", error))? {
+            self.remove_image(&image.id).await?;
+        }
+        Ok(())
+    }
+
     /// Removes an image by a name or its id. One that is gone, or that something stands on, is no error.
     pub async fn remove_image(&self, name: &str) -> Result<()> {
         let options = RemoveImageOptionsBuilder::new().build();

@@ -173,7 +173,7 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
                 "no socket is mounted in {}: spawned before the GitHub App was configured",
                 names.join(", ")
             ),
-            format!("`hatchery slay {0}`, then `hatchery spawn {0}`", first.repo),
+            format!("`hatchery rebuild {}` mounts it", first.repo),
         );
     }
     if silent.is_empty() {

@@ -45,7 +45,7 @@ pub fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
     let Some(real) = own.find_behind(&path) else {
         say(
             "there is no gh in this drone; add the feature ghcr.io/devcontainers/features/github-cli:1 \
-             to its devcontainer.json; on the server, slay the drone and spawn it again",
+             to its devcontainer.json; on the server, `hatchery rebuild` the drone",
         );
         return ExitCode::from(NOT_FOUND);
     };

@@ -206,6 +206,30 @@ impl Places {
         self.cache.join(format!("{drone}.egg"))
     }
 
+    /// Writes down, before its old container is removed, that this drone is being rebuilt: a container that
+    /// is not finished is then no egg.
+    pub fn mark_rebuild(&self, drone: &DroneName) -> Result<()> {
+        create_private(&self.cache, 0o755)?;
+        let path = self.rebuild(drone);
+        File::create(&path)
+            .map(|_| ())
+            .map_err(|error| host_io("write", &path, error))
+    }
+
+    /// The rebuild has come to its end.
+    pub fn unmark_rebuild(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.rebuild(drone))
+    }
+
+    /// Whether a rebuild of this drone has begun and not come to its end.
+    pub fn is_rebuild(&self, drone: &DroneName) -> bool {
+        self.rebuild(drone).exists()
+    }
+
+    fn rebuild(&self, drone: &DroneName) -> PathBuf {
+        self.cache.join(format!("{drone}.rebuild"))
+    }
+
     /// Removes the drone's workshop, socket directory and link, and what is remembered of it.
     pub fn forget(&self, drone: &DroneName) -> Result<()> {
         self.forget_all_but_egg(drone)?;
@@ -219,6 +243,7 @@ impl Places {
         remove_file(&self.start_file(drone))?;
         self.forget_memory(drone)?;
         remove_file(&self.disk_file(drone))?;
+        self.unmark_rebuild(drone)?;
         self.forget_bounds(drone)?;
         self.forget_unfinished(drone)?;
         remove_tree(&self.cache.join(drone))?;

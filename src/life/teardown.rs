@@ -58,20 +58,33 @@ pub async fn leave_tailnet(config: &Config, places: &Places, name: &DroneName) -
     }
 }
 
-/// Takes back what a spawn has made around volumes that were there before it: they stay.
-pub async fn remove_around_volumes(
+/// Takes back what a rebuild has made in the place of a drone's container. Its volumes stay, and the other
+/// containers of its compose project: what has no name is theirs alone.
+pub async fn remove_own_container(
     docker: &Docker,
     config: &Config,
     places: &Places,
     identity: &Identity,
 ) -> Vec<Error> {
+    let name = &identity.name;
     let mut results = vec![close(config, places, identity).await];
-    remove_containers(docker, identity, &mut results).await;
-    let (networks, images) = tokio::join!(
-        docker.remove_networks(&identity.name),
-        docker.remove_images(&identity.name),
-    );
-    results.extend([networks, images, places.forget(&identity.name)]);
+    for helper in [builder::name(name), beside(name)] {
+        results.push(docker.remove_container(&helper).await);
+    }
+    match docker.container_of(name).await {
+        Ok(Some(own)) => results.push(docker.remove_container(&own).await),
+        Ok(None) => {}
+        Err(error) => results.push(Err(error)),
+    }
+    match docker.project_containers(name).await {
+        Ok(siblings) if siblings.is_empty() => results.push(docker.remove_networks(name).await),
+        Ok(_) => {}
+        Err(error) => results.push(Err(error)),
+    }
+    results.extend([
+        docker.remove_images(name).await,
+        places.unmark_rebuild(name),
+    ]);
     results.into_iter().filter_map(Result::err).collect()
 }
 

@@ -40,7 +40,7 @@ impl Burrow {
                 done(context, repo, name.as_str(), "is burrowed already");
                 return Ok(());
             }
-            (_, Life::Bare) => return Err(is_bare(&drone)),
+            (_, Life::Bare) => return Err(is_bare(&drone, Code::DroneNotFound)),
             _ => {
                 return Err(Error::new(
                     Code::DroneNotFound,

@@ -58,7 +58,7 @@ impl Context<'_> {
             Life::Running => {}
             Life::Burrowed => return Err(sleeps("is burrowed")),
             Life::Stopped => return Err(sleeps("is stopped")),
-            Life::Bare => return Err(is_bare(&drone)),
+            Life::Bare => return Err(is_bare(&drone, Code::DroneNotFound)),
             Life::Egg => {
                 return Err(Error::new(
                     Code::DroneNotFound,
@@ -71,7 +71,7 @@ impl Context<'_> {
         }
         let id = drone.container.as_deref().unwrap_or_default();
         let Some(container) = docker.container(id).await? else {
-            return Err(is_bare(&drone));
+            return Err(is_bare(&drone, Code::DroneNotFound));
         };
         Ok(Running {
             user: furnish::user_of(&container),

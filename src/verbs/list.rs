@@ -73,7 +73,8 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
         let reach = match drone.life {
             Life::Running => ssh_command(&context.config, drone, "USER"),
             Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
-            Life::Egg | Life::Bare => format!("hatchery spawn {}", drone.identity.repo),
+            Life::Egg => format!("hatchery spawn {}", drone.identity.repo),
+            Life::Bare => format!("hatchery rebuild {}", drone.identity.repo),
         };
         let disk = context.disk(drone);
         [

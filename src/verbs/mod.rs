@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod inside;
 mod list;
+mod rebuild;
 mod recover;
 mod slay;
 mod spawn;
@@ -66,6 +67,7 @@ enum Verb {
     Status(status::Status),
     Burrow(burrow::Burrow),
     Unburrow(unburrow::Unburrow),
+    Rebuild(rebuild::Rebuild),
     Slay(slay::Slay),
     Ssh(ssh::Ssh),
     Exec(exec::Exec),
@@ -107,6 +109,7 @@ impl Cli {
             Verb::Status(verb) => verb.run(&context).await,
             Verb::Burrow(verb) => verb.run(&context).await,
             Verb::Unburrow(verb) => verb.run(&context).await,
+            Verb::Rebuild(verb) => verb.run(context).await,
             Verb::Slay(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Ssh(verb) => return verb.run(&context).await,
@@ -169,11 +172,14 @@ impl Context<'_> {
     }
 
     /// A drone, with what this server knows of it beside Docker: a volume without a container is an
-    /// egg only where nobody can have worked in it.
+    /// egg only where nobody can have worked in it, and a container that a rebuild has not finished is none.
     fn known(&self, mut drone: Drone) -> Drone {
-        if drone.life == Life::Bare && self.places.is_egg(&drone.identity.name) {
-            drone.life = Life::Egg;
-        }
+        let name = &drone.identity.name;
+        drone.life = match drone.life {
+            Life::Bare if self.places.is_egg(name) => Life::Egg,
+            Life::Egg if self.places.is_rebuild(name) && !self.places.is_egg(name) => Life::Bare,
+            life => life,
+        };
         drone
     }
 
@@ -223,15 +229,15 @@ impl Context<'_> {
     }
 }
 
-/// What is said of a drone whose container is gone to whoever wants more than its volume.
-fn is_bare(drone: &Drone) -> Error {
+/// What is said of a drone whose container is gone where more is needed than its volume.
+fn is_bare(drone: &Drone, code: Code) -> Error {
     let (name, repo) = (&drone.identity.name, &drone.identity.repo);
     Error::new(
-        Code::DroneNotFound,
+        code,
         format!("{name} has no container any more; its work is safe in the volume {name}"),
     )
     .hint(format!(
-        "`hatchery spawn {repo}` makes a new container for it"
+        "`hatchery rebuild {repo}` makes a new container for it"
     ))
 }
 

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use clap::Args;
 
-use super::{Context, interrupted, known_hosts_line, ssh_command};
+use super::{Context, interrupted, is_bare, known_hosts_line, ssh_command};
 use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
@@ -53,19 +53,15 @@ pub struct Spawn {
 impl Spawn {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         let repo = context.repository(&self.repo)?;
-        let mut identity = Identity::new(self.scope(context, &repo)?);
+        let identity = Identity::new(self.scope(context, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
         context.places.sweep();
         let docker = context.docker().await?;
-        let bare = make_room(context, &docker, &identity).await?;
-        let takes_up = bare.is_some();
+        make_room(context, &docker, &identity).await?;
         let machine = docker.machine().await?;
         reserve::is_left(&context.config.limits, &machine)?;
         if let Some(runtime) = context.config.docker.runtime {
             machine.has(runtime)?;
-        }
-        if let Some(bare) = bare {
-            self.take_up(context, &mut identity, bare)?;
         }
         let wishes = Wishes {
             variant: self.config,
@@ -75,7 +71,7 @@ impl Spawn {
                 Some(_) => None,
                 None => Some(free_port(&identity)?),
             },
-            takes_up,
+            old: None,
         };
         let sockets = context.sockets().await?;
         let workshop = context.places.workshop(&identity.name)?;
@@ -84,7 +80,7 @@ impl Spawn {
         let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine)?;
         let admitted = Cell::new(false);
         let spawning = async {
-            admit(context, &docker, &identity, takes_up).await?;
+            admit(context, &docker, &identity).await?;
             admitted.set(true);
             hatching.run().await
         };
@@ -93,41 +89,14 @@ impl Spawn {
             error = interrupted() => Err(error),
         };
         match hatched {
-            Ok(hatched) => report(context, &docker, &identity, hatched).await,
+            Ok(hatched) => report(context, &docker, &identity, hatched, Made::Spawned).await,
             // Nothing was made, and what has the name is not this drone's.
             Err(error) if !admitted.get() && is_refusal(&error) => Err(error),
             Err(error) => {
-                let taking = take_back(context, &docker, &identity, &hatching, takes_up, error);
+                let taking = take_back(context, &docker, &identity, &hatching, error);
                 Err(taking.await)
             }
         }
-    }
-
-    /// Goes on with the identity that a volume has, which cannot be changed.
-    fn take_up(&self, context: &Context<'_>, asked: &mut Identity, bare: Identity) -> Result<()> {
-        let differs = bare.scope != asked.scope;
-        if differs && !(self.repositories.is_empty() && self.permissions.is_empty()) {
-            return Err(Error::new(
-                Code::DroneExists,
-                format!("{}'s volume is there already, with another scope", bare.name),
-            )
-            .hint(format!(
-                "a scope is fixed: leave out --repo and --permission; `hatchery status {}` shows it",
-                bare.repo
-            )));
-        }
-        if differs {
-            context.ui.warn(&format!(
-                "the scope of {} stays as its volume says",
-                bare.name
-            ));
-        }
-        context.ui.talk(&format!(
-            "{} has no container any more; its volume is taken up again with all that is in it.",
-            bare.name
-        ));
-        *asked = bare;
-        Ok(())
     }
 
     /// What its tokens may touch: its own repository, what the configuration adds and what was
@@ -207,14 +176,8 @@ fn permission(text: &str) -> std::result::Result<(Permission, Access), String> {
     Ok((permission, access))
 }
 
-/// Refuses where the drone, its name or the last free place is taken; clears an egg. What comes back
-/// is a drone of which only the volume is left, and that holds something.
-async fn make_room(
-    context: &Context<'_>,
-    docker: &Docker,
-    identity: &Identity,
-) -> Result<Option<Identity>> {
-    let mut taken_up = None;
+/// Refuses where the drone, its name or the last free place is taken; clears an egg.
+async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) -> Result<()> {
     let (repo, name) = (&identity.repo, &identity.name);
     let (drones, _) = docker.drones().await?;
     let same = drones.iter().find(|drone| &drone.identity.name == name);
@@ -245,18 +208,15 @@ async fn make_room(
                 _ => format!("`hatchery unburrow {repo}` wakes it"),
             }));
         }
-        if is_to_be_taken_up(context, docker, drone).await? {
-            taken_up = Some(drone.identity.clone());
-        } else {
-            context.ui.talk(&format!(
-                "Clearing the egg that an earlier spawn of {repo} left."
-            ));
-            let (config, places) = (&context.config, &context.places);
-            let leaving = teardown::leave_tailnet(config, places, name);
-            let failures = teardown::remove(docker, config, places, &drone.identity, leaving).await;
-            if let Some(error) = failures.into_iter().next() {
-                return Err(error);
-            }
+        is_to_be_cleared(context, docker, drone).await?;
+        context.ui.talk(&format!(
+            "Clearing the egg that an earlier spawn of {repo} left."
+        ));
+        let (config, places) = (&context.config, &context.places);
+        let leaving = teardown::leave_tailnet(config, places, name);
+        let failures = teardown::remove(docker, config, places, &drone.identity, leaving).await;
+        if let Some(error) = failures.into_iter().next() {
+            return Err(error);
         }
     }
     is_within_limit(context, &drones, identity)?;
@@ -268,7 +228,7 @@ async fn make_room(
         .hint(format!("look at it, then `docker rm {name}`")));
     }
     // Compose would take its containers for this drone's, and so would whoever takes back.
-    if taken_up.is_none() && !docker.project_containers(name).await?.is_empty() {
+    if !docker.project_containers(name).await?.is_empty() {
         return Err(Error::new(
             Code::NameTaken,
             format!("a compose project named {name} is there already and is no drone's"),
@@ -278,7 +238,7 @@ async fn make_room(
              then remove its containers"
         )));
     }
-    Ok(taken_up)
+    Ok(())
 }
 
 /// Refuses where there are as many other drones as there may be; eggs count.
@@ -300,18 +260,10 @@ fn is_within_limit(context: &Context<'_>, drones: &[Drone], identity: &Identity)
 
 /// Counts the drones once more and creates this one's volume, one spawn at a time: from then on
 /// others count it, and who serves the sockets of all drones knows of it.
-async fn admit(
-    context: &Context<'_>,
-    docker: &Docker,
-    identity: &Identity,
-    takes_up: bool,
-) -> Result<()> {
+async fn admit(context: &Context<'_>, docker: &Docker, identity: &Identity) -> Result<()> {
     let _admission = context.places.admission()?;
     let (drones, _) = docker.drones().await?;
     is_within_limit(context, &drones, identity)?;
-    if takes_up {
-        return docker.create_volume(identity).await;
-    }
     context.places.mark_egg(&identity.name);
     fault::reached(Point::EggMarked);
     let created = docker.create_volume(identity).await;
@@ -326,28 +278,32 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error.code(), Code::LimitReached | Code::NameTaken)
 }
 
-/// Whether what an earlier spawn, or somebody who removed its container, has left is gone on with
-/// (its volume holds something), not cleared. A drone that holds work and has run stays what it is.
-async fn is_to_be_taken_up(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<bool> {
+/// Refuses where what is left of a drone holds something that a new spawn would remove. A drone that holds
+/// work and has run stays what it is.
+async fn is_to_be_cleared(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<()> {
     let (name, repo) = (&drone.identity.name, &drone.identity.repo);
     // Nobody can have worked in what is marked: it may be half a clone, which is not to be gone on with.
     let is_egg = context.places.is_egg(name);
-    let Some(id) = &drone.container else {
-        return Ok(!is_egg && !docker.volume_is_empty(name.as_str()).await?);
+    let is_rebuild = !is_egg && context.places.is_rebuild(name);
+    let Some(id) = drone.container.as_ref().filter(|_| !is_rebuild) else {
+        if is_egg || docker.volume_is_empty(name.as_str()).await? {
+            return Ok(());
+        }
+        return Err(is_bare(drone, Code::DroneExists));
     };
     let has_run = docker.container(id).await?.is_some_and(|it| it.has_run());
     if is_egg && !has_run {
-        return Ok(false);
+        return Ok(());
     }
     let Err(error) = context.check_work(docker, drone).await else {
-        return Ok(false);
+        return Ok(());
     };
     if error.code() != Code::WorkWouldBeLost {
         return Err(error);
     }
     if !has_run {
         docker.remove_container(id).await?;
-        return Ok(true);
+        return Err(is_bare(drone, Code::DroneExists));
     }
     work::all_counts(docker, id).await?;
     docker.set_wanted(id, Wanted::Running).await?;
@@ -358,7 +314,7 @@ async fn is_to_be_taken_up(context: &Context<'_>, docker: &Docker, drone: &Drone
 }
 
 /// A loopback port for a drone without a tailnet: the same one each time, where it is free.
-fn free_port(identity: &Identity) -> Result<u16> {
+pub(super) fn free_port(identity: &Identity) -> Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
     let hash = identity.name.as_str().bytes().fold(0u16, |hash, byte| {
@@ -376,20 +332,36 @@ fn free_port(identity: &Identity) -> Result<u16> {
         })
 }
 
-async fn report(
+/// How a drone came to its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// A spawn.
+    Spawned,
+    /// A rebuild.
+    Rebuilt,
+}
+
+/// Tells how the drone is reached.
+pub(super) async fn report(
     context: &Context<'_>,
     docker: &Docker,
     identity: &Identity,
     hatched: Hatched,
+    made: Made,
 ) -> Result<()> {
     let drone = context.drone(docker, &identity.repo).await?;
     let ssh = ssh_command(&context.config, &drone, &hatched.user);
     let known_hosts = known_hosts_line(context, &drone)?;
     if let Some(error) = hatched.setup_failed {
-        return Err(error.hint(format!(
-            "the drone stays: `{ssh}`; mend it there, or `hatchery slay {}` and spawn again",
-            identity.repo
-        )));
+        let repo = &identity.repo;
+        return Err(error.hint(match made {
+            Made::Spawned => format!(
+                "the drone stays: `{ssh}`; mend it there, or `hatchery slay {repo}` and spawn again"
+            ),
+            Made::Rebuilt => {
+                format!("the drone stays: `{ssh}`; fix it there, then `hatchery rebuild {repo}`")
+            }
+        }));
     }
     if context.ui.json() {
         let mut result = serde_json::json!({
@@ -413,11 +385,16 @@ async fn report(
         return Ok(());
     }
     context.ui.finish();
-    context.ui.talk(voice::spawned(context.ui.terminal()));
-    context.ui.talk(&format!(
-        "{} runs; the clone is in {} of the volume {}. Reach it with:",
-        identity.repo, hatched.workspace, identity.name
-    ));
+    let (repo, name, at) = (&identity.repo, &identity.name, &hatched.workspace);
+    context.ui.talk(&match made {
+        Made::Spawned => {
+            context.ui.talk(voice::spawned(context.ui.terminal()));
+            format!("{repo} runs; the clone is in {at} of the volume {name}. Reach it with:")
+        }
+        Made::Rebuilt => format!(
+            "{name} is rebuilt, with all that its volume {name} holds; the clone is in {at}. Reach it with:"
+        ),
+    });
     context.ui.result(ssh);
     if let Some(line) = known_hosts {
         let what = "For a first login without a question, add this line to ~/.ssh/known_hosts:";
@@ -433,13 +410,12 @@ async fn take_back(
     docker: &Docker,
     identity: &Identity,
     hatching: &Hatching<'_>,
-    takes_up: bool,
     error: Error,
 ) -> Error {
     context.ui.step("Taking back what was made");
     hatching.settle().await;
     let kept = match docker.container_of(&identity.name).await {
-        Ok(Some(id)) => is_somebodys(docker, identity, &id, takes_up).await,
+        Ok(Some(id)) => is_somebodys(docker, identity, &id, false).await,
         Ok(None) => None,
         // What cannot be looked at is not removed.
         Err(error) => Some(error),
@@ -462,16 +438,6 @@ async fn take_back(
     failures.extend(hatching.leave_tailnet().await.err());
     // Docker may still be creating what it was asked for before the devcontainer CLI was killed.
     for _ in 0..3 {
-        if takes_up {
-            let (config, places) = (&context.config, &context.places);
-            failures
-                .extend(teardown::remove_around_volumes(docker, config, places, identity).await);
-            if !failures.is_empty() || matches!(docker.container_of(&identity.name).await, Ok(None))
-            {
-                break;
-            }
-            continue;
-        }
         let (config, places) = (&context.config, &context.places);
         let left = std::future::ready(Ok(()));
         failures.extend(teardown::remove(docker, config, places, identity, left).await);
@@ -481,11 +447,9 @@ async fn take_back(
     }
     context.ui.finish();
     if failures.is_empty() {
-        context.ui.talk(if takes_up {
-            "What was made has been taken back; the volume stays as it was."
-        } else {
-            "Everything that was made has been taken back."
-        });
+        context
+            .ui
+            .talk("Everything that was made has been taken back.");
         return error;
     }
     let left = failures
@@ -496,11 +460,12 @@ async fn take_back(
 
 /// Why a drone whose spawn has failed is not taken back: somebody is in it, or has worked in it. It
 /// is then a drone like others.
-async fn is_somebodys(
+/// Its volume's content counts unless it was `there_before`.
+pub(super) async fn is_somebodys(
     docker: &Docker,
     identity: &Identity,
     id: &str,
-    takes_up: bool,
+    there_before: bool,
 ) -> Option<Error> {
     match docker.container(id).await {
         Ok(Some(container)) if container.has_run() => {}
@@ -512,7 +477,7 @@ async fn is_somebodys(
             Code::WorkWouldBeLost,
             "somebody has logged in to it",
         )),
-        Ok(false) if takes_up => None,
+        Ok(false) if there_before => None,
         Ok(false) => work::check_unfinished(docker, identity, id).await.err(),
         Err(error) => Some(error),
     }?;

@@ -261,7 +261,7 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             match drone.life {
                 Life::Bare => format!(
                     "bare (its container is gone, its work is safe in the volume {}; \
-                     `hatchery spawn {}` makes a new container for it)",
+                     `hatchery rebuild {}` makes a new container for it)",
                     drone.identity.name, drone.identity.repo
                 ),
                 life => format!("{} ({})", life.as_str(), drone.docker_status),
@@ -306,8 +306,8 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         rows.push((
             "github",
             format!(
-                "no tokens: spawned before the GitHub App was configured; \
-                 `hatchery slay {repo}`, then `hatchery spawn {repo}`"
+                "no tokens: spawned before the GitHub App was configured; `hatchery rebuild {repo}` \
+                 mounts its socket"
             ),
         ));
     } else if context.config.github.app_id.is_some() {

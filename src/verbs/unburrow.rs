@@ -56,7 +56,7 @@ impl Unburrow {
                 let finished = or_interrupted(due, repo).await;
                 started = finished.map_err(|error| stays(error, repo))?;
             }
-            (_, Life::Bare) => return Err(is_bare(&drone)),
+            (_, Life::Bare) => return Err(is_bare(&drone, Code::DroneNotFound)),
             _ => {
                 return Err(Error::new(
                     Code::DroneNotFound,

@@ -88,27 +88,27 @@ with subtest("commits, worktrees, second clones, submodules and ignored files co
     refused("in no repository: /workspaces/loose")
     inside("rm ../loose")
 
-with subtest("what is left of it after a prune is safe, and spawn goes on with it"):
+with subtest("what is left of it after a prune is safe, and rebuild goes on with it"):
     inside("echo mine > draft && mkdir -m 700 ../closed && echo closed > ../closed/file")
     before = server.succeed(
         "docker run --rm -v work-site:/w " + IMAGE + " bash -c 'cd /w && find . -type f | sort | xargs sha256sum'"
     )
     server.succeed("docker stop -t 1 work-site && docker container prune -f")
     assert drones() == {"work/site": "bare"}
-    contains(hatchery("list"), "container gone, work safe in its volume", "hatchery spawn work/site")
+    contains(hatchery("list"), "container gone, work safe in its volume", "hatchery rebuild work/site")
     contains(hatchery("status work/site"), "its work is safe in the volume work-site")
     for verb in ("burrow", "unburrow"):
         said = hatchery(f"{verb} work/site", status=3)
-        contains(said, "its work is safe in the volume work-site", "hatchery spawn work/site")
+        contains(said, "its work is safe in the volume work-site", "hatchery rebuild work/site")
         assert "slay" not in said, said
     refused("not committed: ?? draft", "in no repository: ")
     assert server.succeed("hatchery recover") == ""
     internet.succeed("systemctl stop github")
-    server.fail("timeout 100 hatchery spawn work/site")
+    server.fail("timeout 100 hatchery rebuild --from-default-branch work/site")
     internet.succeed("systemctl start github")
     server.wait_until_succeeds("git ls-remote https://github.com/work/site", timeout=60)
-    assert drones() == {"work/site": "bare"}, "a failed spawn took the volume"
-    contains(hatchery("spawn work/site"), "its volume is taken up again", "Hatchery ready.")
+    assert drones() == {"work/site": "bare"}, "a failed rebuild took the volume"
+    contains(hatchery("rebuild work/site"), "work-site is rebuilt, with all that its volume work-site holds")
     assert drones() == {"work/site": "running"}
     after = server.succeed(
         "docker run --rm -v work-site:/w " + IMAGE + " bash -c 'cd /w && find . -type f | sort | xargs sha256sum'"

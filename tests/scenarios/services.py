@@ -132,14 +132,14 @@ with subtest("what helps a drone that was spawned before there was an App is sai
         "sed '/^app_id/d; /^private_key_file/d' /etc/hatchery/config.toml > /root/no-app.toml",
         "hatchery --config /root/no-app.toml spawn acme/plain",
     )
-    anew = "`hatchery slay acme/plain`, then `hatchery spawn acme/plain`"
+    anew = "`hatchery rebuild acme/plain` mounts its socket"
     contains(server.succeed("hatchery status acme/plain"), f"before the GitHub App was configured; {anew}")
     assert json.loads(server.succeed("hatchery status acme/plain --json"))["permissions"] is None
     found = doctor()["credentials"]
-    assert found["state"] == "problem" and found["hint"] == anew, found
+    assert found["state"] == "problem" and found["hint"] == "`hatchery rebuild acme/plain` mounts it", found
     contains(found["message"], "acme-plain")
     assert server.succeed("hatchery recover") == ""
-    server.succeed("hatchery slay acme/plain; hatchery spawn acme/plain")
+    server.succeed("hatchery rebuild --yes acme/plain")
     contains(server.succeed("hatchery status acme/plain"), "contents=write")
     assert doctor()["credentials"]["state"] == "ok", doctor()["credentials"]
     server.succeed("hatchery slay acme/plain")

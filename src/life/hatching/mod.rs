@@ -5,6 +5,7 @@
 
 mod container;
 mod failure;
+mod replacing;
 mod sibling;
 mod survey;
 
@@ -20,6 +21,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use self::failure::{Denied, failure};
+pub use self::replacing::Old;
 use crate::cage::Support;
 use crate::devcontainer::running::cli::{self, Event, Outcome};
 use crate::devcontainer::running::guard::Rules;
@@ -83,8 +85,8 @@ pub struct Wishes {
     pub trusted: bool,
     /// The loopback port for ssh, where there is no tailnet.
     pub ssh_port: Option<u16>,
-    /// Whether a volume that has lost its container is taken up again, with all that is in it.
-    pub takes_up: bool,
+    /// The drone that is rebuilt, whose volume is kept with all that is in it.
+    pub old: Option<Old>,
 }
 
 /// A drone that has come up.
@@ -123,6 +125,8 @@ pub struct Hatching<'a> {
     created: Cell<bool>,
     /// The container is to be made again.
     again: Notify,
+    /// Whether the container of a drone that is rebuilt is gone, or may be.
+    replaced: Cell<bool>,
     /// What Docker is making.
     making: RefCell<Option<Making>>,
     /// The drone's own builder, where it has one.
@@ -188,6 +192,7 @@ impl<'a> Hatching<'a> {
             step: RefCell::default(),
             created: Cell::new(false),
             again: Notify::new(),
+            replaced: Cell::new(false),
             making: RefCell::default(),
             builder: RefCell::default(),
         })
@@ -243,8 +248,8 @@ impl<'a> Hatching<'a> {
     async fn hatch(&self) -> Result<Hatched> {
         fault::reached(Point::VolumeMade);
         let credentials = self.credentials().await?;
-        let ((), (ssh_files, warnings), ()) = tokio::try_join!(
-            self.clone(credentials.as_ref()),
+        let (clone_is_at, (ssh_files, warnings), ()) = tokio::try_join!(
+            self.check_out(credentials.as_ref()),
             furnish::ssh_files(self.server.config, self.server.places, &self.identity.name),
             cli::check(&self.server.config.devcontainer.command),
         )?;
@@ -278,6 +283,7 @@ impl<'a> Hatching<'a> {
             let features: Vec<String> = repository.features().map(str::to_owned).collect();
             door::judge::are_elsewhere(&features).await?;
         }
+        self.pull_again(&repository).await?;
         self.pull_private(&repository).await?;
         let image = self.image_facts(&repository).await?;
         let own = builder::is_own(self.server.config, &repository, self.wishes.trusted);
@@ -315,6 +321,7 @@ impl<'a> Hatching<'a> {
                 token: &self.token,
             };
             let prepared = repository.prepare(&seat)?;
+            self.stays_where_it_is(&prepared, clone_is_at.as_deref())?;
             let furniture = Furniture {
                 prepared: &prepared,
                 ssh_files: &ssh_files,
@@ -384,6 +391,15 @@ impl<'a> Hatching<'a> {
         Ok(Some(Credentials { directory, helper }))
     }
 
+    /// Gets the clone to where its configuration is read. Where it is in the drone's volume, if it was there
+    /// before.
+    async fn check_out(&self, credentials: Option<&Credentials>) -> Result<Option<String>> {
+        match &self.wishes.old {
+            Some(old) if !old.from_default_branch => self.take_out(old).await.map(Some),
+            _ => self.clone(credentials).await.map(|()| None),
+        }
+    }
+
     /// Clones, and begins to join the tailnet as soon as it is clear that the repository exists.
     async fn clone(&self, credentials: Option<&Credentials>) -> Result<()> {
         self.server
@@ -410,6 +426,10 @@ impl<'a> Hatching<'a> {
         };
         let cage = self.workshop.directory("clone")?;
         let cloning = clone::clone(&job, &self.checkout, &cage, &progress);
+        if self.wishes.old.is_some() {
+            // The name is the old container's for as long as that is there.
+            return cloning.await;
+        }
         let mut cloning = std::pin::pin!(cloning);
         tokio::select! {
             done = &mut cloning => {
@@ -618,8 +638,8 @@ impl<'a> Hatching<'a> {
                             vigil = Vigil::new(lifecycle);
                         }
                     }
-                    // A spawn has nothing that makes way.
                     door::Event::Replacing(made) => {
+                        self.make_way().await?;
                         let _ = made.send(());
                     }
                     door::Event::Refused(error) => return Err(error),
@@ -784,7 +804,7 @@ impl<'a> Hatching<'a> {
         accounts.check(&user)?;
         let (tree, joined) = tokio::try_join!(equipped, self.joined())?;
         let mut tree = accounts.unlocked(&user, tree);
-        if !self.wishes.takes_up {
+        if self.wishes.old.is_none() {
             tree = work::spawning(tree);
         }
         if beside.is_none() {
@@ -865,9 +885,11 @@ impl<'a> Hatching<'a> {
     /// The door that stands before Docker for as long as this spawn goes on.
     async fn door(&self, sockets: Option<PathBuf>, compose: bool) -> Result<Door> {
         let docker = self.server.docker;
-        // Siblings of a drone that has lost its container: compose takes them up again.
+        // Siblings of a drone that is rebuilt: compose takes them up again.
+        let own = self.wishes.old.as_ref();
+        let own = own.and_then(|old| old.drone.container.as_deref());
         let there = if compose {
-            siblings::of(docker, &self.identity.name, "").await?
+            siblings::of(docker, &self.identity.name, own.unwrap_or_default()).await?
         } else {
             Vec::new()
         };
@@ -886,6 +908,9 @@ impl<'a> Hatching<'a> {
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();
         let door = Door::open(place, docker.host(), bounds, addresses, &there, trusted)?;
+        if let Some(old) = &self.wishes.old {
+            door.replaces(old.drone.container.clone());
+        }
         self.making.replace(Some(door.making()));
         Ok(door)
     }
@@ -924,7 +949,7 @@ impl<'a> Hatching<'a> {
 
     /// Whether a volume that is taken up has something where the clone would be: it is left as it is.
     async fn has_its_clone(&self, container: &str, at: &str) -> Result<bool> {
-        if !self.wishes.takes_up {
+        if self.wishes.old.is_none() {
             return Ok(false);
         }
         let at = format!("{}/", at.trim_end_matches('/'));
@@ -1084,7 +1109,7 @@ impl<'a> Hatching<'a> {
         starting::spawned(server, drone, container, known).await?;
         fault::reached(Point::StartRemembered);
         let ended = async {
-            if !self.wishes.takes_up {
+            if self.wishes.old.is_none() {
                 work::spawn_ended(docker, container).await;
             }
             Ok(())
@@ -1095,6 +1120,7 @@ impl<'a> Hatching<'a> {
             furnish::remote_user_of(docker, container),
         )?;
         fault::reached(Point::MarkedRunning);
+        self.server.places.unmark_rebuild(drone)?;
         Ok(Hatched {
             user,
             workspace: prepared.clone_at.clone(),

@@ -72,6 +72,26 @@ pub async fn check_unfinished(docker: &Docker, identity: &Identity, id: &str) ->
     judged(docker, identity, container.as_ref(), i64::MAX).await
 }
 
+/// Refuses if anything exists nowhere else that is in volumes without a name, which go with the drone's
+/// container.
+pub async fn check_nameless(docker: &Docker, drone: &Drone) -> Result<()> {
+    let Some(id) = &drone.container else {
+        return Ok(());
+    };
+    let Some(container) = docker.container(id).await? else {
+        return Ok(());
+    };
+    let mut volumes = volumes(docker, &drone.identity, Some(&container)).await?;
+    volumes.retain(|volume| is_nameless(volume));
+    let judged = judged_in(docker, &drone.identity, Some(&container), i64::MAX, volumes).await;
+    judged.map_err(|error| match error.code() {
+        Code::WorkWouldBeLost => {
+            error.hint("push or copy what is to be kept into the workspace: this volume has no name, and goes with the old container")
+        }
+        _ => error,
+    })
+}
+
 /// Adds to what goes into a new drone that its spawn has not come to its end.
 pub fn spawning(tree: Tree) -> Tree {
     noted(tree, SPAWNING)
@@ -128,6 +148,16 @@ async fn judged(
     ignored_since: i64,
 ) -> Result<()> {
     let volumes = volumes(docker, identity, container).await?;
+    judged_in(docker, identity, container, ignored_since, volumes).await
+}
+
+async fn judged_in(
+    docker: &Docker,
+    identity: &Identity,
+    container: Option<&Container>,
+    ignored_since: i64,
+    volumes: Vec<String>,
+) -> Result<()> {
     if volumes.is_empty() {
         return Ok(());
     }
@@ -322,7 +352,7 @@ async fn volumes(
     let nameless = container.into_iter().flat_map(Container::volumes);
     all.extend(
         nameless
-            .filter(|(volume, _)| volume.len() == 64)
+            .filter(|(volume, _)| is_nameless(volume))
             .map(|(volume, _)| volume.to_owned()),
     );
     // Docker makes a volume that it is asked to mount and that is not there.
@@ -330,6 +360,10 @@ async fn volumes(
     all.retain(|volume| there.contains(volume));
     all.sort_by_key(|volume| volume != identity.name.as_str());
     Ok(all)
+}
+
+fn is_nameless(volume: &str) -> bool {
+    volume.len() == 64
 }
 
 /// Where a look finds its programs.

@@ -1,0 +1,269 @@
+//! `hatchery rebuild`
+
+use std::io::IsTerminal;
+
+use clap::Args;
+
+use super::spawn::{Made, free_port, is_somebodys, report};
+use super::{Context, interrupted};
+use crate::docker::{Docker, Drone, Life};
+use crate::error::{Code, Error, Result};
+use crate::life::builder;
+use crate::life::hatching::{Hatching, Old, Wishes};
+use crate::life::reserve;
+use crate::life::teardown;
+use crate::life::work;
+
+/// Give a drone a new container, made from the devcontainer.json that is in its volume now
+///
+/// Its volumes stay, and so do its name, its host key and what its tokens may access. What is only in the
+/// old container goes: installed programs, files in the home directory. The old container runs on until
+/// all is built; a refusal or a failed build leaves it as it was. A drone whose container was removed gets
+/// a new one.
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
+
+    /// Which of the repository's .devcontainer/NAME/devcontainer.json
+    #[arg(long, value_name = "NAME")]
+    config: Option<String>,
+
+    /// Read the configuration from a new clone of the default branch, not from the drone's volume
+    #[arg(long)]
+    from_default_branch: bool,
+
+    /// Let the configuration through the gate this once
+    ///
+    /// It can then do on this server whatever it likes. What is in the volume may have been written by
+    /// anything that ran in the drone: devcontainer.trust does not count for it.
+    #[arg(long)]
+    trust: bool,
+
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Rebuild {
+    pub async fn run(self, mut context: Context<'_>) -> Result<()> {
+        let asked = context.asked(&self.drone)?;
+        let docker = context.docker().await?;
+        let _lock = context.places.lock(&asked.name())?;
+        let drone = context.drone(&docker, &asked).await?;
+        let repo = &drone.identity.repo;
+        let trusted = self.trust || (self.from_default_branch && context.config.trusts(repo));
+        if !trusted {
+            // It trusts what the repository's owners have written, not what a drone has.
+            context.config.devcontainer.trust.clear();
+        }
+        let context = &context;
+        if drone.life == Life::Egg {
+            return Err(Error::new(
+                Code::DroneNotFound,
+                format!(
+                    "{} is an egg: its spawn or slay did not finish",
+                    drone.identity.name
+                ),
+            )
+            .hint(format!(
+                "`hatchery spawn {repo}` starts over, `hatchery slay {repo}` removes it"
+            )));
+        }
+        if drone.life != Life::Bare {
+            self.ask(context, &drone).await?;
+        }
+        work::check_nameless(&docker, &drone).await?;
+        self.replace(context, &docker, drone, trusted).await
+    }
+
+    /// Asks whether the old container may go.
+    async fn ask(&self, context: &Context<'_>, drone: &Drone) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        let (name, repo) = (&drone.identity.name, &drone.identity.repo);
+        let goes = format!(
+            "what is only in the old container of {name} goes: installed programs, files in the home \
+             directory"
+        );
+        if !context.ui.terminal() || !std::io::stdin().is_terminal() {
+            return Err(Error::new(Code::Usage, goes).hint(format!(
+                "copy what is to be kept into its workspace, then `hatchery rebuild --yes {repo}`"
+            )));
+        }
+        context
+            .ui
+            .talk(&format!("Its volumes stay, and {goes}. Go on? [y/N]"));
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            // An end of the input is no.
+            let _ = std::io::stdin().read_line(&mut line);
+            line
+        });
+        // Nothing is made yet: a signal ends it.
+        let answer = answer.await.unwrap_or_default();
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Error::new(
+                Code::Interrupted,
+                format!("{name} stays as it is"),
+            )),
+        }
+    }
+
+    async fn replace(
+        self,
+        context: &Context<'_>,
+        docker: &Docker,
+        drone: Drone,
+        trusted: bool,
+    ) -> Result<()> {
+        let identity = drone.identity.clone();
+        let (name, repo) = (&identity.name, &identity.repo);
+        context.places.sweep();
+        let machine = docker.machine().await?;
+        reserve::is_left(&context.config.limits, &machine)?;
+        if let Some(runtime) = context.config.docker.runtime {
+            machine.has(runtime)?;
+        }
+        let ssh_port = match (&context.config.tailnet, drone.ssh_port) {
+            (Some(_), _) => None,
+            // The drone itself has it.
+            (None, Some(port)) => Some(port),
+            (None, None) => Some(free_port(&identity)?),
+        };
+        let wishes = Wishes {
+            variant: self.config,
+            submodules: false,
+            trusted,
+            ssh_port,
+            old: Some(Old {
+                drone: drone.clone(),
+                from_default_branch: self.from_default_branch,
+            }),
+        };
+        let sockets = context.sockets().await?;
+        let workshop = context.places.workshop(name)?;
+        let server = context.server(docker, &sockets);
+        let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine)?;
+        let hatched = tokio::select! {
+            hatched = hatching.run() => hatched,
+            error = interrupted() => Err(error),
+        };
+        match hatched {
+            Ok(hatched) => {
+                context.places.forget_memory(name)?;
+                context.places.forget_bounds(name)?;
+                if let Err(error) = docker.remove_replaced_images(name).await {
+                    context.ui.warn(&error.message());
+                }
+                report(context, docker, &identity, hatched, Made::Rebuilt).await
+            }
+            Err(error) => {
+                context.ui.step("Taking back what was made");
+                hatching.settle().await;
+                let taken_back = if hatching.has_replaced() || drone.container.is_none() {
+                    take_back(context, docker, &drone, &hatching, error).await
+                } else {
+                    leave(context, docker, &drone, error).await
+                };
+                context.ui.finish();
+                Err(match taken_back {
+                    error if trusted || error.code() != Code::GateRefused => error,
+                    error if error.what_next().is_some_and(|hint| hint.contains("devcontainer.trust")) => {
+                        error.hint(format!(
+                            "change it in the drone; or, if you trust all that ever ran in the drone with \
+                             this server, `hatchery rebuild --trust {repo}`: devcontainer.trust does not \
+                             count for what is in a volume"
+                        ))
+                    }
+                    error => error,
+                })
+            }
+        }
+    }
+}
+
+/// Removes what was made beside an old container that was not touched, or only stopped.
+async fn leave(context: &Context<'_>, docker: &Docker, old: &Drone, error: Error) -> Error {
+    let (name, repo) = (&old.identity.name, &old.identity.repo);
+    let mut failures = Vec::new();
+    for helper in [builder::name(name), teardown::beside(name)] {
+        failures.extend(docker.remove_container(&helper).await.err());
+    }
+    failures.extend(docker.remove_unused_network(&old.identity).await.err());
+    failures.extend(docker.remove_replaced_images(name).await.err());
+    if old.life != Life::Bare {
+        failures.extend(context.places.unmark_rebuild(name).err());
+    }
+    let now = docker.drone(name).await.ok().flatten();
+    let is_same = now.is_some_and(|now| context.known(now).life == old.life);
+    context.ui.talk(&if is_same {
+        format!("{name} stays as it was: {}.", old.life.as_str())
+    } else {
+        format!(
+            "{name} was stopped and is otherwise as it was: `hatchery unburrow {repo}` wakes it."
+        )
+    });
+    with_failures(error, &failures)
+}
+
+/// Removes what was made in the place of an old container, but for the volumes.
+async fn take_back(
+    context: &Context<'_>,
+    docker: &Docker,
+    old: &Drone,
+    hatching: &Hatching<'_>,
+    error: Error,
+) -> Error {
+    let identity = &old.identity;
+    let (name, repo) = (&identity.name, &identity.repo);
+    let kept = match docker.container_of(name).await {
+        Ok(Some(id)) if hatching.has_replaced() => is_somebodys(docker, identity, &id, true).await,
+        Ok(_) => None,
+        // What cannot be looked at is not removed.
+        Err(error) => Some(error),
+    };
+    if let Some(why) = kept {
+        let _ = context.places.unmark_rebuild(name);
+        context
+            .ui
+            .talk(&format!("{name} stays: {}.", why.message()));
+        return error
+            .hint(format!(
+                "{name} stays: {}; `hatchery status {repo}` says how to reach it, \
+                 `hatchery rebuild {repo}` tries once more",
+                why.message()
+            ))
+            .with_details(why.details().to_vec());
+    }
+    let mut failures = Vec::new();
+    failures.extend(hatching.leave_tailnet().await.err());
+    let (config, places) = (&context.config, &context.places);
+    // Docker may still be creating what it was asked for before the devcontainer CLI was killed.
+    for _ in 0..3 {
+        failures.extend(teardown::remove_own_container(docker, config, places, identity).await);
+        if !failures.is_empty() || matches!(docker.container_of(name).await, Ok(None)) {
+            break;
+        }
+    }
+    if failures.is_empty() {
+        context.ui.talk(&format!(
+            "What was made has been taken back; {name} has no container now, and its volume stays as it \
+             was. `hatchery rebuild {repo}` tries once more."
+        ));
+    }
+    with_failures(error, &failures)
+}
+
+fn with_failures(error: Error, failures: &[Error]) -> Error {
+    if failures.is_empty() {
+        return error;
+    }
+    let mut lines = error.details().to_vec();
+    let left = failures.iter().map(Error::message);
+    lines.extend(left.map(|message| format!("left behind: {message}")));
+    error.with_details(lines)
+}

@@ -1,0 +1,154 @@
+"""A drone gets a new container from what is in its volume, and keeps its work; one without a container too."""
+
+import json
+
+SITE = "/workspaces/site"
+TOKEN = "curl -sS --unix-socket /var/run/github-creds.sock http://localhost/token"
+HOST_KEY = "ssh-keyscan -p 2222 -t ed25519 acme-site.tail.example.test 2> /dev/null"
+# No build of the drone's own: that takes ten seconds.
+QUICK = {"image": IMAGE, "containerEnv": {"MARK": "quick"}}
+DRAFT = f"git -C {SITE} log -1 --format=%s; cat {SITE}/draft"
+
+
+def write(files: dict[str, object], name: str = "acme-site", at: str = SITE) -> None:
+    """Into `.devcontainer` of a drone's clone, as its user."""
+    texts = {path: text if isinstance(text, str) else json.dumps(text) for path, text in files.items()}
+    put = "; ".join(f"base64 -d > {at}/.devcontainer/{path} <<< {encoded(text)}" for path, text in texts.items())
+    on(name, put)
+
+
+def container() -> str:
+    """The id of the drone's container."""
+    identity: str = docker_inspect("acme-site")["Id"]
+    return identity
+
+
+def is_as_it_was(before: str) -> None:
+    """The same container, in reach of a person, and nothing beside it."""
+    assert container() == before
+    assert drones()["acme/site"] == "running"
+    assert in_drone("acme-site", DRAFT) == "Mine\ndraft\n"
+    beside = "docker ps -a --format '{{.Names}}' | grep -e hatchery.builder -e hatchery.beside"
+    server.fail(beside)
+    server.fail("ls /var/cache/hatchery | grep .")
+
+
+start_and_wait()
+stop_recovery()
+laptop_trusts_drones()
+take_inventory()
+
+with subtest("work is done in a drone, and its configuration is changed there"):
+    hatchery("spawn acme/site")
+    first, key = container(), laptop.succeed(HOST_KEY)
+    on(
+        "acme-site",
+        f"cd {SITE}; git {GIT_AUTHOR} commit -q --allow-empty -m Mine; echo draft > draft; touch ~/in-the-container",
+    )
+    tool = f"FROM {IMAGE}\nCOPY .devcontainer/said /usr/local/share/said\n"
+    write({"said": "built", "Dockerfile": tool})
+    # Not all that git or a person's tools leave is a file.
+    on("acme-site", f"ln -s /etc/passwd {SITE}/link; mkfifo {SITE}/pipe; ln {SITE}/draft {SITE}/again")
+    changed = {"build": {"dockerfile": "Dockerfile", "context": ".."}, "postCreateCommand": "cp draft ~/of-the-setup"}
+    write({"devcontainer.json": changed})
+    said = hatchery("rebuild acme/site", status=2)
+    contains(said, "what is only in the old container of acme-site goes", "hatchery rebuild --yes acme/site")
+    is_as_it_was(first)
+
+with subtest("rebuilt: what is new is there, work, name, key and token stay, the old container goes"):
+    said = hatchery("rebuild --yes acme/site")
+    contains(said, "acme-site is rebuilt, with all that its volume acme-site holds", f"Pulling {IMAGE}")
+    contains(said, "ssh -p 2222 vscode@acme-site.tail.example.test")
+    assert container() != first
+    assert in_drone("acme-site", "cat /usr/local/share/said ~/of-the-setup") == "builtdraft\n"
+    assert in_drone("acme-site", f"{DRAFT}; readlink {SITE}/link") == "Mine\ndraft\n/etc/passwd\n"
+    laptop.fail(f"{SSH} vscode@acme-site.{DOMAIN} test -e in-the-container")
+    assert laptop.succeed(HOST_KEY) == key
+    assert [node for node in nodes() if node.startswith("acme-site")] == ["acme-site"]
+    assert in_drone("acme-site", TOKEN).startswith("ghs_")
+    server.fail("docker images -q --filter dangling=true --filter label=hatchery.drone=acme-site | grep .")
+
+with subtest("what is refused or does not build leaves the drone as it was"):
+    second = container()
+    for trust in ("", 'trust = ["acme/*"]'):
+        server.succeed(f"(cat /etc/hatchery/config.toml; echo '[devcontainer]'; echo '{trust}') > /root/trust.toml")
+        hostile = {"image": IMAGE, "privileged": True, "initializeCommand": "touch /root/ran-here"}
+        write({"devcontainer.json": hostile})
+        said = hatchery("--config /root/trust.toml rebuild --yes acme/site", status=6)
+        contains(said, "privileged", "[gate-refused]", "acme-site stays as it was: running.")
+        contains(said, "devcontainer.trust does not count for what is in a volume")
+        server.fail("test -e /root/ran-here")
+        is_as_it_was(second)
+    write({"devcontainer.json": changed, "Dockerfile": f"{tool}RUN echo broken; false\n"})
+    contains(hatchery("rebuild --yes acme/site", status=1), "[build-failed]", "acme-site stays as it was: running.")
+    is_as_it_was(second)
+    write({"Dockerfile": f"{tool}RUN sleep 4321\n"})
+    server.succeed("hatchery rebuild --yes acme/site > /root/said 2>&1 &")
+    server.wait_until_succeeds("pgrep -fx 'sleep 4321'", timeout=30)
+    server.succeed("pkill -INT -fx 'hatchery rebuild --yes acme/site'")
+    server.wait_until_succeeds("grep -F '[interrupted]' /root/said", timeout=30)
+    is_as_it_was(second)
+    write({"devcontainer.json": {"image": IMAGE, "workspaceMount": "source=x,target=/srv,type=volume"}})
+    contains(hatchery("rebuild --yes acme/site", status=6), "it is at /site", "a rebuild moves nothing")
+    is_as_it_was(second)
+
+with subtest("a container that was removed: every way leads to rebuild, which brings the work back"):
+    write({"devcontainer.json": QUICK})
+    server.succeed("docker rm -f acme-site")
+    assert drones()["acme/site"] == "bare"
+    contains(hatchery("list"), "hatchery rebuild acme/site")
+    contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` makes a new container for it")
+    for verb, status in (("spawn", 4), ("burrow", 3), ("unburrow", 3)):
+        said = hatchery(f"{verb} acme/site", status=status)
+        contains(said, "its work is safe in the volume acme-site", "`hatchery rebuild acme/site` makes")
+    contains(hatchery("slay acme/site", status=1), "[work-would-be-lost]")
+    hatchery("rebuild acme/site")
+    assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "quick\nMine\ndraft\n"
+    assert laptop.succeed(HOST_KEY) == key
+
+with subtest("killed or failed once the old container is gone, it is bare, and another one brings it back"):
+    for point in ("ContainerCreated", "ContainerStarted"):
+        server.execute(f"HATCHERY_FAULT={point} hatchery rebuild --yes acme/site")
+        assert drones()["acme/site"] == "bare", point
+        contains(hatchery("spawn acme/site", status=4), "`hatchery rebuild acme/site` makes")
+        contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` makes")
+        hatchery("recover")
+        assert drones()["acme/site"] == "bare", point
+    write_into = f"docker run --rm -i -v acme-site:/w {IMAGE} sh -c"
+    server.succeed(
+        f"{write_into} 'cd /w/site/.devcontainer && cp devcontainer.json kept && echo {{ > devcontainer.json'"
+    )
+    contains(hatchery("rebuild acme/site", status=1), "[devcontainer-invalid]", "acme-site stays as it was: bare.")
+    assert drones()["acme/site"] == "bare"
+    nobody = json.dumps({"image": IMAGE, "remoteUser": "nobody-there"})
+    server.succeed(f"{write_into} 'base64 -d > /w/site/.devcontainer/devcontainer.json' <<< {encoded(nobody)}")
+    contains(hatchery("rebuild acme/site", status=1), "nobody-there", "acme-site has no container now, and its volume")
+    server.fail("docker inspect acme-site --type container")
+    hatchery("rebuild --from-default-branch acme/site")
+    assert in_drone("acme-site", DRAFT) == "Mine\ndraft\n"
+    on("acme-site", f"cd {SITE}/.devcontainer; mv kept devcontainer.json; test ! -v MARK")
+
+with subtest("a burrowed drone is rebuilt, and runs then"):
+    hatchery("burrow acme/site")
+    burrowed = container()
+    contains(hatchery("rebuild --yes --config none acme/site", status=1), "acme-site stays as it was: burrowed.")
+    assert (drones()["acme/site"], container()) == ("burrowed", burrowed)
+    hatchery("rebuild --yes acme/site")
+    assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "quick\nMine\ndraft\n"
+
+with subtest("a compose drone keeps its services and what they hold"):
+    hatchery("spawn acme/stack")
+    database = compose_container("acme-stack", "db")
+    server.succeed(f"docker exec {database} sh -c 'echo kept > /var/lib/data/kept; echo kept > /in-the-container'")
+    compose = "$(ls /workspaces/stack/.devcontainer/docker-compose.y*)"
+    on("acme-stack", f"sed -i 's,STACK: acme/stack,STACK: rebuilt,' {compose}; cd /workspaces/stack; touch mine")
+    hatchery("rebuild --yes acme/stack")
+    assert compose_container("acme-stack", "db") == database
+    assert server.succeed(f"docker exec {database} cat /var/lib/data/kept /in-the-container") == "kept\nkept\n"
+    assert in_drone("acme-stack", "echo $STACK; ls /workspaces/stack/mine") == "rebuilt\n/workspaces/stack/mine\n"
+    assert docker_inspect(database)["State"]["Running"]
+
+with subtest("nothing is left of both once they are slain"):
+    for repository in ("acme/site", "acme/stack"):
+        contains(hatchery(f"slay --force {repository}"), "is gone")
+    nothing_new()
