@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::life::builder;
 use crate::life::hatching::{Hatching, Old, Wishes};
 use crate::life::reserve;
+use crate::life::starting::Start;
 use crate::life::teardown;
 use crate::life::work;
 
@@ -26,7 +27,7 @@ pub struct Rebuild {
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// Which of the repository's .devcontainer/NAME/devcontainer.json
+    /// Which of the repository's .devcontainer/NAME/devcontainer.json, instead of the one it has
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
 
@@ -134,8 +135,12 @@ impl Rebuild {
             (None, Some(port)) => Some(port),
             (None, None) => Some(free_port(&identity)?),
         };
+        let variant = match self.config {
+            Some(variant) => Some(variant),
+            None => Start::of(&context.places, name)?.and_then(|start| start.config),
+        };
         let wishes = Wishes {
-            variant: self.config,
+            variant,
             submodules: false,
             trusted,
             ssh_port,

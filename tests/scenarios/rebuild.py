@@ -129,12 +129,16 @@ with subtest("killed or failed once the old container is gone, it is bare, and a
     on("acme-site", f"cd {SITE}/.devcontainer; mv kept devcontainer.json; test ! -v MARK")
 
 with subtest("a burrowed drone is rebuilt, and runs then"):
+    other = encoded(json.dumps({"image": IMAGE, "containerEnv": {"MARK": "other"}}))
+    on("acme-site", f"cd {SITE}/.devcontainer; mkdir other; base64 -d > other/devcontainer.json <<< {other}")
     hatchery("burrow acme/site")
     burrowed = container()
     contains(hatchery("rebuild --yes --config none acme/site", status=1), "acme-site stays as it was: burrowed.")
     assert (drones()["acme/site"], container()) == ("burrowed", burrowed)
+    hatchery("rebuild --yes --config other acme/site")
+    assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "other\nMine\ndraft\n"
     hatchery("rebuild --yes acme/site")
-    assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "quick\nMine\ndraft\n"
+    assert in_drone("acme-site", "echo $MARK") == "other\n"
 
 with subtest("a compose drone keeps its services and what they hold"):
     hatchery("spawn acme/stack")

@@ -1104,6 +1104,7 @@ impl<'a> Hatching<'a> {
             folder: prepared.folder.clone(),
             goes_on: still_running == Some(Stage::PostStart),
             files,
+            config: self.wishes.variant.clone(),
             ..Start::default()
         };
         starting::spawned(server, drone, container, known).await?;

@@ -66,15 +66,14 @@ pub async fn finish(
         return Ok(Started::Done);
     }
     let is_due = just_woken || start.is_some();
-    let (folder, files) = match start {
-        Some(start) => (start.folder, start.files),
-        None => (clone_of(&container, drone), Vec::new()),
-    };
+    let known = start.unwrap_or_else(|| Start {
+        folder: clone_of(&container, drone),
+        ..Start::default()
+    });
     let mut start = Start {
-        folder,
         ran_for: this.to_owned(),
         goes_on: false,
-        files,
+        ..known
     };
     // Not after it: what ends hatchery is not tried over and over.
     start.write(server.places, name)?;

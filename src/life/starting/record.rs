@@ -20,6 +20,9 @@ pub struct Start {
     /// The parts of the volume that are mounted and are files, as paths in it.
     #[serde(default)]
     pub files: Vec<String>,
+    /// Which of several configurations the container was made from, where one was chosen.
+    #[serde(default)]
+    pub config: Option<String>,
 }
 
 impl Start {
