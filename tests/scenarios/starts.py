@@ -81,7 +81,7 @@ publish_devcontainer(
         "devcontainer.json": {
             "image": IMAGE,
             "runArgs": RUN_ARGS,
-            "postStartCommand": "sleep 45; sudo sh .devcontainer/wall.sh",
+            "postStartCommand": "until test -e /tmp/close; do sleep 1; done; sudo sh .devcontainer/wall.sh",
         },
         "wall.sh": WALL,
     },
@@ -148,6 +148,7 @@ with subtest("status says that it keeps a person out"):
 
 with subtest("one that is closed when nobody waits any more is opened soon"):
     contains(server.succeed("cat /root/said.late"), "postStartCommand still runs in the drone")
+    server.succeed("docker exec starts-late touch /tmp/close")
     server.wait_until_succeeds("docker exec starts-late iptables -S | grep -x -e '-A OUTPUT -j REJECT.*'", timeout=60)
     assert not gets_in("late")
     server.succeed("hatchery recover")
