@@ -58,6 +58,7 @@ def publish_with_submodules(repository: str, submodules: Mapping[str, tuple[str,
 
 
 start_and_wait()
+stop_recovery()
 laptop_trusts_drones()
 take_inventory()
 
