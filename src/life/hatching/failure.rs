@@ -28,15 +28,15 @@ pub(super) struct Denied<'a> {
     pub refusals: &'a [Refusal],
 }
 
-/// What it means that the CLI ended before a container was there; `image` is what the drone is made
-/// from, where it is known.
+/// What it means that the CLI ended before a container was there; `disks` are where the CLI and Docker write,
+/// `image` is what the drone is made from, where it is known.
 pub(super) fn failure(
     outcome: Outcome,
     denied: Denied<'_>,
-    workshop: &Path,
+    disks: [&Path; 2],
     image: Option<&str>,
 ) -> Error {
-    let mut error = of_outcome(outcome, workshop, image);
+    let mut error = of_outcome(outcome, disks, image);
     if let [first, ..] = denied.unlisted {
         error = error.because(format!(
             "Docker was asked for {first}, which no spawn needs"
@@ -65,7 +65,7 @@ pub(super) fn failure(
     }
 }
 
-fn of_outcome(outcome: Outcome, workshop: &Path, image: Option<&str>) -> Error {
+fn of_outcome(outcome: Outcome, disks: [&Path; 2], image: Option<&str>) -> Error {
     let Outcome::Failed {
         message,
         last_lines,
@@ -91,14 +91,17 @@ fn of_outcome(outcome: Outcome, workshop: &Path, image: Option<&str>) -> Error {
         .hint("`docker system df` shows what takes the space")
         .with_details(last_lines);
     }
-    // The CLI has no word for it when a feature that it fetches does not fit.
-    if host::free_space(workshop).is_some_and(|free| free < LITTLE) {
+    // The CLI has no word for it when a feature that it fetches does not fit, and what ends in a build may have
+    // none either.
+    let is_full = |disk: &&Path| host::free_space(disk).is_some_and(|free| free < LITTLE);
+    if let Some(disk) = disks.into_iter().find(is_full) {
         return Error::new(
             Code::DiskFull,
-            format!("almost no space is left in {}", workshop.display()),
+            format!("almost no space is left in {}", disk.display()),
         )
         .hint("free some space there, then try again")
-        .because(message);
+        .because(message)
+        .with_details(last_lines);
     }
     if let Some(error) = of_docker(&message, &last_lines) {
         return error;
@@ -372,6 +375,11 @@ fn feature_in(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// With room.
+    fn disks() -> [&'static Path; 2] {
+        [Path::new("/"); 2]
+    }
+
     fn failed(message: &str, lines: &[&str]) -> Error {
         let outcome = Outcome::Failed {
             message: message.to_owned(),
@@ -382,7 +390,7 @@ mod tests {
         failure(
             outcome,
             Denied::default(),
-            Path::new("/"),
+            disks(),
             Some("ghcr.io/acme/small:1"),
         )
     }
@@ -404,7 +412,7 @@ mod tests {
                 refusals: &refusals,
                 ..Denied::default()
             };
-            failure(outcome, denied, Path::new("/"), None)
+            failure(outcome, denied, disks(), None)
         };
         for message in ["socket hang up", "ERR: Feature 'x' could not be processed"] {
             let error = failed(message);
@@ -427,7 +435,7 @@ mod tests {
             step: None,
             last_lines: vec![format!("Error response from daemon: {denied}")],
         };
-        let error = failure(outcome, Denied::default(), Path::new("/"), Some("acme/x"));
+        let error = failure(outcome, Denied::default(), disks(), Some("acme/x"));
         assert_eq!(
             error.message(),
             format!("the image acme/x could not be pulled: {denied}")
@@ -555,6 +563,34 @@ mod tests {
             let error = failed("Command failed: docker buildx", &[line]);
             assert_eq!(error.code(), Code::DiskFull, "{line}");
         }
+    }
+
+    #[test]
+    fn a_disk_of_dockers_that_is_full_is_named_where_nothing_that_was_said_does() {
+        let failed = |docker: &str| {
+            let outcome = Outcome::Failed {
+                message: "Command failed: docker buildx".into(),
+                container: None,
+                step: None,
+                last_lines: vec!["#9 ERROR: Feature \"x\" failed to install!".into()],
+            };
+            failure(
+                outcome,
+                Denied::default(),
+                [Path::new("/"), Path::new(docker)],
+                None,
+            )
+        };
+        assert_eq!(failed("/").code(), Code::BuildFailed);
+        // A file system on which nothing is ever free.
+        let error = failed("/proc");
+        assert_eq!(error.code(), Code::DiskFull);
+        assert!(
+            error.message().contains("left in /proc"),
+            "{}",
+            error.message()
+        );
+        assert_eq!(error.details().len(), 1);
     }
 
     #[test]

@@ -680,7 +680,7 @@ impl<'a> Hatching<'a> {
                 refusals: &refusals,
             };
             let image = prepared.image.as_deref();
-            return Err(failure(outcome, denied, self.workshop.path(), image));
+            return Err(failure(outcome, denied, self.disks(), image));
         };
         self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
@@ -715,6 +715,11 @@ impl<'a> Hatching<'a> {
             caged: !prepared.runs_here,
             readable: &self.server.config.devcontainer.readable,
         })
+    }
+
+    /// Where the devcontainer CLI and Docker write.
+    fn disks(&self) -> [&Path; 2] {
+        [self.workshop.path(), Path::new(&self.machine.directory)]
     }
 
     /// What the devcontainer CLI may build and create.
