@@ -356,7 +356,7 @@ pub(super) async fn report(
         let repo = &identity.repo;
         return Err(error.hint(match made {
             Made::Spawned => format!(
-                "the drone stays: `{ssh}`; mend it there, or `hatchery slay {repo}` and spawn again"
+                "the drone stays: `{ssh}`; fix it there, or `hatchery slay {repo}` and spawn again"
             ),
             Made::Rebuilt => {
                 format!("the drone stays: `{ssh}`; fix it there, then `hatchery rebuild {repo}`")

@@ -61,6 +61,11 @@ for number in (1, 2):
     repository(f"held/create-{number}", {})
     repository(f"held/waiting-{number}", {}, dockerfile="RUN ln -sf /bin/true /usr/sbin/sshd")
     repository(f"held/lifecycle-{number}", {"postCreateCommand": f"sleep 432{number}"})
+both = {
+    "web": "echo the swarm is fed; touch /tmp/fed",
+    "db": "until test -e /tmp/fed; do :; done; echo no minerals; exit 7",
+}
+repository("bad/several", {"postCreateCommand": both})
 # What a drone's image stands on is Docker's to keep.
 server.succeed("docker pull -q ghcr.io/acme/nosudo:latest")
 take_inventory()
@@ -190,6 +195,9 @@ with subtest("a lifecycle command fails: the drone stays, and nobody calls it a 
     contains(said, "Evolution chamber occupied.\n", "[drone-exists]")
     refused_as_json("spawn acme/broken-postcreate", 4, "drone-exists")
     plain("slay acme/broken-postcreate")
+    said = plain("spawn bad/several", 1)
+    contains(said, "[lifecycle-failed]", "  | web: the swarm is fed", "  | db: no minerals")
+    plain("slay bad/several")
     nothing_new()
 
 with subtest("an image with a user of its own and no sudo works all the same"):

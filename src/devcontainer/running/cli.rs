@@ -504,6 +504,8 @@ struct Log {
     last_lines: LastLines,
     step: Option<String>,
     stage: watch::Sender<Option<Stage>>,
+    /// What a command has said that failed; which of several it was comes next.
+    unnamed: Vec<String>,
     /// Why there was nothing to log: no cage, or something that may not be touched in it.
     denied: Option<String>,
 }
@@ -552,20 +554,58 @@ impl Log {
                     .collect()
             }
             "raw" => {
-                let lines = entry.text.split(['\r', '\n']).map(clean::line);
-                let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
-                for line in &lines {
-                    self.last_lines.push(line);
+                self.name_lines(None);
+                let named = entry.text.strip_prefix(BOLD).and_then(|text| {
+                    let (of, said) = text.strip_prefix("Running ")?.split_once("...")?;
+                    Some((Stage::one_of(of)?, said))
+                });
+                let lines = match named {
+                    Some((name, said)) => lines_of(Some(name), said),
+                    None => lines_of(None, &entry.text),
+                };
+                let last = lines.last().cloned();
+                if named.is_none() && entry.text.trim_start().starts_with(BOLD) {
+                    self.unnamed = lines;
+                } else {
+                    for line in &lines {
+                        self.last_lines.push(line);
+                    }
                 }
-                lines
-                    .into_iter()
-                    .next_back()
-                    .map(Event::Line)
-                    .into_iter()
-                    .collect()
+                last.map(Event::Line).into_iter().collect()
+            }
+            "text" => {
+                let text = clean::line(&entry.text);
+                let failed = text.split_once(" failed with exit code ");
+                self.name_lines(failed.and_then(|(of, _)| Stage::one_of(of)));
+                Vec::new()
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Keeps the lines of a command that failed, with its name where it is one of several.
+    fn name_lines(&mut self, name: Option<&str>) {
+        for line in std::mem::take(&mut self.unnamed) {
+            self.last_lines.push(&of_one(name, line));
+        }
+    }
+}
+
+/// How the devcontainer CLI begins what it shows of one of several commands that run at once, and what the
+/// one said that failed: after its end, and as a whole.
+const BOLD: &str = "\u{1b}[1m";
+
+/// The lines of a command, each with its name if it is one of several.
+fn lines_of(name: Option<&str>, said: &str) -> Vec<String> {
+    let lines = said.split(['\r', '\n']).map(clean::line);
+    let lines = lines.filter(|line| !line.trim().is_empty());
+    lines.map(|line| of_one(name, line)).collect()
+}
+
+fn of_one(name: Option<&str>, line: String) -> String {
+    match name {
+        Some(name) => format!("{}: {line}", clean::line(name)),
+        None => line,
     }
 }
 
@@ -585,7 +625,7 @@ fn begun(text: &str) -> Option<&'static str> {
         .map(|(_, step)| *step)
 }
 
-fn outcome(result: &str, log: Log) -> Outcome {
+fn outcome(result: &str, mut log: Log) -> Outcome {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Answer {
@@ -594,10 +634,12 @@ fn outcome(result: &str, log: Log) -> Outcome {
         remote_user: Option<String>,
         message: Option<String>,
     }
+    log.name_lines(None);
     let line = result.lines().rev().find(|line| line.starts_with('{'));
     let answer = line.and_then(|line| serde_json::from_str::<Answer>(line).ok());
     let Log {
         last_lines,
+        unnamed: _,
         step,
         stage: _,
         denied,
@@ -704,6 +746,61 @@ mod tests {
             message,
             "hatchery: the cage failed: /x/cage.json: no such file"
         );
+    }
+
+    #[test]
+    fn lines_of_commands_that_run_at_once_have_their_names() {
+        let mut log = Log::default();
+        let mut read = |kind: &str, text: &str| {
+            let entry = serde_json::json!({"type": kind, "level": 3, "text": text});
+            let events = log.read(&entry.to_string());
+            let last = events.into_iter().next_back();
+            last.map(|event| match event {
+                Event::Line(line) => line,
+                other => panic!("{other:?}"),
+            })
+        };
+        // As devcontainers/cli 0.89 writes it.
+        let of = "of postCreateCommand from devcontainer.json";
+        let said = read(
+            "raw",
+            &format!("\u{1b}[1mRunning web {of}...\u{1b}[0m\r\none\r\ntwo\r\n\r\n"),
+        );
+        assert_eq!(said.as_deref(), Some("web: two"));
+        let said = read("raw", "\r\n\u{1b}[1mno such file\r\ngone\u{1b}[0m\r\n\r\n");
+        assert_eq!(said.as_deref(), Some("gone"));
+        let failed = format!(
+            "\u{1b}[1m\u{1b}[31mdb {of} failed with exit code 3. Skipping any further commands.\u{1b}[39m"
+        );
+        assert_eq!(read("text", &failed), None);
+        // One that runs alone.
+        assert_eq!(read("raw", "alone\r\n").as_deref(), Some("alone"));
+        let said = read(
+            "raw",
+            "\u{1b}[1mRunning the postCreateCommand from devcontainer.json...\u{1b}[0m\r\n\r\n",
+        );
+        assert_eq!(
+            said.as_deref(),
+            Some("Running the postCreateCommand from devcontainer.json...")
+        );
+        assert_eq!(
+            read("raw", "\r\n\u{1b}[1mloud\u{1b}[0m\r\n").as_deref(),
+            Some("loud")
+        );
+        let Outcome::Failed { last_lines, .. } = outcome("", log) else {
+            panic!("no result is a failure")
+        };
+        let the = "Running the postCreateCommand from devcontainer.json...";
+        let expected = [
+            "web: one",
+            "web: two",
+            "db: no such file",
+            "db: gone",
+            "alone",
+            the,
+            "loud",
+        ];
+        assert_eq!(last_lines, expected);
     }
 
     #[test]

@@ -59,6 +59,15 @@ impl Stage {
     pub fn begun(progress: &str) -> Option<Self> {
         Self::named(progress.strip_prefix("Running ")?.trim_end_matches('.'))
     }
+
+    /// The name of one of several commands of a stage that run at once, as the devcontainer CLI tells of it
+    /// ("web of postCreateCommand from devcontainer.json").
+    pub fn one_of(text: &str) -> Option<&str> {
+        Self::ALL.into_iter().find_map(|stage| {
+            let (name, _) = text.split_once(&format!(" of {stage} from "))?;
+            Some(name)
+        })
+    }
 }
 
 impl fmt::Display for Stage {
