@@ -43,9 +43,11 @@ impl Machine {
             .unwrap_or_default()
     }
 
-    /// Whether Docker has this runtime; the error says how to get it.
-    pub fn has(&self, runtime: Runtime) -> Result<()> {
-        let name = runtime.as_str();
+    /// Refuses where the configuration names a runtime that Docker does not have; the error says how to get it.
+    pub fn has(&self, configured: Option<Runtime>) -> Result<()> {
+        let Some(name) = configured.map(Runtime::as_str) else {
+            return Ok(());
+        };
         if self.runtimes.iter().any(|has| has == name) {
             return Ok(());
         }

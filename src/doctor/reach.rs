@@ -58,7 +58,7 @@ async fn runtime(docker: &Docker, config: &Config, program: Vec<u8>) -> Finding 
         return Finding::skipped("runtime", "drones run in Docker's own, without privileges");
     };
     let tried = async {
-        docker.machine().await?.has(runtime)?;
+        docker.machine().await?.has(Some(runtime))?;
         docker.root_of(runtime, program).await
     };
     let name = runtime.as_str();

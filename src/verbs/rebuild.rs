@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::spawn::{Made, free_port, is_somebodys, report};
+use super::spawn::{Made, free_port, is_somebodys, left_behind, report, stays};
 use super::{Context, interrupted};
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
@@ -126,9 +126,7 @@ impl Rebuild {
         context.places.sweep();
         let machine = docker.machine().await?;
         reserve::is_left(&context.config.limits, &machine)?;
-        if let Some(runtime) = context.config.docker.runtime {
-            machine.has(runtime)?;
-        }
+        machine.has(context.config.docker.runtime)?;
         let ssh_port = match (&context.config.tailnet, drone.ssh_port) {
             (Some(_), _) => None,
             // The drone itself has it.
@@ -212,7 +210,7 @@ async fn leave(context: &Context<'_>, docker: &Docker, old: &Drone, error: Error
             "{name} was stopped and is otherwise as it was: `hatchery unburrow {repo}` wakes it."
         )
     });
-    with_failures(error, &failures)
+    left_behind(error, &failures)
 }
 
 /// Removes what was made in the place of an old container, but for the volumes.
@@ -233,16 +231,8 @@ async fn take_back(
     };
     if let Some(why) = kept {
         let _ = context.places.unmark_rebuild(name);
-        context
-            .ui
-            .talk(&format!("{name} stays: {}.", why.message()));
-        return error
-            .hint(format!(
-                "{name} stays: {}; `hatchery status {repo}` says how to reach it, \
-                 `hatchery rebuild {repo}` tries once more",
-                why.message()
-            ))
-            .with_details(why.details().to_vec());
+        let next = format!("`hatchery rebuild {repo}` tries once more");
+        return stays(context, identity, error, &why, &next);
     }
     let mut failures = Vec::new();
     failures.extend(hatching.leave_tailnet().await.err());
@@ -260,15 +250,5 @@ async fn take_back(
              was. `hatchery rebuild {repo}` tries once more."
         ));
     }
-    with_failures(error, &failures)
-}
-
-fn with_failures(error: Error, failures: &[Error]) -> Error {
-    if failures.is_empty() {
-        return error;
-    }
-    let mut lines = error.details().to_vec();
-    let left = failures.iter().map(Error::message);
-    lines.extend(left.map(|message| format!("left behind: {message}")));
-    error.with_details(lines)
+    left_behind(error, &failures)
 }

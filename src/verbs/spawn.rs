@@ -60,9 +60,7 @@ impl Spawn {
         make_room(context, &docker, &identity).await?;
         let machine = docker.machine().await?;
         reserve::is_left(&context.config.limits, &machine)?;
-        if let Some(runtime) = context.config.docker.runtime {
-            machine.has(runtime)?;
-        }
+        machine.has(context.config.docker.runtime)?;
         let wishes = Wishes {
             variant: self.config,
             submodules: self.submodules,
@@ -422,17 +420,9 @@ async fn take_back(
     };
     if let Some(why) = kept {
         context.ui.finish();
-        let (name, repo) = (&identity.name, &identity.repo);
-        context
-            .ui
-            .talk(&format!("{name} stays: {}.", why.message()));
-        return error
-            .hint(format!(
-                "{name} stays: {}; `hatchery status {repo}` says how to reach it, \
-                 `hatchery slay {repo}` removes it when nothing would be lost",
-                why.message()
-            ))
-            .with_details(why.details().to_vec());
+        let repo = &identity.repo;
+        let next = format!("`hatchery slay {repo}` removes it when nothing would be lost");
+        return stays(context, identity, error, &why, &next);
     }
     let mut failures = Vec::new();
     failures.extend(hatching.leave_tailnet().await.err());
@@ -450,12 +440,32 @@ async fn take_back(
         context
             .ui
             .talk("Everything that was made has been taken back.");
-        return error;
     }
-    let left = failures
-        .iter()
-        .map(|failure| format!("left behind: {}", failure.message()));
-    error.with_details(left)
+    left_behind(error, &failures)
+}
+
+/// Says that a drone stays, and adds to the error of what failed why, and what to do `next`.
+pub(super) fn stays(
+    context: &Context<'_>,
+    identity: &Identity,
+    error: Error,
+    why: &Error,
+    next: &str,
+) -> Error {
+    let (name, repo) = (&identity.name, &identity.repo);
+    let why_it_stays = why.message();
+    context.ui.talk(&format!("{name} stays: {why_it_stays}."));
+    error
+        .hint(format!(
+            "{name} stays: {why_it_stays}; `hatchery status {repo}` says how to reach it, {next}"
+        ))
+        .with_details(why.details().to_vec())
+}
+
+/// Adds to an error what could not be removed.
+pub(super) fn left_behind(error: Error, failures: &[Error]) -> Error {
+    let left = failures.iter().map(Error::message);
+    error.with_details(left.map(|message| format!("left behind: {message}")))
 }
 
 /// Why a drone whose spawn has failed is not taken back: somebody is in it, or has worked in it. It
