@@ -49,32 +49,19 @@ impl Docker {
 
     /// Runs the program in a container that runs already, as everything in a drone is run.
     pub async fn try_exec(&self, program: Vec<u8>) -> Result<()> {
-        let image = self.image_of(program).await?;
-        let tried = self.exec_in(&image).await;
-        self.remove_image(&image).await?;
-        tried
+        let run = async |id: &str| self.inside(id).run_as(NOBODY, &[PROGRAM], &[]).await;
+        let ran = self.beside_one_that_waits(program, None, run).await;
+        ran.map(|_| ())
     }
 
     /// Which user of this server root is in a container of this runtime, tried with a static program.
     pub async fn root_of(&self, runtime: Runtime, program: Vec<u8>) -> Result<u32> {
-        let image = self.image_of(program).await?;
-        let mut body = waiting_body(&image);
-        if let Some(host) = &mut body.host_config {
-            host.runtime = Some(runtime.as_str().to_owned());
-        }
-        let looked = async {
-            let id = self.create(body).await?;
-            let looked = self.root_in(&id).await;
-            self.remove_container(&id).await?;
-            looked
-        };
-        let looked = looked.await;
-        self.remove_image(&image).await?;
-        looked
+        let name = runtime.as_str().to_owned();
+        let look = async |id: &str| self.root_in(id).await;
+        self.beside_one_that_waits(program, Some(name), look).await
     }
 
     async fn root_in(&self, container: &str) -> Result<u32> {
-        self.start(container).await?;
         let shown = self.container(container).await?;
         let pid = shown.and_then(|shown| shown.pid()).unwrap_or_default();
         let map = PathBuf::from(format!("/proc/{pid}/uid_map"));
@@ -98,15 +85,31 @@ impl Docker {
         self.import(archive, LABEL).await
     }
 
-    async fn exec_in(&self, image: &str) -> Result<()> {
-        let id = self.create(waiting_body(image)).await?;
-        let tried = async {
-            self.start(&id).await?;
-            self.inside(&id).run_as(NOBODY, &[PROGRAM], &[]).await
+    /// Looks at a container of the program's that runs, in this runtime or Docker's own; it is removed then.
+    async fn beside_one_that_waits<T>(
+        &self,
+        program: Vec<u8>,
+        runtime: Option<String>,
+        look: impl AsyncFnOnce(&str) -> Result<T>,
+    ) -> Result<T> {
+        let image = self.image_of(program).await?;
+        let mut body = waiting_body(&image);
+        if let Some(host) = &mut body.host_config {
+            host.runtime = runtime;
+        }
+        let looked = async {
+            let id = self.create(body).await?;
+            let looked = async {
+                self.start(&id).await?;
+                look(&id).await
+            };
+            let looked = looked.await;
+            self.remove_container(&id).await?;
+            looked
         };
-        let tried = tried.await;
-        self.remove_container(&id).await?;
-        tried.map(|_| ())
+        let looked = looked.await;
+        self.remove_image(&image).await?;
+        looked
     }
 
     async fn run_on_network(

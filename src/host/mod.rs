@@ -187,8 +187,7 @@ impl Places {
     /// Writes down that nobody can have worked in this drone's volume yet. Where it cannot be
     /// written the volume is taken for one that holds work.
     pub fn mark_egg(&self, drone: &DroneName) {
-        let _ = create_private(&self.cache, 0o755);
-        let _ = File::create(self.egg(drone));
+        let _ = self.mark(&self.egg(drone));
     }
 
     /// From now on somebody may work in this drone's volume.
@@ -209,11 +208,15 @@ impl Places {
     /// Writes down, before its old container is removed, that this drone is being rebuilt: a container that
     /// is not finished is then no egg.
     pub fn mark_rebuild(&self, drone: &DroneName) -> Result<()> {
+        self.mark(&self.rebuild(drone))
+    }
+
+    fn mark(&self, path: &Path) -> Result<()> {
         create_private(&self.cache, 0o755)?;
-        let path = self.rebuild(drone);
-        File::create(&path)
-            .map(|_| ())
-            .map_err(|error| host_io("write", &path, error))
+        match File::create(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(host_io("write", path, error)),
+        }
     }
 
     /// The rebuild has come to its end.

@@ -275,10 +275,7 @@ impl Gate {
 
     /// Refuses a value. The answer is whether it passes all the same, because of trust.
     pub fn refuse(&mut self, node: &Node, property: &str, why: &str) -> bool {
-        let shown = node
-            .as_text()
-            .map_or_else(|| node.to_value().to_string(), |text| format!("{text:?}"));
-        self.refuse_text(node.line, property, &shown, why)
+        self.refuse_text(node.line, property, &shown(node), why)
     }
 
     /// The same for a value that is shown in these words.
@@ -288,8 +285,6 @@ impl Gate {
 
     /// Refuses a container's privileges, or leaves them out where its runtime makes them needless.
     pub fn refuse_privileges(&mut self, node: &Node, property: &str, why: &str) -> bool {
-        let shown = node.as_text();
-        let shown = shown.map_or_else(|| node.to_value().to_string(), |text| format!("{text:?}"));
         match self.runtime {
             Some(runtime) if !self.trusted => {
                 let runtime = runtime.as_str();
@@ -297,7 +292,7 @@ impl Gate {
                 self.leave_out(node.line, property, &why);
                 false
             }
-            _ => self.refuse_with(node.line, property, &shown, why, Some(CONTAIN)),
+            _ => self.refuse_with(node.line, property, &shown(node), why, Some(CONTAIN)),
         }
     }
 
@@ -508,6 +503,12 @@ fn told(list: &[&Finding]) -> String {
         0 => told,
         more => format!("{told}; and {more} more"),
     }
+}
+
+/// A value, as it is shown.
+fn shown(node: &Node) -> String {
+    node.as_text()
+        .map_or_else(|| node.to_value().to_string(), |text| format!("{text:?}"))
 }
 
 /// Enough of a value to be recognised.

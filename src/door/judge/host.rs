@@ -92,7 +92,7 @@ pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Ju
     if let Some(what) = checks.into_iter().flatten().next() {
         return Err(Stop::Refused(what));
     }
-    Ok(limited(rebuilt(asked, own), bounds))
+    Ok(limited(rebuilt(asked, own, bounds), bounds))
 }
 
 /// What Docker has hidden and locked in `/proc` and `/sys` at least since 20.10.
@@ -144,7 +144,10 @@ pub fn volumes(host: &HostConfig) -> BTreeSet<String> {
 }
 
 /// Without what is asked for and not given, and without what only a judged value may hold.
-fn rebuilt(mut host: HostConfig, own: &Own) -> HostConfig {
+fn rebuilt(mut host: HostConfig, own: &Own, bounds: &Bounds) -> HostConfig {
+    if let Some(runtime) = bounds.runtime {
+        host.runtime = Some(runtime.as_str().to_owned());
+    }
     let shared = host.network_mode.as_deref().unwrap_or_default();
     if let Some(id) = shared
         .strip_prefix("container:")
@@ -177,9 +180,6 @@ fn rebuilt(mut host: HostConfig, own: &Own) -> HostConfig {
 
 /// With the limits of a drone, as far as this Docker can enforce them.
 fn limited(mut host: HostConfig, bounds: &Bounds) -> HostConfig {
-    if let Some(runtime) = bounds.runtime {
-        host.runtime = Some(runtime.as_str().to_owned());
-    }
     let (limits, machine) = (&bounds.limits, &bounds.machine);
     let enforced = |limit| !machine.unlimited.contains(&limit);
     let within = |given: Option<i64>, most: i64| {

@@ -45,8 +45,8 @@ impl Section {
         self.text.is_empty()
     }
 
-    /// The configuration with this at its end, in place of what an earlier start wrote. Of a section whose
-    /// end somebody has removed only the first line goes: what follows may be theirs.
+    /// The configuration with this at its end, in place of what an earlier start wrote. Of a section that has
+    /// lost its end only the first line goes: what follows may be the user's.
     fn added_to(&self, before: &str) -> String {
         let mut text = String::with_capacity(before.len() + self.text.len());
         let mut lines = before.lines();

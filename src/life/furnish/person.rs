@@ -40,7 +40,7 @@ impl Person {
         Self { name, email }
     }
 
-    /// Whom the configuration names in full, whoever calls.
+    /// Whom the configuration names in full: nothing is asked of the caller.
     pub fn of_configuration(config: &Git) -> Option<Self> {
         let (name, email) = (config.name.clone()?, config.email.clone()?);
         Some(Self {
