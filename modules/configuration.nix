@@ -88,6 +88,7 @@ in
           given { inherit (drone) permissions; }
           // lib.optionalAttrs (drone.repositories != [ ]) { inherit (drone) repositories; }
           // lib.optionalAttrs (drone.files != { }) { inherit (drone) files; }
+          // lib.optionalAttrs (drone.envFile != null) { env_file = drone.envFile; }
         ) cfg.drones;
       }
       (mkIf (cfg.authorizedKeys != [ ]) { ssh.authorized_keys = cfg.authorizedKeys; })

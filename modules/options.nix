@@ -69,6 +69,13 @@ let
           path in the clone. They are copied when the drone is spawned.
         '';
       };
+      envFile = secret {
+        example = "/run/secrets/site.env";
+        description = ''
+          A file with secret variables for the drone's sessions and commands, a line `NAME=value` each,
+          over those of `settings.devcontainer.env_file`. ${whoReads}
+        '';
+      };
       permissions = mkOption {
         type = types.nullOr (types.attrsOf access);
         default = null;

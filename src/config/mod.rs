@@ -22,6 +22,7 @@ pub use self::subnets::Subnets;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
+use crate::secret::Environment;
 
 /// Where the configuration is when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/hatchery/config.toml";
@@ -46,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// The devcontainer CLI and what is added to repositories.
     pub devcontainer: Devcontainer,
+    /// What a person's home gets in each drone.
+    pub dotfiles: Dotfiles,
     /// The Docker daemon and the drones' networks.
     pub docker: Docker,
     /// Registries of private images.
@@ -263,6 +266,56 @@ pub struct Devcontainer {
     /// Images and features (`ghcr.io/devcontainers/*`, or a whole name) whose code may run in Docker's
     /// shared builder.
     pub known: Vec<Known>,
+    /// Secret variables for all drones: a file as for `docker run --env-file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
+}
+
+/// `[dotfiles]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dotfiles {
+    /// Where they are cloned from: `org/repo` on GitHub, or a URL of git's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The program in it that installs them; without it the first of those that the devcontainer CLI looks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub install: Option<String>,
+}
+
+impl Dotfiles {
+    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+        // The devcontainer CLI puts both into a shell's script as they are.
+        let is_plain = |text: &str, also: &str| {
+            let mut all = text.chars();
+            !text.is_empty()
+                && !text.starts_with('-')
+                && all.all(|c| c.is_ascii_alphanumeric() || also.contains(c))
+        };
+        if let Some(repository) = &self.repository
+            && !is_plain(repository, "/.:@_-~+")
+        {
+            return Err((
+                "dotfiles.repository",
+                format!("must be org/repo or a URL of git's, not {repository:?}"),
+            ));
+        }
+        if let Some(install) = &self.install {
+            if !is_plain(install, "/._-") || !is_path_in_clone(install) {
+                return Err((
+                    "dotfiles.install",
+                    format!("must be a path in the repository of dotfiles, not {install:?}"),
+                ));
+            }
+            if self.repository.is_none() {
+                return Err((
+                    "dotfiles.install",
+                    "is a program of dotfiles, and dotfiles.repository is not set".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The feature that starts sshd on port 2222.
@@ -293,6 +346,7 @@ impl Default for Devcontainer {
                 .into_iter()
                 .filter_map(|known| known.to_owned().try_into().ok())
                 .collect(),
+            env_file: None,
         }
     }
 }
@@ -346,6 +400,14 @@ pub struct DroneSettings {
     /// Files of this server's for its clone: each by its path there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, PathBuf>,
+    /// Secret variables for it, over those for all drones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
+}
+
+fn own_env_file<'a>((repo, drone): (&RepoId, &'a DroneSettings)) -> Option<(&'a Path, String)> {
+    let file = drone.env_file.as_deref()?;
+    Some((file, format!("drones.\"{repo}\".env_file")))
 }
 
 fn is_path_in_clone(path: &str) -> bool {
@@ -432,6 +494,38 @@ impl Config {
         Ok(())
     }
 
+    fn check_env_files(&self) -> std::result::Result<(), (&'static str, String)> {
+        let absolute = |file: &Option<PathBuf>, key, of: &str| match file {
+            Some(file) if file.is_relative() => Err((
+                key,
+                format!("{of}must be an absolute path, not {}", file.display()),
+            )),
+            _ => Ok(()),
+        };
+        absolute(&self.devcontainer.env_file, "devcontainer.env_file", "")?;
+        for (repo, drone) in &self.drones {
+            absolute(&drone.env_file, "drones", &format!("{repo}: env_file "))?;
+        }
+        Ok(())
+    }
+
+    /// The secret variables of a repository's drone, read from the files that the configuration names.
+    pub fn secrets(&self, repo: &RepoId) -> Result<Environment> {
+        let own = self.drones.get_key_value(repo).and_then(own_env_file);
+        Environment::read(self.common_env_file().into_iter().chain(own))
+    }
+
+    /// All files with secret variables, each with the key that names it.
+    pub fn env_files(&self) -> impl Iterator<Item = (&Path, String)> {
+        let own = self.drones.iter().filter_map(own_env_file);
+        self.common_env_file().into_iter().chain(own)
+    }
+
+    fn common_env_file(&self) -> Option<(&Path, String)> {
+        let file = self.devcontainer.env_file.as_deref()?;
+        Some((file, "devcontainer.env_file".to_owned()))
+    }
+
     /// What the types alone do not say. The error is the key and what is wrong with it.
     fn check(&self) -> std::result::Result<(), (&'static str, String)> {
         for (key, url) in [
@@ -515,6 +609,8 @@ impl Config {
                 format!("must hold absolute paths, not {}", path.display()),
             ));
         }
+        self.check_env_files()?;
+        self.dotfiles.check()?;
         self.limits.check()?;
         for pattern in &self.devcontainer.trust {
             if !registries::is_pattern(pattern) {
@@ -827,12 +923,54 @@ mod tests {
             ),
             ("[github]\nprivate_key_file = \"/k\"", 2, "github.app_id"),
         ] {
-            let message = error_of(text);
-            assert!(
-                message.starts_with(&format!("c.toml:{line}: ")),
-                "{text:?}: {message}"
-            );
-            assert!(message.contains(key), "{text:?}: {message}");
+            assert_named(text, line, key);
+        }
+    }
+
+    fn assert_named(text: &str, line: usize, key: &str) {
+        let message = error_of(text);
+        assert!(
+            message.starts_with(&format!("c.toml:{line}: ")),
+            "{text:?}: {message}"
+        );
+        assert!(message.contains(key), "{text:?}: {message}");
+    }
+
+    #[test]
+    fn env_files_and_dotfiles_are_what_a_shell_and_another_directory_can_take() {
+        for (text, line, key) in [
+            (
+                "[devcontainer]\nenv_file = \"agents.env\"\n",
+                2,
+                "devcontainer.env_file must be an absolute path",
+            ),
+            (
+                "\n[drones.\"a/b\"]\nenv_file = \"x\"\n",
+                2,
+                "drones a/b: env_file must be an absolute path",
+            ),
+            (
+                "[dotfiles]\nrepository = \"a/b; id\"\n",
+                2,
+                "dotfiles.repository must be org/repo",
+            ),
+            (
+                "[dotfiles]\nrepository = \"--upload-pack=x\"\n",
+                2,
+                "dotfiles.repository must be org/repo",
+            ),
+            (
+                "[dotfiles]\nrepository = \"a/b\"\ninstall = \"../x\"\n",
+                3,
+                "dotfiles.install must be a path",
+            ),
+            (
+                "[dotfiles]\ninstall = \"x\"\n",
+                2,
+                "dotfiles.install is a program of dotfiles",
+            ),
+        ] {
+            assert_named(text, line, key);
         }
     }
 

@@ -118,7 +118,7 @@ impl Passage {
                     return self.pass(&call, request).await;
                 }
                 let (request, body) = taken(request).await?;
-                let body = judge::exec(&body)?;
+                let body = judge::exec(&body, &self.shared.bounds.secrets)?;
                 self.hand_on(&call, request, full(body.to_string())).await
             }
             Ask::CreateNetwork => {
@@ -187,6 +187,13 @@ impl Passage {
                     return self.shared.docker.send(resized(request)).await.map(plain);
                 }
                 self.create_network(&call, request.headers(), asked).await
+            }
+            Ask::Container(_, OfContainer::Exec) if !self.shared.bounds.secrets.is_empty() => {
+                let (request, body) = taken(request).await?;
+                let asked = serde_json::from_slice(&body);
+                let mut asked = asked.map_err(|error| Stop::Malformed(error.to_string()))?;
+                judge::reveal(&mut asked, &self.shared.bounds.secrets);
+                self.hand_on(&call, request, full(asked.to_string())).await
             }
             Ask::Containers => {
                 let old = self.shared.state().replaced.clone();
@@ -265,7 +272,7 @@ impl Passage {
             }
             OfContainer::Exec => {
                 let (request, body) = taken(request).await?;
-                let body = judge::exec(&body)?;
+                let body = judge::exec(&body, &self.shared.bounds.secrets)?;
                 let answer = self.ask(&call, request, full(body.to_string())).await?;
                 let (answer, body) = collected(answer).await?;
                 if let Some(exec) = created_id(&body)

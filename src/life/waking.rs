@@ -148,7 +148,8 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
         // Its start says so.
         return Ok(());
     };
-    let mut tree = furnish::ssh(docker, &inspected, files, Tree::default()).await?;
+    let secrets = server.config.secrets(&drone.identity.repo)?;
+    let mut tree = furnish::ssh(docker, &inspected, files, &secrets, Tree::default()).await?;
     let person = Person::of_configuration(&server.config.git);
     let mut told: Vec<_> = person.iter().map(Person::section).collect();
     if furnish::mounts_sockets(&inspected) {

@@ -10,11 +10,14 @@ use serde_json::Value;
 
 use super::files::DroneFile;
 use crate::devcontainer::replaced;
+use crate::secret::Environment;
 
 /// Before hatchery's own settings in order, and never read by a sshd that does not know `Include`,
 /// nor therefore `SetEnv`.
 pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-hatchery-environment.conf";
 const PROFILE: &str = "/etc/profile.d/zz-hatchery.sh";
+/// What is read by that script and by the user alone.
+const SECRETS: &str = "/etc/ssh/hatchery/secrets.sh";
 
 /// What a session has of its own, and what is hatchery's alone.
 const NOT_HANDED_ON: &[&str] = &[
@@ -127,10 +130,16 @@ fi
     )
 }
 
-/// The files for it. The script is as open as `/etc/environment`, where the devcontainer CLI writes the same.
-pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
+/// The files for it, with secrets over it. The script is as open as `/etc/environment`, where the devcontainer
+/// CLI writes the same; no secret is in it.
+pub fn files(environment: &BTreeMap<String, String>, secrets: &Environment) -> Vec<DroneFile> {
+    let mut all: BTreeMap<&str, &str> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    all.extend(secrets.expose());
     // The first SetEnv counts, so all of it is one.
-    let set: Vec<String> = environment
+    let set: Vec<String> = all
         .iter()
         .filter(|(_, value)| is_plain(value))
         .map(|(name, value)| format!("\"{name}={value}\""))
@@ -140,11 +149,15 @@ pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
         set => format!("SetEnv {}\n", set.join(" ")),
     };
     let path = environment.get("PATH").map(|path| set_path(&quoted(path)));
+    let hidden: BTreeMap<&str, &str> = secrets.expose().collect();
     let others = environment
         .iter()
-        .filter(|(name, value)| *name != "PATH" && !is_plain(value))
-        .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
-    let script: String = path.into_iter().chain(others).collect();
+        .filter(|(name, value)| {
+            *name != "PATH" && !is_plain(value) && !hidden.contains_key(name.as_str())
+        })
+        .map(|(name, value)| exported(name, value));
+    let reading = format!("[ ! -r {SECRETS} ] || . {SECRETS}\n");
+    let script: String = path.into_iter().chain(others).chain([reading]).collect();
     vec![
         DroneFile {
             path: DROP_IN.to_owned(),
@@ -157,6 +170,23 @@ pub fn files(environment: &BTreeMap<String, String>) -> Vec<DroneFile> {
             content: format!("# Written by hatchery: what sshd cannot set, or /etc/profile has changed.\n{script}").into_bytes(),
         },
     ]
+}
+
+/// The file with the secrets that sshd cannot set; for the user's own eyes. Without any it has none, so that
+/// none stays there.
+pub fn secrets_file(secrets: &Environment) -> DroneFile {
+    let hidden = secrets.expose().filter(|(_, value)| !is_plain(value));
+    let script: String = hidden.map(|(name, value)| exported(name, value)).collect();
+    DroneFile {
+        path: SECRETS.to_owned(),
+        mode: 0o400,
+        content: format!("# Written by hatchery: secret variables that sshd cannot set.\n{script}")
+            .into_bytes(),
+    }
+}
+
+fn exported(name: &str, value: &str) -> String {
+    format!("export {name}={}\n", quoted(value))
 }
 
 /// A text as one word of a shell.
@@ -178,7 +208,7 @@ mod tests {
     use serde_json::json;
 
     fn text(environment: &BTreeMap<String, String>, path: &str) -> String {
-        let files = files(environment);
+        let files = files(environment, &Environment::default());
         let file = files.into_iter().find(|file| file.path == path).unwrap();
         String::from_utf8(file.content).unwrap()
     }
@@ -258,6 +288,48 @@ mod tests {
             over(&container, &metadata),
             ["A=1", "C=c=1", "PATH=/bin", "B", "TS_NO_LOGS_NO_SUPPORT"]
         );
+    }
+
+    #[test]
+    fn a_secret_is_in_no_file_that_others_read() {
+        let of_secrets = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            of_secrets.path(),
+            "A=plain-secret\nB={\"key\": \"it's secret\"}\n",
+        )
+        .unwrap();
+        let secrets = Environment::read([(of_secrets.path(), String::new())]).unwrap();
+        let environment = [("A", "1"), ("B", "a\"b"), ("C", "3")];
+        let environment: BTreeMap<_, _> = environment
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let all = files(&environment, &secrets);
+        let text = |file: &DroneFile| String::from_utf8(file.content.clone()).unwrap();
+        for file in &all {
+            assert_eq!(
+                text(file).contains("secret\""),
+                file.mode == 0o600 && file.path == DROP_IN,
+                "{}",
+                file.path
+            );
+        }
+        assert!(
+            text(&all[0]).ends_with("\nSetEnv \"A=plain-secret\" \"C=3\"\n"),
+            "{}",
+            text(&all[0])
+        );
+        assert!(!text(&all[1]).contains("export B"), "{}", text(&all[1]));
+        let own = secrets_file(&secrets);
+        assert_eq!(own.mode, 0o400);
+        let shell = std::process::Command::new("sh")
+            .args(["-c", &format!("{}printf %s \"$B\"", text(&own))])
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&shell.stdout),
+            "{\"key\": \"it's secret\"}"
+        );
+        assert!(!text(&secrets_file(&Environment::default())).contains("export"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Context;
 use crate::docker::Login;
 use crate::error::{Code, Error, Result};
-use crate::secret::Secret;
+use crate::secret::{Environment, Secret};
 
 /// Print the configuration in force; it holds no secrets, only the paths of their files
 #[derive(Debug, Args)]
@@ -43,6 +43,7 @@ impl Show {
             for (namespace, registry) in config.registries.iter() {
                 Login::read(namespace, registry)?;
             }
+            Environment::read(config.env_files())?;
         }
         if self.check {
             context.ui.talk("The configuration is right.");

@@ -60,7 +60,7 @@ impl Exec {
         let setting = Setting {
             user: &there.user,
             directory: Some("/"),
-            environment: environment_of(&docker, &there, self.terminal).await?,
+            environment: environment_of(context, &docker, &there, self.terminal).await?,
         };
         let argv: Vec<&str> = ["/bin/sh", "-c", BEGIN, "sh", &there.folder]
             .into_iter()
@@ -84,7 +84,12 @@ impl Exec {
 }
 
 /// The environment of a session of ssh's, with what sshd adds to it.
-async fn environment_of(docker: &Docker, there: &Running, terminal: bool) -> Result<Vec<String>> {
+async fn environment_of(
+    context: &Context<'_>,
+    docker: &Docker,
+    there: &Running,
+    terminal: bool,
+) -> Result<Vec<String>> {
     let (container, user) = (&there.container, there.user.as_str());
     let accounts = Accounts::of(docker, container.id()).await?;
     let own: Vec<&str> = container.environment().collect();
@@ -99,6 +104,8 @@ async fn environment_of(docker: &Docker, there: &Running, terminal: bool) -> Res
     ];
     let of_the_user = of_the_user.into_iter();
     let mut all = environment::over(&own, &metadata);
+    let secrets = context.config.secrets(&there.drone.identity.repo)?;
+    secrets.lay_over(&mut all);
     all.extend(of_the_user.filter_map(|(name, value)| Some(format!("{name}={}", value?))));
     Ok(all)
 }

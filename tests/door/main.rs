@@ -98,6 +98,7 @@ impl Bed {
             registries,
             builds: true,
             runtime: None,
+            secrets: hatchery::secret::Environment::default(),
         };
         let sibling = json!({"Id": "bbbb", "Name": "/acme-site_db_1", "HostConfig": host});
         let there = [Container::from(

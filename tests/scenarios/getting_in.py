@@ -176,6 +176,70 @@ with subtest("exec: with a terminal, whose size is that of the window, and which
     contains(bytes_shown, "shown", "restored")
     assert error_of("hatchery --json exec -t into-it -- true < /dev/null", 2, "usage")["message"].startswith("-t needs")
 
+with subtest("secrets and dotfiles: in sessions and commands, and nowhere that others look"):
+    publish("sarah/dotfiles", {"install-me": '#!/bin/sh\ncp "$(dirname "$0")/rc" ~/.sarahrc\n', "rc": "of sarah\n"})
+    publish_devcontainer(
+        "into/secret",
+        {
+            "devcontainer.json": {
+                "image": IMAGE,
+                "containerEnv": {"TOKEN": "of the repository"},
+                "postCreateCommand": 'echo "$TOKEN" > /tmp/of-create; echo "told: $TOKEN"; test "$TWICE" = one',
+                "postStartCommand": 'printenv JSON > /tmp/of-start; echo "told: $NEW"; test -z "$NEW"',
+            }
+        },
+    )
+    values = {"TOKEN": "s3cret-of-all", "TWICE": "one", "JSON": '{"key": "it\'s s3cret \\\\ $HOME"}'}
+    server.succeed(
+        "install -m 600 /dev/stdin /root/all.env <<'END'\n# for all\nTOKEN=s3cret-of-all\nTWICE=all\nEND",
+        f"install -m 600 /dev/stdin /root/one.env <<'END'\nTWICE=one\nJSON={values['JSON']}\nEND",
+        "cat /etc/hatchery/config.toml - > /root/secrets.toml <<'END'\n"
+        '[devcontainer]\nenv_file = "/root/all.env"\n[drones."into/secret"]\nenv_file = "/root/one.env"\n'
+        '[dotfiles]\nrepository = "sarah/dotfiles"\ninstall = "install-me"\nEND',
+    )
+    with_secrets = "hatchery --config /root/secrets.toml"
+    # Every argument of every program that is started meanwhile, and all that Docker is told.
+    server.succeed(
+        "(while :; do cat /proc/[0-9]*/cmdline || :; done) > /tmp/arguments 2> /dev/null & trap \"kill $!\" EXIT; "
+        f"{with_secrets} spawn into/secret > /tmp/said 2>&1",
+    )
+    said = server.succeed("cat /tmp/said")
+    docker_shows = server.succeed(
+        "docker inspect into-secret; docker image inspect $(docker inspect -f '{{.Image}}' into-secret)"
+    )
+    of_journal = server.succeed("journalctl --no-pager -q")
+    arguments = server.succeed("tr '\\0' '\\n' < /tmp/arguments | grep -a -e s3cret -e /root/secrets.toml | sort -u")
+    contains(arguments, "/root/secrets.toml")
+    for name, shown in (("docker", docker_shows), ("journal", of_journal), ("spawn", said), ("arguments", arguments)):
+        assert "s3cret" not in shown, f"{name} shows the secret"
+    secret = f"{with_secrets} exec into-secret --"
+    assert server.succeed(f"{secret} cat /tmp/of-create") == "s3cret-of-all\n"
+    assert server.succeed(f"{secret} cat /tmp/of-start") == values["JSON"] + "\n"
+    assert server.succeed(f"{secret} cat /home/vscode/.sarahrc") == "of sarah\n"
+    for name, value in values.items():
+        assert server.succeed(f"{secret} printenv {name}") == value + "\n"
+    in_session = f"{with_secrets} ssh into-secret --"
+    assert server.succeed(f"{in_session} 'echo $TOKEN $TWICE'") == "s3cret-of-all one\n"
+    assert server.succeed(f"{in_session} bash -lc \"'printenv JSON'\"") == values["JSON"] + "\n"
+    of_nobody = "docker exec -u nobody into-secret grep -rls s3cret /etc /run /tmp /var /home /usr/local 2> /dev/null || true"
+    assert set(server.succeed(of_nobody).split()) == {"/tmp/of-create", "/tmp/of-start"}
+
+with subtest("secrets: a change holds after the drone was burrowed, and a file that is wrong is named before"):
+    hatchery("burrow into-secret")
+    server.succeed("echo 'NEW=s3cret-too' > /root/one.env")
+    contains(server.execute(f"{with_secrets} unburrow into-secret 2>&1")[1], "[lifecycle-failed]", "told: ********")
+    assert server.succeed(f"{in_session} 'echo $NEW.$TWICE.$JSON'") == "s3cret-too.all.\n"
+    server.fail(f"{in_session} bash -lc \"'printenv JSON'\"")
+    server.succeed("echo 's3cret' >> /root/one.env")
+    error = error_of(f"{with_secrets} rebuild --yes into-secret", 2, "config-invalid")
+    contains(error["message"], "/root/one.env", 'drones."into/secret".env_file', "line 2")
+    assert "s3cret" not in json.dumps(error), error
+    server.succeed("rm /root/all.env")
+    error = error_of(f"{with_secrets} config --check --secrets", 2, "secret-unreadable")
+    contains(error["message"], "/root/all.env", "devcontainer.env_file")
+    hatchery("slay --force into-secret")
+    server.succeed("rm /root/one.env /root/secrets.toml /tmp/said /tmp/arguments")
+
 with subtest("what does not run cannot be got into, and what is not there is named"):
     hatchery("burrow into-it")
     contains(hatchery("status into-it"), "burrowed")

@@ -19,6 +19,7 @@ use super::last_lines::LastLines;
 use super::lifecycle::Stage;
 use super::shim::{Answer, MAX_MESSAGE, SETTINGS_FILE, Settings, Word};
 use crate::cage::{self, Rules};
+use crate::config::Dotfiles;
 use crate::devcontainer::building::Build;
 use crate::docker;
 use crate::drone::Identity;
@@ -27,6 +28,7 @@ use crate::host::{self, Workshop};
 use crate::outlet::Outlet;
 use crate::process::{self, Group};
 use crate::repo::RepoId;
+use crate::secret::Environment;
 use crate::ui::clean;
 
 /// The oldest major version of Node that the CLI runs on (`engines` of its package.json, 0.89).
@@ -43,6 +45,9 @@ const SAID_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where the CLI keeps what it has fetched and generated, in the workshop.
 pub const TEMPORARY: &str = "tmp";
+
+/// The names of secret variables with their stand-ins, in the workshop.
+const SECRETS_FILE: &str = "secrets.json";
 
 /// The longest result that the CLI may print, in bytes.
 const MAX_RESULT: u64 = 1024 * 1024;
@@ -81,6 +86,10 @@ pub struct Up<'a> {
     pub caged: bool,
     /// What it may read there beside the system's and its own.
     pub readable: &'a [PathBuf],
+    /// What lifecycle commands have in their environment. The CLI gets stand-ins, which the door replaces.
+    pub secrets: &'a Environment,
+    /// What the user's home gets once it is there.
+    pub dotfiles: &'a Dotfiles,
 }
 
 /// What happens while it runs.
@@ -90,6 +99,8 @@ pub enum Event {
     Step(String),
     /// A line of the builder's or of a lifecycle command's.
     Line(String),
+    /// Something failed that the drone can do without.
+    Warning(String),
     /// The gate refuses what it was about to build; nothing of it was.
     Refused(Error),
     /// An image is to be built, for which it waits.
@@ -235,13 +246,28 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     if up.omits_syntax {
         command.arg("--omit-syntax-directive");
     }
+    if !up.secrets.is_empty() {
+        let file = up.workshop.path().join(SECRETS_FILE);
+        let stand_ins = serde_json::json!(up.secrets.stand_ins()).to_string();
+        std::fs::write(&file, stand_ins).map_err(|error| host_io("write", &file, error))?;
+        command.arg("--secrets-file").arg(file);
+    }
+    if let Some(repository) = &up.dotfiles.repository {
+        command.arg("--dotfiles-repository").arg(repository);
+    }
+    if let Some(install) = &up.dotfiles.install {
+        command.arg("--dotfiles-install-command").arg(install);
+    }
     for (key, value) in up.identity.labels() {
         command.arg("--id-label").arg(format!("{key}={value}"));
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let group = Group::spawn(&mut command, up.command)?;
     let (sender, events) = mpsc::channel(64);
-    let log = Log::default();
+    let log = Log {
+        secrets: up.secrets.clone(),
+        ..Log::default()
+    };
     let stage = log.stage.subscribe();
     let hearing = hear(listener, sender.clone());
     let task = tokio::spawn(attend(group, hearing, sender, log));
@@ -501,6 +527,8 @@ async fn tell(writing: &mut OwnedWriteHalf, answer: &Answer) {
 /// The CLI's log, of which only what is harmless and telling is kept.
 #[derive(Debug, Default)]
 struct Log {
+    /// What is not to be seen in it.
+    secrets: Environment,
     last_lines: LastLines,
     step: Option<String>,
     stage: watch::Sender<Option<Stage>>,
@@ -525,7 +553,7 @@ struct Entry {
 impl Log {
     fn read(&mut self, line: &str) -> Vec<Event> {
         // Some lines (a stack trace on failure) are not JSON and tell a person nothing.
-        let Ok(entry) = serde_json::from_str::<Entry>(line) else {
+        let Ok(mut entry) = serde_json::from_str::<Entry>(line) else {
             let telling = line.contains(cage::FAILED) || line.contains("ermission denied");
             if telling && self.denied.is_none() {
                 let line = clean::line(line);
@@ -533,6 +561,7 @@ impl Log {
             }
             return Vec::new();
         };
+        entry.text = self.secrets.hide(&entry.text).into_owned();
         match entry.kind.as_str() {
             "progress" if entry.status == "running" => {
                 if let Some(stage) = Stage::begun(&entry.name) {
@@ -542,6 +571,9 @@ impl Log {
                 self.step = Some(step.clone());
                 self.last_lines.clear();
                 vec![Event::Step(step)]
+            }
+            "progress" if entry.status == "failed" && entry.name == DOTFILES => {
+                vec![Event::Warning(self.without_dotfiles())]
             }
             // Command lines stand in "start" and "text" entries; with the environment in them.
             "start" => {
@@ -583,6 +615,16 @@ impl Log {
         }
     }
 
+    /// What is said where dotfiles could not be installed; the CLI goes on.
+    fn without_dotfiles(&mut self) -> String {
+        let last = Vec::from(std::mem::take(&mut self.last_lines));
+        let last = last.last().map(|line| format!(": {line}"));
+        let last = last.unwrap_or_default();
+        format!(
+            "the dotfiles were not installed{last}; in the drone, `git clone` them by hand to see why"
+        )
+    }
+
     /// Keeps the lines of a command that failed, with its name where it is one of several.
     fn name_lines(&mut self, name: Option<&str>) {
         for line in std::mem::take(&mut self.unnamed) {
@@ -590,6 +632,9 @@ impl Log {
         }
     }
 }
+
+/// What the devcontainer CLI calls its work on dotfiles.
+const DOTFILES: &str = "Installing Dotfiles";
 
 /// How the devcontainer CLI begins what it shows of one of several commands that run at once, and what the
 /// one said that failed: after its end, and as a whole.
@@ -639,10 +684,9 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
     let answer = line.and_then(|line| serde_json::from_str::<Answer>(line).ok());
     let Log {
         last_lines,
-        unnamed: _,
         step,
-        stage: _,
         denied,
+        ..
     } = log;
     let failed = |message: String, container| Outcome::Failed {
         message,
@@ -708,6 +752,34 @@ mod tests {
         let said =
             harmless("Command failed: /x/bin/docker run --sig-proxy=false -e TOKEN=s3cret image");
         assert_eq!(said, "Command failed: docker run");
+    }
+
+    #[test]
+    fn no_secret_is_in_what_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "KEY=s3cret\n").unwrap();
+        let mut log = Log {
+            secrets: Environment::read([(file.path(), String::new())]).unwrap(),
+            ..Log::default()
+        };
+        let raw = |text: &str| serde_json::json!({"type": "raw", "text": text}).to_string();
+        let told = format!("{:?}", log.read(&raw("the key is s3cret.\r\n")));
+        assert!(told.contains("the key is ********."), "{told}");
+        let kept = Vec::from(log.last_lines);
+        assert_eq!(kept, ["the key is ********."]);
+    }
+
+    #[test]
+    fn dotfiles_that_fail_are_told_of_with_their_last_line() {
+        let mut log = Log::default();
+        let raw = serde_json::json!({"type": "raw", "text": "fatal: no such repository\r\n"});
+        log.read(&raw.to_string());
+        let failed = serde_json::json!({"type": "progress", "name": DOTFILES, "status": "failed"});
+        let events = log.read(&failed.to_string());
+        assert!(
+            matches!(&events[..], [Event::Warning(warning)] if warning.contains("not installed: fatal: no such")),
+            "{events:?}"
+        );
     }
 
     #[test]

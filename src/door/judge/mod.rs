@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 pub use self::build::{PARAMETERS as OF_BUILD, build};
 pub use self::container::{Asked, Creation, creation, labelled, present, surprise};
-pub use self::exec::exec;
+pub use self::exec::{exec, reveal};
 pub use self::host::is_the_sockets;
 pub use self::image::{are_elsewhere, are_free, is_kept_from, is_usable, not_for, pull};
 pub use self::network::{connection, is_own as is_own_network, network, placed, wants_addresses};
@@ -23,6 +23,7 @@ pub use self::volume::{is_plain, volume};
 use crate::config::{Limits, Registries, Runtime};
 use crate::docker::{self, Machine};
 use crate::drone::Identity;
+use crate::secret::Environment;
 
 /// What a drone's containers are held against.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct Bounds {
     pub builds: bool,
     /// What runs its containers, where it is not Docker's default. Privileges are then left out.
     pub runtime: Option<Runtime>,
+    /// What commands in its containers get where they have a stand-in.
+    pub secrets: Environment,
 }
 
 impl Bounds {
@@ -118,6 +121,7 @@ pub(super) mod tests {
                 ..Machine::default()
             },
             runtime: None,
+            secrets: Environment::default(),
         }
     }
 

@@ -7,12 +7,14 @@ pub mod gitconfig;
 pub mod mounts;
 pub mod person;
 
+use self::accounts::Accounts;
 use crate::config::Config;
 use crate::devcontainer::{METADATA_LABEL, SOCKETS_TARGET, parse_metadata};
-use crate::docker::{Container, Docker, Tree};
+use crate::docker::{Container, Docker, Owner, Tree, WholeFile};
 use crate::drone::DroneName;
 use crate::error::Result;
 use crate::host::Places;
+use crate::secret::Environment;
 use crate::ssh;
 use crate::ssh::ca::Authority;
 use crate::ssh::environment;
@@ -92,17 +94,19 @@ pub async fn ssh_files(
 }
 
 /// ssh's files, an sshd configuration that reads them where the image's does not, and the
-/// devcontainer's environment for those who log in.
+/// devcontainer's environment with these secrets for those who log in.
 pub async fn ssh(
     docker: &Docker,
     container: &Container,
     mut files: Vec<DroneFile>,
+    secrets: &Environment,
     mut tree: Tree,
 ) -> Result<Tree> {
     let environment = environment::of(
         container.environment(),
         &metadata(container).unwrap_or_default(),
     );
+    let user = user_of(container);
     let container = container.id();
     tree = tree
         .directory("/etc/ssh", 0o755)
@@ -116,7 +120,19 @@ pub async fn ssh(
     if let Some(written) = config.as_deref().and_then(ssh::files::with_settings) {
         tree = tree.file(ssh::files::SSHD_CONFIG, 0o644, written.into_bytes());
     }
-    files.extend(environment::files(&environment));
+    let own = environment::secrets_file(secrets);
+    let owner = if secrets.is_empty() {
+        Owner::ROOT
+    } else {
+        Accounts::of(docker, container).await?.owner(&user)?
+    };
+    let file = WholeFile {
+        content: own.content,
+        mode: own.mode,
+        owner,
+    };
+    tree = tree.whole(own.path, file);
+    files.extend(environment::files(&environment, secrets));
     Ok(files.into_iter().fold(tree, |tree, file| {
         tree.file(file.path, file.mode, file.content)
     }))

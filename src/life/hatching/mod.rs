@@ -55,6 +55,7 @@ use crate::life::starting::{self, Start};
 use crate::life::teardown;
 use crate::life::work;
 use crate::outlet::Outlet;
+use crate::secret::Environment;
 use crate::server::Server;
 use crate::ssh::files::{AUTHORIZED_KEYS, DroneFile};
 use crate::ssh::identity::ServerSecret;
@@ -115,6 +116,8 @@ pub struct Hatching<'a> {
     checkout: PathBuf,
     /// A text that no repository knows, for names that are the drone's own.
     token: String,
+    /// What the drone's sessions and commands have in their environment.
+    secrets: Environment,
     /// The tailnet's node on its way.
     node: Mutex<JoinSet<Result<Joined>>>,
     /// Whether a node may have been registered, which must then be taken back.
@@ -187,6 +190,7 @@ impl<'a> Hatching<'a> {
             machine,
             checkout,
             token,
+            secrets: server.config.secrets(&identity.repo)?,
             node: Mutex::default(),
             joining: Cell::new(false),
             step: RefCell::default(),
@@ -603,11 +607,9 @@ impl<'a> Hatching<'a> {
         let outcome = loop {
             tokio::select! {
                 event = running.next() => match event {
-                    Event::Step(step) => {
-                        self.server.ui.step(&step);
-                        self.step.replace(step);
-                    }
+                    Event::Step(step) => self.is_at(step),
                     Event::Line(line) => self.server.ui.line(&line),
+                    Event::Warning(warning) => self.server.ui.warn(&warning),
                     Event::Refused(error) => return Err(error),
                     Event::Build(asked) => {
                         if let Some(builder) = self.builder.borrow().clone() {
@@ -689,6 +691,11 @@ impl<'a> Hatching<'a> {
         self.hatched(outcome, container, prepared).await.map(Ok)
     }
 
+    fn is_at(&self, step: String) {
+        self.server.ui.step(&step);
+        self.step.replace(step);
+    }
+
     fn start_cli(
         &self,
         furniture: &Furniture<'_>,
@@ -714,6 +721,8 @@ impl<'a> Hatching<'a> {
             // A command for this server, which its owner trusts, is meant to change this server.
             caged: !prepared.runs_here,
             readable: &self.server.config.devcontainer.readable,
+            secrets: &self.secrets,
+            dotfiles: &self.server.config.dotfiles,
         })
     }
 
@@ -793,7 +802,8 @@ impl<'a> Hatching<'a> {
             docker.remove_container(beside).await?;
         }
         let equipped = async {
-            let tree = furnish::ssh(docker, &container, ssh_files, Tree::default()).await?;
+            let tree = Tree::default();
+            let tree = furnish::ssh(docker, &container, ssh_files, &self.secrets, tree).await?;
             let person = Person::of(&self.server.config.git).await.section();
             let (tree, told) = match furniture.credentials {
                 Some(Credentials { helper, .. }) => {
@@ -909,6 +919,7 @@ impl<'a> Hatching<'a> {
             registries: self.server.config.registries.clone(),
             builds: self.builder.borrow().is_none(),
             runtime: self.server.config.docker.runtime,
+            secrets: self.secrets.clone(),
         };
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();

@@ -22,6 +22,7 @@ use crate::life::furnish::accounts::Accounts;
 use crate::life::teardown;
 use crate::life::waking::For;
 use crate::life::way_in::{self, WayIn};
+use crate::secret::Environment;
 use crate::server::Server;
 use crate::ssh::environment;
 use crate::ui::clean;
@@ -169,10 +170,13 @@ async fn command(
     let user = furnish::user_of(container);
     let accounts = Accounts::of(docker, container.id()).await?;
     let shell = accounts.shell(&user).unwrap_or("/bin/sh");
+    let secrets = server.config.secrets(&drone.identity.repo)?;
+    let mut environment = shell::environment(&inside, &user, shell, &metadata, &own).await;
+    secrets.lay_over(&mut environment);
     let setting = Setting {
         user: &user,
         directory: Some(folder),
-        environment: shell::environment(&inside, &user, shell, &metadata, &own).await,
+        environment,
     };
     let lifecycle = Lifecycle::of(&metadata);
     let within = lifecycle.patience(Stage::PostStart).unwrap_or(MOST);
@@ -188,18 +192,18 @@ async fn command(
             server.ui.talk(&left);
             Ok(Started::StillRuns)
         }
-        Ok(ended) => ended.and_then(|output| judged(name.as_str(), &output)),
+        Ok(ended) => ended.and_then(|output| judged(name.as_str(), &output, &secrets)),
     }
 }
 
-fn judged(name: &str, output: &Output) -> Result<Started> {
+fn judged(name: &str, output: &Output, secrets: &Environment) -> Result<Started> {
     if output.status == 0 {
         return Ok(Started::Done);
     }
     let said = format!("{}{}", output.stdout, output.stderr);
     let lines: Vec<String> = said
         .lines()
-        .map(clean::line)
+        .map(|line| clean::line(&secrets.hide(line)))
         .filter(|line| !line.trim().is_empty())
         .collect();
     let before = lines.len().saturating_sub(LAST_LINES);
