@@ -37,7 +37,7 @@ export LC_ALL=C
     grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean -e polkit.service
   find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
     grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\)\?' -e 'file /tmp/systemd-private-[^/]*-polkit.service-.*'
+      -e 'file /var/lib/hatchery\(/ssh[^/]*\|/logs.*\)\?' -e 'file /tmp/systemd-private-[^/]*-polkit.service-.*'
   find /etc -type f -printf 'file %p %s %T@\n'
   ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
   ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'

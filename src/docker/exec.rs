@@ -95,7 +95,8 @@ impl Inside {
         stdin: &[u8],
     ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
-        let running = self.run_to_the_end(setting, argv, stdin);
+        let mut unheard = |_, _: &[u8]| {};
+        let running = self.run_heard(setting, argv, stdin, &mut unheard);
         tokio::time::timeout(within, running)
             .await
             .unwrap_or_else(|_| {
@@ -106,11 +107,14 @@ impl Inside {
             })
     }
 
-    async fn run_to_the_end(
+    /// Runs a program in this setting until it ends. `heard` gets all that it prints, as it comes, beyond what is
+    /// kept of it too: whether it is of standard error, and the bytes.
+    pub async fn run_heard(
         &self,
         setting: &Setting<'_>,
         argv: &[&str],
         stdin: &[u8],
+        heard: &mut (dyn FnMut(bool, &[u8]) + Send),
     ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
         let doing = format!("run {program} in {}", self.container);
@@ -149,8 +153,15 @@ impl Inside {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             while let Some(part) = output.next().await {
                 match part.map_err(error)? {
-                    LogOutput::StdErr { message } => keep(&mut err, &message),
-                    part => keep(&mut out, &part.into_bytes()),
+                    LogOutput::StdErr { message } => {
+                        heard(true, &message);
+                        keep(&mut err, &message);
+                    }
+                    part => {
+                        let part = part.into_bytes();
+                        heard(false, &part);
+                        keep(&mut out, &part);
+                    }
                 }
             }
             result.stdout = String::from_utf8_lossy(&out).into_owned();

@@ -5,8 +5,10 @@ pub mod cgroup;
 pub mod kernel_log;
 pub mod routes;
 mod size;
+pub mod transcript;
 
 pub use size::{Size, room_of};
+pub use transcript::Transcript;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -453,6 +453,9 @@ async fn forget_the_gone(
     let mut reports = Vec::new();
     // By name alone: what another version of hatchery has labelled is still a drone.
     let volumes: HashSet<String> = server.docker.volume_names().await?.into_iter().collect();
+    server
+        .places
+        .sweep_transcripts(|name| volumes.contains(name.as_str()));
     for name in names.iter().filter(|name| !volumes.contains(name.as_str())) {
         let Ok(_lock) = server.places.lock(name) else {
             continue;

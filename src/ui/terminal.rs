@@ -10,7 +10,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::clean;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
+use crate::host::Transcript;
 use crate::ui::voice;
 
 type Sink = Mutex<Box<dyn Write + Send>>;
@@ -24,6 +25,8 @@ pub struct Ui {
     step: Mutex<String>,
     results: Sink,
     talk: Sink,
+    /// Where what is said to the person is kept as well.
+    transcript: Mutex<Option<Transcript>>,
 }
 
 impl fmt::Debug for Ui {
@@ -60,6 +63,7 @@ impl Ui {
             step: Mutex::default(),
             results: Mutex::new(results),
             talk: Mutex::new(talk),
+            transcript: Mutex::default(),
         }
     }
 
@@ -73,8 +77,37 @@ impl Ui {
         self.terminal
     }
 
+    /// From now on steps, warnings and sentences are kept here as well, until [`Self::transcribed`].
+    pub fn transcribe(&self, transcript: Transcript) {
+        if let Ok(mut kept) = self.transcript.lock() {
+            *kept = Some(transcript);
+        }
+    }
+
+    /// Where what is said is kept, if it is.
+    pub fn transcript(&self) -> Option<Transcript> {
+        self.transcript.lock().ok()?.clone()
+    }
+
+    /// The same; from now on nothing is kept.
+    pub fn transcribed(&self) -> Option<Transcript> {
+        self.transcript.lock().ok()?.take()
+    }
+
+    fn keep(&self, text: &str) {
+        if let Some(transcript) = self.transcript() {
+            transcript.said(text);
+        }
+    }
+
     /// A step of something that takes a while has begun.
     pub fn step(&self, text: &str) {
+        self.keep(text);
+        self.show_step(text);
+    }
+
+    /// The same of a step that the transcript has already.
+    pub fn show_step(&self, text: &str) {
         let text = clean::line(text);
         if let Ok(mut step) = self.step.lock() {
             if *step == text {
@@ -95,7 +128,7 @@ impl Ui {
             self.spinner.set_prefix(text);
             self.spinner.set_message("");
         } else if !self.json {
-            self.talk(&text);
+            self.tell(&text);
         }
     }
 
@@ -113,6 +146,7 @@ impl Ui {
 
     /// A sentence to the person.
     pub fn talk(&self, text: &str) {
+        self.keep(text);
         self.tell(&clean::line(text));
     }
 
@@ -131,6 +165,37 @@ impl Ui {
     pub fn result(&self, line: impl Display) {
         self.finish();
         write_line(&self.results, &clean::line(&line.to_string()));
+    }
+
+    /// A line of a result that may have no end; false where nobody reads it any more.
+    ///
+    /// # Errors
+    /// It cannot be written, as to a full disk.
+    pub fn row(&self, line: &str) -> Result<bool> {
+        self.write_row(&clean::line(line))
+    }
+
+    /// The same for a script: a value on a line of its own.
+    ///
+    /// # Errors
+    /// It cannot be written, as to a full disk.
+    pub fn json_row(&self, value: &serde_json::Value) -> Result<bool> {
+        self.write_row(&clean::json(&value.to_string()))
+    }
+
+    fn write_row(&self, line: &str) -> Result<bool> {
+        let Ok(mut results) = self.results.lock() else {
+            return Ok(false);
+        };
+        match writeln!(results, "{line}") {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Error::new(
+                Code::HostFailed,
+                "cannot write the result to standard output",
+            )
+            .because(error)),
+        }
     }
 
     /// The result for a script.

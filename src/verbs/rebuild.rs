@@ -4,10 +4,13 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::spawn::{Made, free_port, is_somebodys, left_behind, report, stays};
+use super::spawn::{
+    Made, free_port, is_somebodys, left_behind, report, stays, transcribe, transcribed,
+};
 use super::{Context, interrupted};
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
+use crate::host::transcript::What;
 use crate::life::builder;
 use crate::life::hatching::{Hatching, Old, Wishes};
 use crate::life::reserve;
@@ -151,18 +154,22 @@ impl Rebuild {
         let workshop = context.places.workshop(name)?;
         let server = context.server(docker, &sockets);
         let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine)?;
+        transcribe(context, &identity, What::Rebuild);
         let hatched = tokio::select! {
             hatched = hatching.run() => hatched,
             error = interrupted() => Err(error),
         };
-        match hatched {
+        let ended = match hatched {
             Ok(hatched) => {
-                context.places.forget_memory(name)?;
-                context.places.forget_bounds(name)?;
+                let forgotten = context.places.forget_memory(name);
+                let forgotten = forgotten.and_then(|()| context.places.forget_bounds(name));
                 if let Err(error) = docker.remove_replaced_images(name).await {
                     context.ui.warn(&error.message());
                 }
-                report(context, docker, &identity, hatched, Made::Rebuilt).await
+                match forgotten {
+                    Ok(()) => report(context, docker, &identity, hatched, Made::Rebuilt).await,
+                    error => error,
+                }
             }
             Err(error) => {
                 context.ui.step("Taking back what was made");
@@ -185,7 +192,8 @@ impl Rebuild {
                     error => error,
                 })
             }
-        }
+        };
+        transcribed(context, ended)
     }
 }
 

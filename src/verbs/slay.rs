@@ -50,6 +50,8 @@ impl Slay {
         context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));
         let (config, places) = (&context.config, &context.places);
+        // First: by what else is there the drone is found again, if this is cut off.
+        let forgotten = places.forget_transcripts(name);
         // Headscale can be told beside the rest; a drone can only leave while it runs.
         if let Some(tailnet) = &config.tailnet
             && tailnet.api_key_file.is_none()
@@ -60,7 +62,9 @@ impl Slay {
             ));
         }
         let leaving = teardown::leave_tailnet(config, places, name);
-        let failures = teardown::remove(&docker, config, places, &drone.identity, leaving).await;
+        let mut failures =
+            teardown::remove(&docker, config, places, &drone.identity, leaving).await;
+        failures.extend(forgotten.err());
         if !failures.is_empty() {
             return Err(
                 Error::new(Code::Incomplete, format!("{name} is not wholly gone"))

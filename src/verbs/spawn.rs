@@ -12,8 +12,11 @@ use crate::drone::permission::{Access, Permission};
 use crate::drone::{Identity, Scope};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
+use crate::host::Transcript;
+use crate::host::transcript::What;
 use crate::life::hatching::{Hatched, Hatching, Wishes};
 use crate::life::reserve;
+use crate::life::starting;
 use crate::life::teardown;
 use crate::life::work;
 use crate::repo::RepoId;
@@ -80,13 +83,14 @@ impl Spawn {
         let spawning = async {
             admit(context, &docker, &identity).await?;
             admitted.set(true);
+            transcribe(context, &identity, What::Spawn);
             hatching.run().await
         };
         let hatched = tokio::select! {
             hatched = spawning => hatched,
             error = interrupted() => Err(error),
         };
-        match hatched {
+        let done = match hatched {
             Ok(hatched) => report(context, &docker, &identity, hatched, Made::Spawned).await,
             // Nothing was made, and what has the name is not this drone's.
             Err(error) if !admitted.get() && is_refusal(&error) => Err(error),
@@ -94,7 +98,8 @@ impl Spawn {
                 let taking = take_back(context, &docker, &identity, &hatching, error);
                 Err(taking.await)
             }
-        }
+        };
+        transcribed(context, done)
     }
 
     /// What its tokens may touch: its own repository, what the configuration adds and what was
@@ -328,6 +333,33 @@ pub(super) fn free_port(identity: &Identity) -> Result<u16> {
             )
             .hint("configure a tailnet, or stop what holds the ports")
         })
+}
+
+/// Keeps from now on what is said while this drone is made.
+pub(super) fn transcribe(context: &Context<'_>, identity: &Identity, what: What) {
+    match Transcript::begin(&context.places, &identity.name, what) {
+        Ok(transcript) => {
+            transcript.said(&format!("{} of {}", what.as_str(), identity.repo));
+            context.ui.transcribe(transcript);
+        }
+        Err(error) => {
+            let what = format!("this {}", what.as_str());
+            context.ui.warn(&starting::not_kept(&what, &error));
+        }
+    }
+}
+
+/// Ends that, with what came of it.
+pub(super) fn transcribed(context: &Context<'_>, done: Result<()>) -> Result<()> {
+    let Some(transcript) = context.ui.transcribed() else {
+        return done;
+    };
+    let Err(error) = done else {
+        transcript.said("done");
+        return done;
+    };
+    transcript.failed(&error);
+    Err(error)
 }
 
 /// How a drone came to its container.

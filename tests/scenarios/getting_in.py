@@ -235,7 +235,7 @@ with subtest("secrets: a change holds after the drone was burrowed, and a file t
     contains(error["message"], "/root/one.env", 'drones."into/secret".env_file', "line 2")
     assert "s3cret" not in json.dumps(error), error
     server.succeed("rm /root/all.env")
-    error = error_of(f"{with_secrets} config --check --secrets", 2, "secret-unreadable")
+    error = error_of(f"{with_secrets} config --check --secrets", 1, "secret-unreadable")
     contains(error["message"], "/root/all.env", "devcontainer.env_file")
     hatchery("slay --force into-secret")
     server.succeed("rm /root/one.env /root/secrets.toml /tmp/said /tmp/arguments")

@@ -24,7 +24,8 @@ use crate::devcontainer::building::Build;
 use crate::docker;
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
-use crate::host::{self, Workshop};
+use crate::host::transcript::Pieces;
+use crate::host::{self, Transcript, Workshop};
 use crate::outlet::Outlet;
 use crate::process::{self, Group};
 use crate::repo::RepoId;
@@ -90,6 +91,8 @@ pub struct Up<'a> {
     pub secrets: &'a Environment,
     /// What the user's home gets once it is there.
     pub dotfiles: &'a Dotfiles,
+    /// Where all is kept that builders and lifecycle commands say.
+    pub transcript: Option<Transcript>,
 }
 
 /// What happens while it runs.
@@ -266,6 +269,7 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     let (sender, events) = mpsc::channel(64);
     let log = Log {
         secrets: up.secrets.clone(),
+        transcript: up.transcript.clone(),
         ..Log::default()
     };
     let stage = log.stage.subscribe();
@@ -502,7 +506,10 @@ async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
             loop {
                 match said.recv().await {
                     Ok(line) => tell(&mut writing, &Answer::Line(line)).await,
-                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(count)) => {
+                        let line = format!("({count} lines came too fast and are missing here)");
+                        tell(&mut writing, &Answer::Line(line)).await;
+                    }
                     Err(RecvError::Closed) => break,
                 }
             }
@@ -536,6 +543,10 @@ struct Log {
     unnamed: Vec<String>,
     /// Why there was nothing to log: no cage, or something that may not be touched in it.
     denied: Option<String>,
+    /// Where all is kept that may be.
+    transcript: Option<Transcript>,
+    /// The begin of a line for it.
+    pieces: Pieces,
 }
 
 #[derive(Deserialize)]
@@ -564,12 +575,14 @@ impl Log {
         entry.text = self.secrets.hide(&entry.text).into_owned();
         match entry.kind.as_str() {
             "progress" if entry.status == "running" => {
+                self.end_line();
                 if let Some(stage) = Stage::begun(&entry.name) {
                     self.stage.send_replace(Some(stage));
                 }
                 let step = clean::line(entry.name.trim_end_matches('.'));
                 self.step = Some(step.clone());
                 self.last_lines.clear();
+                self.said(&step);
                 vec![Event::Step(step)]
             }
             "progress" if entry.status == "failed" && entry.name == DOTFILES => {
@@ -577,9 +590,11 @@ impl Log {
             }
             // Command lines stand in "start" and "text" entries; with the environment in them.
             "start" => {
+                self.end_line();
                 let step = begun(&entry.text);
-                if step.is_some() {
+                if let Some(step) = step {
                     self.last_lines.clear();
+                    self.said(step);
                 }
                 step.map(|step| Event::Step(step.to_owned()))
                     .into_iter()
@@ -599,6 +614,10 @@ impl Log {
                 if named.is_none() && entry.text.trim_start().starts_with(BOLD) {
                     self.unnamed = lines;
                 } else {
+                    match named {
+                        Some(_) => self.keep(&lines),
+                        None => self.keep_pieces(&entry.text),
+                    }
                     for line in &lines {
                         self.last_lines.push(line);
                     }
@@ -608,7 +627,14 @@ impl Log {
             "text" => {
                 let text = clean::line(&entry.text);
                 let failed = text.split_once(" failed with exit code ");
+                self.end_line();
                 self.name_lines(failed.and_then(|(of, _)| Stage::one_of(of)));
+                if let Some((of, status)) = failed
+                    && let Some(what) = Stage::that_failed(of)
+                {
+                    let status: String = status.chars().take_while(char::is_ascii_digit).collect();
+                    self.said(&format!("{what} failed with exit code {status}"));
+                }
                 Vec::new()
             }
             _ => Vec::new(),
@@ -627,8 +653,50 @@ impl Log {
 
     /// Keeps the lines of a command that failed, with its name where it is one of several.
     fn name_lines(&mut self, name: Option<&str>) {
-        for line in std::mem::take(&mut self.unnamed) {
-            self.last_lines.push(&of_one(name, line));
+        let lines = std::mem::take(&mut self.unnamed).into_iter();
+        let lines: Vec<_> = lines.map(|line| of_one(name, line)).collect();
+        for line in &lines {
+            self.last_lines.push(line);
+        }
+        if !lines.is_empty() {
+            self.keep(&lines);
+        }
+    }
+
+    /// Writes a word of ours into the transcript.
+    fn said(&self, text: &str) {
+        if let Some(transcript) = &self.transcript {
+            transcript.said(text);
+        }
+    }
+
+    /// Writes lines of a command's into it.
+    fn keep(&mut self, lines: &[String]) {
+        self.end_line();
+        if let Some(transcript) = &self.transcript {
+            for line in lines {
+                transcript.output(line);
+            }
+        }
+    }
+
+    /// Writes what has come of a command's lines; the last one may go on in the next piece.
+    fn keep_pieces(&mut self, text: &str) {
+        if let Some(transcript) = &self.transcript {
+            // A value may have come in two pieces.
+            let secrets = &self.secrets;
+            self.pieces.push(text.as_bytes(), |line| {
+                transcript.output(&secrets.hide(line));
+            });
+        }
+    }
+
+    /// Nothing more comes of the last line.
+    fn end_line(&mut self) {
+        if let Some(transcript) = &self.transcript {
+            let secrets = &self.secrets;
+            self.pieces
+                .end(|line| transcript.output(&secrets.hide(line)));
         }
     }
 }
@@ -680,6 +748,10 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
         message: Option<String>,
     }
     log.name_lines(None);
+    log.end_line();
+    if let (Some(transcript), Some(denied)) = (&log.transcript, &log.denied) {
+        transcript.output(denied);
+    }
     let line = result.lines().rev().find(|line| line.starts_with('{'));
     let answer = line.and_then(|line| serde_json::from_str::<Answer>(line).ok());
     let Log {
@@ -873,6 +945,59 @@ mod tests {
             "loud",
         ];
         assert_eq!(last_lines, expected);
+    }
+
+    #[test]
+    fn the_transcript_has_every_line_and_no_argument() {
+        use crate::drone::DroneName;
+        use crate::host::Places;
+        use crate::host::transcript::{Run, What};
+
+        let place = tempfile::tempdir().unwrap();
+        let places = Places::under(place.path());
+        let drone = DroneName::from_label("acme-site").unwrap();
+        let mut log = Log {
+            transcript: Some(Transcript::begin(&places, &drone, What::Spawn).unwrap()),
+            ..Log::default()
+        };
+        let of = "of postCreateCommand from devcontainer.json";
+        for (kind, text) in [
+            ("start", "Run: docker buildx build --build-arg A=s3cret ."),
+            ("raw", "#1 a\r\n#1 b\r\n#2 c"),
+            ("raw", "ut off\nand"),
+            ("text", "docker run -e TOKEN=s3cret"),
+            (
+                "raw",
+                &format!("\u{1b}[1mRunning web {of}...\u{1b}[0m\r\none\r\n"),
+            ),
+            ("raw", "\r\n\u{1b}[1mgone\u{1b}[0m\r\n\r\n"),
+            (
+                "text",
+                &format!("\u{1b}[1mdb {of} failed with exit code 3. Skipping.\u{1b}[39m"),
+            ),
+            ("raw", "the end"),
+        ] {
+            let entry = serde_json::json!({"type": kind, "level": 3, "text": text});
+            log.read(&entry.to_string());
+        }
+        let mut reader = Run::all(&places, &drone)[0].open().unwrap();
+        outcome("", log);
+        let lines = std::iter::from_fn(|| reader.next_line().unwrap());
+        let lines: Vec<_> = lines
+            .map(|line| format!("{}{}", if line.is_output { "| " } else { "" }, line.text))
+            .collect();
+        let expected = [
+            "Building the image",
+            "| #1 a",
+            "| #1 b",
+            "| #2 cut off",
+            "| and",
+            "| web: one",
+            "| db: gone",
+            "db of postCreateCommand failed with exit code 3",
+            "| the end",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -70,6 +70,20 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// What failed, as the devcontainer CLI tells of it ("postCreateCommand from devcontainer.json", "web of
+    /// postCreateCommand from …"), in few words. Nothing where the text is of something else.
+    pub fn that_failed(text: &str) -> Option<String> {
+        let stage = Self::ALL
+            .into_iter()
+            .find(|stage| text.contains(stage.as_str()))?;
+        Some(match Self::one_of(text) {
+            Some(name) => format!("{name} of {stage}"),
+            None => stage.to_string(),
+        })
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -692,7 +692,7 @@ impl<'a> Hatching<'a> {
     }
 
     fn is_at(&self, step: String) {
-        self.server.ui.step(&step);
+        self.server.ui.show_step(&step);
         self.step.replace(step);
     }
 
@@ -723,6 +723,7 @@ impl<'a> Hatching<'a> {
             readable: &self.server.config.devcontainer.readable,
             secrets: &self.secrets,
             dotfiles: &self.server.config.dotfiles,
+            transcript: self.server.ui.transcript(),
         })
     }
 

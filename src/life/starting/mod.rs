@@ -16,7 +16,8 @@ use crate::docker::{Container, Drone, Output, Setting};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
-use crate::host::Places;
+use crate::host::transcript::{Pieces, What};
+use crate::host::{Places, Transcript};
 use crate::life::furnish;
 use crate::life::furnish::accounts::Accounts;
 use crate::life::teardown;
@@ -185,15 +186,49 @@ async fn command(
         For::Recovery => within.min(UNASKED),
     };
     let argv = ["/bin/sh", "-c", &script];
-    let running = inside.run_in(&setting, Duration::MAX, &argv, b"");
-    match tokio::time::timeout(within, running).await {
+    let transcript = Transcript::begin(server.places, name, What::Start);
+    if let Err(error) = &transcript {
+        server.ui.warn(&not_kept("postStartCommand", error));
+    }
+    let transcript = transcript.ok();
+    if let Some(transcript) = &transcript {
+        transcript.said(&format!("start of {}", drone.identity.repo));
+        transcript.said("Running postStartCommand");
+    }
+    let (mut out, mut err) = (Pieces::default(), Pieces::default());
+    let mut heard = |is_error: bool, part: &[u8]| {
+        if let Some(transcript) = &transcript {
+            let pieces = if is_error { &mut err } else { &mut out };
+            pieces.push(part, |line| transcript.output(&secrets.hide(line)));
+        }
+    };
+    let running = inside.run_heard(&setting, &argv, b"", &mut heard);
+    let ended = tokio::time::timeout(within, running).await;
+    let started = match ended {
         Err(_) => {
             let left = Vigil::new(lifecycle).left(Stage::PostStart);
             server.ui.talk(&left);
             Ok(Started::StillRuns)
         }
         Ok(ended) => ended.and_then(|output| judged(name.as_str(), &output, &secrets)),
+    };
+    if let Some(transcript) = &transcript {
+        out.end(|line| transcript.output(&secrets.hide(line)));
+        err.end(|line| transcript.output(&secrets.hide(line)));
+        match &started {
+            Ok(Started::Done) => transcript.said("done"),
+            Ok(Started::StillRuns) => {
+                transcript.said("it still runs; what it says from now on is not kept");
+            }
+            Err(error) => transcript.failed(error),
+        }
     }
+    started
+}
+
+/// What is said where this has no transcript.
+pub fn not_kept(what: &str, error: &Error) -> String {
+    format!("the output of {what} is not kept: {}", error.message())
 }
 
 fn judged(name: &str, output: &Output, secrets: &Environment) -> Result<Started> {
