@@ -46,6 +46,7 @@ fn every_verb_says_when_docker_is_away() {
         &["spawn", "acme/site"],
         &["ssh", "acme/site"],
         &["exec", "acme/site", "--", "true"],
+        &["logs", "acme/site"],
         &["cp", "acme/site:README.md", "."],
         &["ssh-config"],
         &["burrow", "acme/site"],
@@ -248,6 +249,15 @@ fn nothing_that_is_said_speaks_to_the_terminal() {
 }
 
 #[test]
+fn what_a_spawn_has_said_needs_no_docker_and_may_be_nothing() {
+    let place = Place::new();
+    let output = place.hatchery(AWAY, &["logs", "--spawn", "acme/never-spawned", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{value}");
+    assert_eq!(value["error"]["code"], "drone-not-found");
+}
+
+#[test]
 fn help_names_every_verb_and_completions_know_them() {
     let place = Place::new();
     let help = text(&place.hatchery("", &["--help"]).stdout);
@@ -261,6 +271,7 @@ fn help_names_every_verb_and_completions_know_them() {
         "ssh-config",
         "cp",
         "exec",
+        "logs",
         "burrow",
         "unburrow",
         "rebuild",

@@ -19,6 +19,9 @@ use crate::error::Result;
 /// How long Docker may take to read what a container uses.
 const STATS_WITHIN: Duration = Duration::from_secs(10);
 
+/// The label by which compose tells a container's service.
+const LABEL_SERVICE: &str = "com.docker.compose.service";
+
 /// A container as `docker inspect` shows it.
 #[derive(Debug, Clone)]
 pub struct Container(ContainerInspectResponse);
@@ -145,6 +148,17 @@ impl Container {
     pub fn environment(&self) -> impl Iterator<Item = &str> {
         let entries = self.config().and_then(|config| config.env.as_ref());
         entries.into_iter().flatten().map(String::as_str)
+    }
+
+    /// Whether its main process has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.config().is_some_and(|config| config.tty == Some(true))
+    }
+
+    /// Its service in the compose file that it was made from.
+    pub fn service(&self) -> Option<&str> {
+        let labels = self.config()?.labels.as_ref()?;
+        labels.get(LABEL_SERVICE).map(String::as_str)
     }
 
     /// The user that its main process runs as.

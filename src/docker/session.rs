@@ -12,9 +12,11 @@ use bollard::exec::CreateExecOptions;
 use bollard::query_parameters::ResizeExecOptionsBuilder;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use hyper::http::request;
 use hyper::upgrade::Upgraded;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -107,41 +109,58 @@ async fn attached(
     terminal: bool,
     doing: &str,
 ) -> Result<TokioIo<Upgraded>> {
-    let away = |error: &dyn std::fmt::Display| {
-        Error::new(
-            Code::DockerAway,
-            format!("the Docker daemon went away while hatchery tried to {doing}"),
-        )
-        .hint("look at `systemctl status docker`, then try again")
-        .because(error.to_string())
-    };
+    let body = serde_json::json!({"Detach": false, "Tty": terminal}).to_string();
+    let version = docker.api.client_version();
+    let request = Request::post(format!("/v{version}/exec/{id}/start"))
+        .header(CONTENT_TYPE, "application/json")
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "tcp");
+    let expected = StatusCode::SWITCHING_PROTOCOLS;
+    let answer = answered(docker, request, body, expected, doing).await?;
+    let upgraded = hyper::upgrade::on(answer).await;
+    Ok(TokioIo::new(upgraded.map_err(|error| away(doing, &error))?))
+}
+
+/// Docker's answer to a request on a connection of its own, where it has the status that is expected.
+pub(super) async fn answered(
+    docker: &Docker,
+    request: request::Builder,
+    body: String,
+    expected: StatusCode,
+    doing: &str,
+) -> Result<Response<Incoming>> {
+    let away = |error: &dyn std::fmt::Display| away(doing, error);
     let stream = UnixStream::connect(socket_of(docker.host())).await;
     let stream = TokioIo::new(stream.map_err(|error| away(&error))?);
     let handshake = hyper::client::conn::http1::handshake(stream).await;
     let (mut sender, connection) = handshake.map_err(|error| away(&error))?;
     tokio::spawn(connection.with_upgrades());
-    let body = serde_json::json!({"Detach": false, "Tty": terminal}).to_string();
-    let version = docker.api.client_version();
-    let request = Request::post(format!("/v{version}/exec/{id}/start"))
+    let request = request
         .header(HOST, "docker")
-        .header(CONTENT_TYPE, "application/json")
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "tcp")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| away(&error))?;
     let answer = sender.send_request(request).await;
     let answer = answer.map_err(|error| away(&error))?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ERROR).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes);
-        return Err(
-            Error::new(Code::DockerFailed, format!("Docker could not {doing}"))
-                .because(said(status, &body.unwrap_or_default())),
-        );
+    if answer.status() == expected {
+        return Ok(answer);
     }
-    let upgraded = hyper::upgrade::on(answer).await;
-    Ok(TokioIo::new(upgraded.map_err(|error| away(&error))?))
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_ERROR).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes);
+    Err(
+        Error::new(Code::DockerFailed, format!("Docker could not {doing}"))
+            .because(said(status, &body.unwrap_or_default())),
+    )
+}
+
+/// What it means that Docker's connection failed.
+pub(super) fn away(doing: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        Code::DockerAway,
+        format!("the Docker daemon went away while hatchery tried to {doing}"),
+    )
+    .hint("look at `systemctl status docker`, then try again")
+    .because(error.to_string())
 }
 
 /// What Docker's refusal says.

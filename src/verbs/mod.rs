@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod inside;
 mod list;
+mod logs;
 mod rebuild;
 mod recover;
 mod slay;
@@ -71,6 +72,7 @@ enum Verb {
     Slay(slay::Slay),
     Ssh(ssh::Ssh),
     Exec(exec::Exec),
+    Logs(logs::Logs),
     SshConfig(ssh_config::SshConfig),
     Cp(cp::Cp),
     Audit(audit::Audit),
@@ -114,6 +116,7 @@ impl Cli {
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Ssh(verb) => return verb.run(&context).await,
             Verb::Cp(verb) => return verb.run(&context).await,
+            Verb::Logs(verb) => verb.run(&context).await,
             Verb::Exec(verb) => return verb.run(&context).await,
             Verb::SshConfig(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,

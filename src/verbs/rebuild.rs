@@ -193,7 +193,7 @@ impl Rebuild {
                 })
             }
         };
-        transcribed(context, ended)
+        transcribed(context, &identity, ended)
     }
 }
 

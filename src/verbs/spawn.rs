@@ -99,7 +99,7 @@ impl Spawn {
                 Err(taking.await)
             }
         };
-        transcribed(context, done)
+        transcribed(context, &identity, done)
     }
 
     /// What its tokens may touch: its own repository, what the configuration adds and what was
@@ -349,8 +349,12 @@ pub(super) fn transcribe(context: &Context<'_>, identity: &Identity, what: What)
     }
 }
 
-/// Ends that, with what came of it.
-pub(super) fn transcribed(context: &Context<'_>, done: Result<()>) -> Result<()> {
+/// Ends that, with what came of it. Where what ran has said something, an error names the verb that shows it.
+pub(super) fn transcribed(
+    context: &Context<'_>,
+    identity: &Identity,
+    done: Result<()>,
+) -> Result<()> {
     let Some(transcript) = context.ui.transcribed() else {
         return done;
     };
@@ -359,7 +363,27 @@ pub(super) fn transcribed(context: &Context<'_>, done: Result<()>) -> Result<()>
         return done;
     };
     transcript.failed(&error);
-    Err(error)
+    let explains = transcript.has_output()
+        && matches!(
+            error.code(),
+            Code::BuildFailed
+                | Code::DevcontainerFailed
+                | Code::DiskFull
+                | Code::DockerFailed
+                | Code::DroneUnhealthy
+                | Code::LifecycleFailed
+                | Code::TimedOut
+        );
+    if !explains {
+        return Err(error);
+    }
+    let before = error.what_next().map(|hint| format!("{hint}; "));
+    let hint = format!(
+        "{}`hatchery logs --spawn {}` shows the whole output",
+        before.unwrap_or_default(),
+        identity.name
+    );
+    Err(error.hint(hint))
 }
 
 /// How a drone came to its container.

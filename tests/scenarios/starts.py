@@ -1,4 +1,5 @@
-"""What is due after each start of a drone: postStartCommand, and the way in past the firewall that it may set up."""
+"""What is due after each start of a drone: postStartCommand, and the way in past the firewall that it may set up.
+And what is kept of what a spawn and the starts have said."""
 
 import json
 
@@ -20,6 +21,23 @@ iptables -A OUTPUT -j REJECT
 """
 CLOSES = "iptables -D INPUT -i tailscale0 -j ACCEPT"
 RUN_ARGS = ["--cap-add=NET_ADMIN"]
+# What a terminal would obey; the BEL is seen as U+FFFD, the sequence that clears the screen is left out.
+HOSTILE = "\\033[2J%s\\007\\n"
+SERVICES = {
+    "app": {"image": IMAGE, "command": "sleep infinity", "volumes": ["../..:/workspaces"]},
+    "db": {
+        "image": IMAGE,
+        "init": True,
+        "command": [
+            "sh",
+            "-c",
+            f"printf '{HOSTILE}' up; until test -e /tmp/say; do sleep 0.1; done; echo later; exec sleep 4329",
+        ],
+    },
+}
+LOGS_OF = "/var/lib/hatchery/logs"
+# Follows the spawn as soon as there is something to follow.
+FOLLOWS = "until hatchery logs --spawn --follow starts/late > /root/followed 2> /dev/null; do sleep 0.1; done"
 
 
 def starts() -> str:
@@ -59,7 +77,7 @@ publish_devcontainer(
             "image": IMAGE,
             "remoteEnv": {"MARK": "set-${containerEnv:PLACE}"},
             "containerEnv": {"PLACE": "here"},
-            "postCreateCommand": "echo 'export TOOL=of-the-shell' >> /home/vscode/.profile",
+            "postCreateCommand": f"echo 'export TOOL=of-the-shell' >> /home/vscode/.profile; printf '{HOSTILE}' made",
             "postStartCommand": {"logs": LOGS, "nothing": ["true"]},
         }
     },
@@ -95,15 +113,21 @@ publish_devcontainer(
         }
     },
 )
+compose = {"dockerComposeFile": "compose.yml", "service": "app", "workspaceFolder": "/workspaces/stack"}
+publish_devcontainer("starts/stack", {"devcontainer.json": compose, "compose.yml": {"services": SERVICES}})
+dockerfile = f"FROM {IMAGE}\nRUN echo 'the larva refuses to morph' >&2; exit 42\n"
+broken = {"build": {"dockerfile": "Dockerfile"}}
+publish_devcontainer("starts/broken", {"devcontainer.json": broken, "Dockerfile": dockerfile})
+DRONES = ("plain", "wall", "late", "fails", "stack")
 server.succeed(
     " ".join(
-        f"(hatchery spawn starts/{name} > /root/said.{name} 2>&1; echo $? > /root/status.{name}) &"
-        for name in ("plain", "wall", "late", "fails")
+        f"(status=0; hatchery spawn starts/{name} > /root/said.{name} 2>&1 || status=$?; echo $status > /root/status.{name}) &"
+        for name in (*DRONES, "broken")
     )
-    + " wait",
-    timeout=240,
+    + f" ({FOLLOWS}) & wait",
+    timeout=300,
 )
-for name in ("plain", "wall", "late", "fails"):
+for name in DRONES:
     assert server.succeed(f"cat /root/status.{name}") == "0\n", server.succeed(f"cat /root/said.{name}")
 
 with subtest("postStartCommand runs once at each start, as at the first"):
@@ -133,6 +157,66 @@ with subtest("where it fails the drone is awake, and why is told"):
     assert drones()["starts/fails"] == "running", drones()
     assert firewall("fails") is None
 
+with subtest("all that spawns and starts have said is kept, for the group alone"):
+    said = server.succeed("hatchery logs --spawn starts/plain")
+    contains(said, "spawn of starts/plain\n", "\nRunning postCreateCommand\n", "\n  | made\ufffd\n", "\ndone\n")
+    assert "\x1b" not in said and "\x07" not in said, said
+    contains(told, "`hatchery logs --spawn starts/fails` shows its whole output")
+    said = server.succeed("hatchery logs --spawn starts-fails --tail 3")
+    assert said == (
+        "  | it is broken\n  | postStartCommand ended with status 3\n"
+        "starts-fails runs, but its postStartCommand failed [lifecycle-failed]\n"
+    ), said
+    lines = [json.loads(line) for line in server.succeed("hatchery logs --spawn starts-fails --json").splitlines()]
+    assert lines[-3]["stream"] == "output" and lines[-3]["text"] == "it is broken", lines
+    assert lines[-1]["stream"] == "hatchery" and lines[-1]["time"] > lines[0]["time"] > "2026", lines
+    assert set(server.succeed(f"stat -c '%a %U:%G' {LOGS_OF}/starts-fails/*").splitlines()) == {"640 root:hatchery"}
+    server.succeed(
+        f"grep -qx '20[^ ]*Z | it is broken' {LOGS_OF}/starts-fails/*",
+        "set -o pipefail; hatchery logs --spawn starts/plain | head -n 1",
+    )
+    server.fail("hatchery logs --spawn starts/plain > /dev/full")
+
+with subtest("a spawn that is under way is followed until it ends"):
+    said = server.succeed("cat /root/followed")
+    contains(said, "spawn of starts/late\n", "\nRunning postStartCommand\n")
+    assert said.endswith("\ndone\n"), said
+
+with subtest("a failed build names what it has said, which is there although the drone is gone, for some days"):
+    assert server.succeed("cat /root/status.broken") == "1\n"
+    said = server.succeed("cat /root/said.broken")
+    contains(said, "[build-failed]", "`hatchery logs --spawn starts-broken` shows the whole output", "taken back")
+    assert "starts/broken" not in drones()
+    server.succeed("hatchery recover")
+    said = server.succeed("hatchery logs --spawn starts/broken")
+    contains(said, "Building the image", "the larva refuses to morph", "[build-failed]")
+    server.succeed(f"find {LOGS_OF}/starts-broken {LOGS_OF}/starts-late -exec touch -d '8 days ago' {{}} +")
+    server.succeed("hatchery recover", f"test ! -e {LOGS_OF}/starts-broken", f"test -e {LOGS_OF}/starts-late")
+
+with subtest("what the services of a compose file write is shown by name, without what a terminal obeys"):
+    said = server.succeed("hatchery logs starts/stack")
+    server.log(said)
+    assert "db  | up\ufffd" in said.splitlines() and "\x1b" not in said, said
+    assert server.succeed("hatchery logs starts/stack --service db") == "up\ufffd\n"
+    assert "up" not in server.succeed("hatchery logs starts/stack --service app").split()
+    line = json.loads(server.succeed("hatchery logs starts/stack --service db --json"))
+    assert (line["service"], line["stream"], line["text"]) == ("db", "stdout", "\x1b[2Jup\x07"), line
+    assert error_of("hatchery logs starts/stack --service web", 2, "usage")["hint"].startswith("its services are "), (
+        line
+    )
+
+with subtest("what is written later is shown to who follows, until the containers end"):
+    follow = "hatchery logs --follow --timestamps starts/stack"
+    server.succeed(f"({follow} > /root/followed; echo $? > /root/status.followed) < /dev/null > /dev/null 2>&1 &")
+    server.wait_until_succeeds("grep up /root/followed", timeout=10)
+    assert "later" not in server.succeed("cat /root/followed")
+    server.succeed(f"docker exec {compose_container('starts-stack', 'db')} touch /tmp/say")
+    server.wait_until_succeeds("grep -x '20[^ ]*Z db  | later' /root/followed", timeout=10)
+    assert server.succeed("hatchery logs starts/stack --service db --tail 1") == "later\n"
+    server.succeed("hatchery burrow starts/stack")
+    server.wait_until_succeeds("grep -x 0 /root/status.followed", timeout=20)
+    contains(server.succeed("hatchery logs starts/stack --service db"), "later")
+
 with subtest("a firewall of the drone's own lets a person in, at its spawn and at each start"):
     is_walled("wall")
     marked = "docker exec starts-wall iptables -nvxL OUTPUT | awk '/mark match/ { print ($1 > 0) }'"
@@ -154,5 +238,6 @@ with subtest("one that is closed when nobody waits any more is opened soon"):
     server.succeed("hatchery recover")
     is_walled("late")
 
-for name in ("plain", "wall", "late", "fails"):
-    server.succeed(f"hatchery slay --force starts/{name}")
+for name in DRONES:
+    server.succeed(f"hatchery slay --force starts/{name}", f"test ! -e {LOGS_OF}/starts-{name}")
+contains(hatchery("logs --spawn starts/plain", status=3), "nothing is kept of a spawn of starts-plain")

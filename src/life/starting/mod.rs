@@ -228,7 +228,10 @@ async fn command(
 
 /// What is said where this has no transcript.
 pub fn not_kept(what: &str, error: &Error) -> String {
-    format!("the output of {what} is not kept: {}", error.message())
+    format!(
+        "the output of {what} is not kept for `hatchery logs`: {}",
+        error.message()
+    )
 }
 
 fn judged(name: &str, output: &Output, secrets: &Environment) -> Result<Started> {
@@ -246,7 +249,10 @@ fn judged(name: &str, output: &Output, secrets: &Environment) -> Result<Started>
         Code::LifecycleFailed,
         format!("{name} runs, but its postStartCommand failed"),
     )
-    .hint("fix it in the drone; it is run again at the drone's next start")
+    .hint(format!(
+        "fix it in the drone; it is run again at the drone's next start; `hatchery logs --spawn {name}` \
+         shows its whole output"
+    ))
     .with_details(lines.into_iter().skip(before).collect::<Vec<_>>()))
 }
 
