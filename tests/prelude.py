@@ -25,7 +25,7 @@ GIT_AUTHOR = "-c user.name=Sarah -c user.email=sarah@example.test"
 
 # All that a drone could leave on the server. What stays for good is the server's, not a drone's: its
 # ssh secret, its locks' directory and the directories in which the drones have theirs; polkit runs since
-# a person of the group hatchery was let in.
+# a person of the group hatchery was let in. Work that was kept stays for its time.
 INVENTORY = r"""
 export LC_ALL=C
 {
@@ -37,7 +37,7 @@ export LC_ALL=C
     grep -v -e run-docker -e var-lib-docker -e tmpfiles-clean -e polkit.service
   find /run/hatchery /var/cache/hatchery /var/lib/hatchery /tmp -printf 'file %p\n' 2> /dev/null |
     grep -vx -e 'file /run/hatchery\(/.locks\(/[.][^/]*\)\?\)\?' -e 'file /var/cache/hatchery' \
-      -e 'file /var/lib/hatchery\(/ssh[^/]*\|/logs.*\)\?' -e 'file /tmp/systemd-private-[^/]*-polkit.service-.*'
+      -e 'file /var/lib/hatchery\(/ssh[^/]*\|/logs.*\)\?' -e 'file /var/lib/hatchery/remains\(/[^.].*\)\?' -e 'file /tmp/systemd-private-[^/]*-polkit.service-.*'
   find /etc -type f -printf 'file %p %s %T@\n'
   ps -eo comm=,args= | awk '$1 ~ /^(git|node|Main|devcont|docker$|docker-c|hatchery|tailscale|sleep)/ { print "process", $2, $3 }'
   ip -o link | awk '{ sub("@.*", "", $2); print "device", $2 }'
@@ -55,7 +55,7 @@ def start_and_wait() -> None:
     for machine, unit in ((internet, "nginx"), (tailnet, "headscale"), (server, "docker"), (laptop, "tailscaled")):
         machine.wait_for_unit(f"{unit}.service")
     wait_for_tailnet(laptop)
-    server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force")
+    server.succeed("hatchery list --json | jq -r '.[].repository' | xargs -r -n 1 hatchery slay --force --no-remains")
 
 
 def wait_for_tailnet(machine: Machine) -> None:

@@ -8,7 +8,7 @@ use clap::Parser;
 use hatchery::cage;
 use hatchery::devcontainer::running::shim;
 use hatchery::error::{Code, Error};
-use hatchery::life::work::look;
+use hatchery::life::work::{keep, look};
 use hatchery::ui::Ui;
 use hatchery::verbs::Cli;
 
@@ -21,7 +21,10 @@ fn main() -> ExitCode {
     if let Some(rules) = cage::called(Path::new(&argv0)) {
         return cage::enter(&rules, args.collect());
     }
-    if let Some(ended) = look::called(&argv0, args.next()) {
+    let question = args.next();
+    if let Some(ended) = look::called(&argv0, question.as_deref())
+        .or_else(|| keep::called(&argv0, question.as_deref()))
+    {
         return ended;
     }
     let cli = match Cli::try_parse() {

@@ -159,6 +159,10 @@ pub struct Limits {
     pub clone: ByteSize,
     /// Files and directories of a clone.
     pub clone_files: u64,
+    /// How long work is kept that was in a drone slain by force.
+    pub remains: Lifetime,
+    /// How much of it is kept of one drone.
+    pub remains_size: ByteSize,
 }
 
 impl Limits {
@@ -230,6 +234,67 @@ impl From<Span> for Duration {
     }
 }
 
+/// How long something is kept: a [`Span`], or `0` for not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Lifetime(Option<Span>);
+
+impl Lifetime {
+    /// The time; `None` where nothing is kept.
+    pub fn get(self) -> Option<Duration> {
+        self.0.map(Duration::from)
+    }
+}
+
+impl From<Lifetime> for String {
+    fn from(lifetime: Lifetime) -> Self {
+        lifetime.0.map_or_else(|| "0".to_owned(), Self::from)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lifetime {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Lifetime;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a length of time, as \"30d\", or 0")
+            }
+
+            fn visit_i64<E: serde::de::Error>(
+                self,
+                number: i64,
+            ) -> std::result::Result<Lifetime, E> {
+                match number {
+                    0 => Ok(Lifetime(None)),
+                    _ => Err(E::invalid_value(
+                        serde::de::Unexpected::Signed(number),
+                        &self,
+                    )),
+                }
+            }
+
+            fn visit_str<E: serde::de::Error>(
+                self,
+                text: &str,
+            ) -> std::result::Result<Lifetime, E> {
+                match text {
+                    "0" => Ok(Lifetime(None)),
+                    text => Span::try_from(text.to_owned())
+                        .map(|span| Lifetime(Some(span)))
+                        .map_err(E::custom),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -242,6 +307,8 @@ impl Default for Limits {
             reserve: ByteSize::gib(1),
             clone: ByteSize::gib(32),
             clone_files: 2_000_000,
+            remains: Lifetime(Some(Span(Duration::from_secs(30 * 24 * 60 * 60)))),
+            remains_size: ByteSize::gib(4),
         }
     }
 }
@@ -988,6 +1055,36 @@ mod tests {
             let printed = toml::to_string(&config).unwrap();
             let again = Config::parse(&printed, Path::new("c.toml")).unwrap();
             assert_eq!(again.limits.most_disk(), most, "{printed}");
+        }
+    }
+
+    #[test]
+    fn what_remains_of_drones_may_be_kept_for_no_time() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        for (text, kept) in [
+            ("", Some(day * 30)),
+            ("[limits]\nremains = \"36h\"\n", Some(day * 3 / 2)),
+            ("[limits]\nremains = \"0\"\n", None),
+            ("[limits]\nremains = 0\n", None),
+        ] {
+            let config = Config::parse(text, Path::new("c.toml")).unwrap();
+            assert_eq!(config.limits.remains.get(), kept, "{text:?}");
+            let printed = toml::to_string(&config).unwrap();
+            let again = Config::parse(&printed, Path::new("c.toml")).unwrap();
+            assert_eq!(again.limits.remains.get(), kept, "{printed}");
+        }
+        for (value, wrong) in [
+            ("\"long\"", "\"long\" is no length of time"),
+            (
+                "30",
+                "invalid value: integer `30`, expected a length of time",
+            ),
+        ] {
+            let message = error_of(&format!("[limits]\nremains = {value}\n"));
+            assert!(
+                message.starts_with(&format!("c.toml:2: limits.remains: {wrong}")),
+                "{message}"
+            );
         }
     }
 

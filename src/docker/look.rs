@@ -61,18 +61,39 @@ pub struct Looking<'a> {
     /// Other places at which a volume, by its number, is found.
     pub links: &'a [(usize, String)],
     /// Whom it runs as.
-    pub user: Owner,
+    pub runs_as: RunsAs,
 }
+
+/// Whom a program that looks into volumes runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunsAs {
+    /// A user, who reads what is that user's or everybody's.
+    User(Owner),
+    /// One who reads all that is there: as root in a drone, of whose capabilities it has one. It also
+    /// has [`SCRATCH`], of [`SCRATCH_SIZE`].
+    Reader,
+}
+
+/// A directory in memory, where a [`RunsAs::Reader`] can write.
+pub const SCRATCH: &str = "/scratch";
+
+/// What fits in there, for tmpfs(5).
+const SCRATCH_SIZE: &str = "256m";
 
 impl Looking<'_> {
     fn container(&self, image: &str, mounts: Vec<Mount>) -> ContainerCreateBody {
         let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let (user, reads_all) = match self.runs_as {
+            RunsAs::User(user) => (user, false),
+            RunsAs::Reader => (Owner { uid: 0, gid: 0 }, true),
+        };
+        let scratch = format!("rw,noexec,nosuid,nodev,size={SCRATCH_SIZE},mode=0700");
         ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(text(&[self.called, self.argument])),
             cmd: Some(Vec::new()),
             env: Some(vec![format!("PATH={}", self.path)]),
-            user: Some(format!("{}:{}", self.user.uid, self.user.gid)),
+            user: Some(format!("{}:{}", user.uid, user.gid)),
             attach_stdin: Some(true),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
@@ -83,6 +104,8 @@ impl Looking<'_> {
                 mounts: Some(mounts),
                 network_mode: Some("none".to_owned()),
                 cap_drop: Some(text(&["ALL"])),
+                cap_add: reads_all.then(|| text(&["DAC_OVERRIDE"])),
+                tmpfs: reads_all.then(|| [(SCRATCH.to_owned(), scratch)].into()),
                 security_opt: Some(text(&["no-new-privileges"])),
                 readonly_rootfs: Some(true),
                 log_config: Some(HostConfigLogConfig {
@@ -160,6 +183,22 @@ impl Docker {
     /// write to. It ends with the connection to it, however hatchery ends; what it prints is
     /// bounded, and so is the time until then.
     pub async fn look(&self, looking: Looking<'_>, within: Duration) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut keep = |part: &[u8]| {
+            super::exec::keep(&mut out, part);
+            Ok(())
+        };
+        self.look_into(looking, within, &mut keep).await?;
+        Ok(out)
+    }
+
+    /// The same, with all that it prints given on as it comes; an error there ends it.
+    pub async fn look_into(
+        &self,
+        looking: Looking<'_>,
+        within: Duration,
+        to: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    ) -> Result<()> {
         self.sweep(LABEL).await?;
         let mut image = Tree::default();
         let mut mounts = Vec::new();
@@ -183,13 +222,14 @@ impl Docker {
         let mut archive = Vec::new();
         image
             .directory("/volumes", 0o755)
+            .directory(SCRATCH, 0o755)
             .write(&mut archive)
             .map_err(|error| Error::new(Code::HostFailed, "cannot pack an image").because(error))?;
         let image = self.import(archive, LABEL).await?;
         let body = looking.container(&image, mounts);
         let run = async {
             let id = self.create(body).await?;
-            let printed = tokio::time::timeout(within, self.attached(&id)).await;
+            let printed = tokio::time::timeout(within, self.attached(&id, to)).await;
             // It removes itself when it ends; one that has not ended must.
             self.remove_container(&id).await?;
             self.is_removed(&id).await;
@@ -215,8 +255,12 @@ impl Docker {
         let _ = tokio::time::timeout(REMOVED_WITHIN, waiting.next()).await;
     }
 
-    /// Starts a created container and reads all that it prints, while its input stays open.
-    async fn attached(&self, id: &str) -> Result<Vec<u8>> {
+    /// Starts a created container and gives on all that it prints, while its input stays open.
+    async fn attached(
+        &self,
+        id: &str,
+        to: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    ) -> Result<()> {
         let doing = format!("attach to {id}");
         let options = AttachContainerOptionsBuilder::new()
             .stdin(true)
@@ -228,22 +272,25 @@ impl Docker {
         let AttachContainerResults { mut output, input } =
             attached.map_err(|error| failed(&doing, error))?;
         self.start(id).await?;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (mut printed, mut err) = (false, Vec::new());
         while let Some(part) = output.next().await {
             match part.map_err(|error| failed(&doing, error))? {
                 LogOutput::StdErr { message } => super::exec::keep(&mut err, &message),
-                part => super::exec::keep(&mut out, &part.into_bytes()),
+                part => {
+                    printed = true;
+                    to(&part.into_bytes())?;
+                }
             }
         }
         drop(input);
-        if out.is_empty() && !err.is_empty() {
+        if !printed && !err.is_empty() {
             let said = String::from_utf8_lossy(&err);
             let said = crate::ui::clean::line(said.lines().next().unwrap_or_default());
             return Err(
                 Error::new(Code::DockerFailed, "a look into a volume failed").because(said),
             );
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The last lines that a container printed.

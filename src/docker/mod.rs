@@ -38,7 +38,7 @@ pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output, Setting};
 pub use self::extract::Held;
 pub use self::logs::{Entry as LogEntry, Logs};
-pub use self::look::Looking;
+pub use self::look::{Looking, RunsAs, SCRATCH};
 pub use self::machine::Machine;
 pub use self::objects::LABEL_PROJECT;
 pub use self::registry::{Login, REGISTRY_AUTH, is_denial};

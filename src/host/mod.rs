@@ -126,6 +126,24 @@ impl Places {
         self.scopes().join(format!("{drone}.disk"))
     }
 
+    /// What is remembered of work that the drone holds.
+    pub fn work_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.work"))
+    }
+
+    /// Where work is kept that was in drones slain by force.
+    pub fn remains(&self) -> PathBuf {
+        self.state.join("remains")
+    }
+
+    /// Makes that directory, for the group hatchery alone.
+    pub fn make_remains(&self) -> Result<PathBuf> {
+        let path = self.remains();
+        create_private(&self.state, 0o2770)?;
+        create_private(&path, 0o2770)?;
+        Ok(path)
+    }
+
     /// What is remembered of a burrow that the drone's owner did not ask for.
     pub fn bounds_file(&self, drone: &DroneName) -> PathBuf {
         self.scopes().join(format!("{drone}.bounds"))
@@ -248,6 +266,7 @@ impl Places {
         remove_file(&self.start_file(drone))?;
         self.forget_memory(drone)?;
         remove_file(&self.disk_file(drone))?;
+        remove_file(&self.work_file(drone))?;
         self.unmark_rebuild(drone)?;
         self.forget_bounds(drone)?;
         self.forget_unfinished(drone)?;

@@ -25,7 +25,7 @@ use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::starting::{self, Start};
 use crate::life::waking::{self, For};
-use crate::life::work;
+use crate::life::work::{self, remains};
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
 use crate::tailnet::headscale::{Headscale, Node};
@@ -97,6 +97,13 @@ pub async fn sockets(
 /// Brings back every drone that should run.
 pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     server.places.sweep();
+    for name in remains::sweep(server.places, &server.config.limits) {
+        let at = server.places.remains().join(name);
+        server.ui.talk(&format!(
+            "{} was kept for limits.remains, and is removed",
+            at.display()
+        ));
+    }
     for error in builder::sweep(server.docker, server.places).await {
         server.ui.warn(&error.message());
     }

@@ -194,16 +194,22 @@ impl Context<'_> {
 
     /// Refuses if removing this drone would lose work.
     async fn check_work(&self, docker: &Docker, drone: &Drone) -> Result<()> {
-        if self.places.is_egg(&drone.identity.name) {
-            let Some(id) = &drone.container else {
-                return Ok(());
-            };
-            let container = docker.container(id).await?;
-            if container.is_some_and(|container| !container.has_run()) {
-                return Ok(());
-            }
+        if self.may_hold_work(docker, drone).await? {
+            work::check(docker, drone).await?;
         }
-        work::check(docker, drone).await
+        Ok(())
+    }
+
+    /// Whether anybody can have worked in this drone.
+    async fn may_hold_work(&self, docker: &Docker, drone: &Drone) -> Result<bool> {
+        if !self.places.is_egg(&drone.identity.name) {
+            return Ok(true);
+        }
+        let Some(id) = &drone.container else {
+            return Ok(false);
+        };
+        let container = docker.container(id).await?;
+        Ok(container.is_none_or(|container| container.has_run()))
     }
 
     /// The drone that is asked for, which must exist.

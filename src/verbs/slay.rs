@@ -11,6 +11,7 @@ use crate::fault::{self, Point};
 use crate::life::disk;
 use crate::life::memory;
 use crate::life::teardown;
+use crate::life::work::remains::{self, Kept};
 use crate::tailnet;
 
 /// How long the drone may take to leave the tailnet.
@@ -18,16 +19,21 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Remove a drone with everything that belongs to it
 ///
-/// It looks first: work that exists nowhere else makes it refuse and list what would be lost.
+/// It looks first: work that exists nowhere else makes it refuse and list what would be lost. With --force
+/// it keeps a copy of that work on this server for limits.remains, and removes the drone.
 #[derive(Debug, Args)]
 pub struct Slay {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// Remove it even though work would be lost
+    /// Remove it even if it holds work that exists nowhere else; a copy of that is kept
     #[arg(long)]
     force: bool,
+
+    /// Keep no copy: what exists nowhere else is lost
+    #[arg(long, requires = "force")]
+    no_remains: bool,
 }
 
 impl Slay {
@@ -40,7 +46,12 @@ impl Slay {
         let name = &drone.identity.name;
         memory::warn(context.ui, &context.places, &drone).await;
         disk::warn(context.ui, &context.disk(&drone), &drone);
-        if !self.force {
+        let mut kept = None;
+        if self.force {
+            if !self.no_remains {
+                kept = keep(context, &docker, &drone).await?;
+            }
+        } else {
             context.ui.step(&format!(
                 "Looking for work in {name} that exists nowhere else"
             ));
@@ -74,9 +85,10 @@ impl Slay {
                     .with_details(failures.iter().map(Error::message)),
             );
         }
+        let at = kept.as_ref().map(|kept| &kept.directory);
         if context.ui.json() {
             context.ui.json_result(&serde_json::json!({
-                "name": name, "repository": repo, "state": "gone",
+                "name": name, "repository": repo, "state": "gone", "remains": at,
             }));
         } else {
             context.ui.result(format!(
@@ -85,6 +97,31 @@ impl Slay {
         }
         Ok(())
     }
+}
+
+/// Keeps what exists nowhere else, and tells where it is and what of it could not be kept.
+async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Option<Kept>> {
+    if context.config.limits.remains.get().is_none()
+        || !context.may_hold_work(docker, drone).await?
+    {
+        return Ok(None);
+    }
+    let name = &drone.identity.name;
+    context
+        .ui
+        .step(&format!("Keeping work in {name} that exists nowhere else"));
+    let outcome = remains::keep(docker, &context.config, &context.places, drone).await?;
+    for line in &outcome.lost {
+        context.ui.warn(&format!("not kept: {line}"));
+    }
+    if let Some(kept) = &outcome.kept {
+        context.ui.talk(&format!(
+            "What exists nowhere else is kept until {} in {}. README.txt there says how to get it back.",
+            kept.until(),
+            kept.directory.display()
+        ));
+    }
+    Ok(outcome.kept)
 }
 
 /// Lets the drone leave the tailnet; whether it has. One that was burrowed left then.

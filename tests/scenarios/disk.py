@@ -154,5 +154,5 @@ with subtest("a member of the group sees the same, and has drones counted too"):
 
 with subtest("nothing is left of it"):
     for repository in ("acme/site", "acme/stack"):
-        hatchery(f"slay --force {repository}")
+        hatchery(f"slay --force --no-remains {repository}")
     nothing_new()

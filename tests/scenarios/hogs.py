@@ -193,5 +193,5 @@ with subtest("its owner wakes it, and clears it up"):
 with subtest("nothing is left of it"):
     server.succeed("mv /root/before.toml /etc/hatchery/config.toml")
     for repository in (HOG, QUIET):
-        hatchery(f"slay --force {repository}")
+        hatchery(f"slay --force --no-remains {repository}")
     nothing_new()

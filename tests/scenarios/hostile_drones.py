@@ -182,8 +182,8 @@ with subtest("slay of one takes nothing of another's"):
     hatchery("slay --force acme/web")
     assert drones() == {"evil/claims": "stopped", "evil/greedy": "running"}
     server.succeed(f"docker inspect {db} > /dev/null")
-    hatchery("slay --force evil/claims")
-    hatchery("slay --force evil/greedy")
+    hatchery("slay --force --no-remains evil/claims")
+    hatchery("slay --force --no-remains evil/greedy")
     nothing_new()
 
 HOME = {"type": "bind", "source": "/root", "target": "/host"}

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 /// What hatchery is called as when it is to look.
 pub const PROGRAM: &str = "/hatchery-looks";
+/// How long git may say nothing before it is ended: it may wait for what never comes.
+const STALLED: Duration = Duration::from_secs(50);
 /// When the container ends by itself, whoever has forgotten it.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
@@ -145,8 +147,53 @@ pub struct Volume {
     pub lost: Vec<String>,
     /// How many more there are.
     pub more: usize,
+    /// How much of which kind there is.
+    pub counts: Counts,
     /// What could not be read.
     pub closed: Vec<Closed>,
+}
+
+/// How much of each kind exists nowhere else.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Files and directories that no commit has.
+    pub uncommitted: usize,
+    /// Commits that no remote has.
+    pub unpushed: usize,
+    /// Stashes.
+    pub stashed: usize,
+}
+
+impl Counts {
+    /// Of each kind the higher number.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            uncommitted: self.uncommitted.max(other.uncommitted),
+            unpushed: self.unpushed.max(other.unpushed),
+            stashed: self.stashed.max(other.stashed),
+        }
+    }
+}
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            uncommitted: self.uncommitted.saturating_add(other.uncommitted),
+            unpushed: self.unpushed.saturating_add(other.unpushed),
+            stashed: self.stashed.saturating_add(other.stashed),
+        }
+    }
+}
+
+/// What kind of work it is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Uncommitted,
+    Unpushed,
+    Stashed,
 }
 
 /// Something that could not be read by the user that looked.
@@ -182,20 +229,12 @@ pub struct Question {
     pub ignored_since: i64,
 }
 
-/// Answers if this program was called to look. It is process 1 of its container then: its end is
-/// the end of all that it has started, and it ends with whoever called it, and after a time.
-pub fn called(argv0: &OsStr, question: Option<OsString>) -> Option<ExitCode> {
+/// Answers if this program was called to look.
+pub fn called(argv0: &OsStr, question: Option<&OsStr>) -> Option<ExitCode> {
     if argv0 != PROGRAM {
         return None;
     }
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(1);
-    });
-    std::thread::spawn(|| {
-        std::thread::sleep(ENDS_WITHIN);
-        std::process::exit(1);
-    });
+    end_with_the_caller(ENDS_WITHIN);
     let question = question.and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
     let Some(question): Option<Question> = question else {
         return Some(ExitCode::FAILURE);
@@ -204,20 +243,22 @@ pub fn called(argv0: &OsStr, question: Option<OsString>) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
+/// Ends this process with the one that has called it, and after a time. It is process 1 of its
+/// container: its end is the end of all that it has started.
+pub(super) fn end_with_the_caller(within: Duration) {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
+    std::thread::spawn(move || {
+        std::thread::sleep(within);
+        std::process::exit(1);
+    });
+}
+
 /// Looks through all of it.
 pub fn look(question: &Question) -> Seen {
-    let mut looking = Looking {
-        question,
-        entries: 0,
-        repositories: Vec::new(),
-        worktrees: BTreeSet::new(),
-        odd: Vec::new(),
-        seen: question.volumes.iter().map(|_| Volume::default()).collect(),
-        stopped: None,
-    };
-    for index in 0..question.volumes.len() {
-        looking.walk(index);
-    }
+    let mut looking = Looking::through(question);
     looking.judge();
     Seen {
         volumes: looking.seen,
@@ -225,26 +266,53 @@ pub fn look(question: &Question) -> Seen {
     }
 }
 
-struct Looking<'a> {
-    question: &'a Question,
+/// What has been found in volumes.
+pub(super) struct Looking<'a> {
+    pub(super) question: &'a Question,
     entries: usize,
     /// Directories of git's, with the volume that each is in.
-    repositories: Vec<(usize, PathBuf)>,
+    pub(super) repositories: Vec<(usize, PathBuf)>,
     /// Directories with a `.git` in them.
-    worktrees: BTreeSet<(usize, PathBuf)>,
+    pub(super) worktrees: BTreeSet<(usize, PathBuf)>,
+    /// Files that are in no repository, with the volume that each is in.
+    pub(super) loose: Vec<(usize, PathBuf)>,
     /// What git would wait for at a place where it reads.
     odd: Vec<PathBuf>,
-    seen: Vec<Volume>,
-    stopped: Option<String>,
+    pub(super) seen: Vec<Volume>,
+    pub(super) stopped: Option<String>,
 }
 
-impl Looking<'_> {
+impl<'a> Looking<'a> {
+    /// Finds the repositories and worktrees of all volumes.
+    pub(super) fn through(question: &'a Question) -> Self {
+        let mut looking = Self {
+            question,
+            entries: 0,
+            repositories: Vec::new(),
+            worktrees: BTreeSet::new(),
+            loose: Vec::new(),
+            odd: Vec::new(),
+            seen: question.volumes.iter().map(|_| Volume::default()).collect(),
+            stopped: None,
+        };
+        for index in 0..question.volumes.len() {
+            looking.walk(index);
+        }
+        looking
+    }
+
     fn stop(&mut self, what: &str) {
         self.stopped.get_or_insert_with(|| what.to_owned());
     }
 
-    fn lost(&mut self, volume: usize, line: &str) {
+    fn lost(&mut self, volume: usize, kind: Kind, line: &str) {
         let seen = &mut self.seen[volume];
+        let count = match kind {
+            Kind::Uncommitted => &mut seen.counts.uncommitted,
+            Kind::Unpushed => &mut seen.counts.unpushed,
+            Kind::Stashed => &mut seen.counts.stashed,
+        };
+        *count += 1;
         if seen.lost.len() < MAX_LINES {
             seen.lost.push(line.chars().take(MAX_LINE).collect());
         } else {
@@ -271,7 +339,7 @@ impl Looking<'_> {
     }
 
     /// A path as the person knows it.
-    fn told(&self, volume: usize, path: &Path) -> String {
+    pub(super) fn told(&self, volume: usize, path: &Path) -> String {
         let asked = &self.question.volumes[volume];
         let below = path.strip_prefix(&asked.at).unwrap_or(path);
         let below = below.to_string_lossy();
@@ -335,7 +403,8 @@ impl Looking<'_> {
                 }
                 if !inside {
                     let line = format!("in no repository: {}", self.told(volume, &path));
-                    self.lost(volume, &line);
+                    self.lost(volume, Kind::Uncommitted, &line);
+                    self.loose.push((volume, path));
                 }
             }
             if self.repositories.len() + self.worktrees.len() > MAX_REPOSITORIES {
@@ -419,13 +488,14 @@ impl Looking<'_> {
         }
     }
 
-    fn is_odd(&self, directory: &Path) -> bool {
+    /// Whether git would wait there for what never comes.
+    pub(super) fn is_odd(&self, directory: &Path) -> bool {
         self.odd.iter().any(|odd| odd.starts_with(directory))
     }
 
     /// Where a `.git` leads. What is written in it are paths of the drone's, where the volume may
     /// be mounted elsewhere.
-    fn git_directory(&self, git: &Path) -> Option<PathBuf> {
+    pub(super) fn git_directory(&self, git: &Path) -> Option<PathBuf> {
         let kind = git.symlink_metadata().ok()?.file_type();
         if kind.is_dir() {
             return self.is_known(git).then(|| git.to_owned());
@@ -470,6 +540,26 @@ impl Looking<'_> {
     fn commits(&mut self, volume: usize, directory: &Path) -> Result<(), String> {
         let git = Git::of(directory, directory)?;
         let told = self.told(volume, directory.strip_suffix_git());
+        let unpushed = self.unpushed(volume, &git)?;
+        for line in &unpushed.commits {
+            self.lost(
+                volume,
+                Kind::Unpushed,
+                &format!("{told}: not pushed: {line}"),
+            );
+        }
+        for line in &unpushed.tagged {
+            let line = format!("{told}: not pushed, only tagged: {line}");
+            self.lost(volume, Kind::Unpushed, &line);
+        }
+        for line in &unpushed.stashes {
+            self.lost(volume, Kind::Stashed, &format!("{told}: stashed: {line}"));
+        }
+        Ok(())
+    }
+
+    /// A line for each commit and stash of a repository that no remote has.
+    pub(super) fn unpushed(&self, volume: usize, git: &Git<'_>) -> Result<Unpushed, String> {
         let log = [
             "log",
             "--no-color",
@@ -490,9 +580,10 @@ impl Looking<'_> {
         }
         arguments.extend(["--exclude=refs/stash", "--all"]);
         arguments.extend(pushed.iter().map(String::as_str));
-        for line in git.lines(&arguments)? {
-            self.lost(volume, &format!("{told}: not pushed: {line}"));
-        }
+        let mut unpushed = Unpushed {
+            commits: git.lines(&arguments)?,
+            ..Unpushed::default()
+        };
         // Which tags came with the clone git does not know; what is older than the volume did.
         let born = fs::metadata(&self.question.volumes[volume].at).and_then(|at| at.created());
         if let Ok(since) = born.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default()) {
@@ -501,9 +592,7 @@ impl Looking<'_> {
             arguments.extend([since.as_str(), "--tags"]);
             arguments.extend(pushed.iter().map(String::as_str));
             arguments.push("--branches");
-            for line in git.lines(&arguments)? {
-                self.lost(volume, &format!("{told}: not pushed, only tagged: {line}"));
-            }
+            unpushed.tagged = git.lines(&arguments)?;
         }
         if git.has("refs/stash")? {
             let stashes = [
@@ -516,11 +605,9 @@ impl Looking<'_> {
                 "--format=%gd: %gs",
             ];
             let stashes: Vec<&str> = stashes.into_iter().chain(["refs/stash", "--"]).collect();
-            for line in git.lines(&stashes)? {
-                self.lost(volume, &format!("{told}: stashed: {line}"));
-            }
+            unpushed.stashes = git.lines(&stashes)?;
         }
-        Ok(())
+        Ok(unpushed)
     }
 
     /// Files that no commit has.
@@ -544,7 +631,8 @@ impl Looking<'_> {
                     self.ignored(volume, &told, path, &at);
                 }
             } else if !(line.starts_with("?? ") && is_judged) {
-                self.lost(volume, &format!("{told}: not committed: {line}"));
+                let line = format!("{told}: not committed: {line}");
+                self.lost(volume, Kind::Uncommitted, &line);
             }
         }
         // `update-index --skip-worktree` and `--assume-unchanged` hide changes from git status.
@@ -552,10 +640,8 @@ impl Looking<'_> {
             let hidden = line.starts_with(|tag: char| tag.is_ascii_lowercase() || tag == 'S');
             let path = line.get(2..).unwrap_or_default();
             if hidden && directory.join(path).symlink_metadata().is_ok() {
-                self.lost(
-                    volume,
-                    &format!("{told}: git was told to overlook it: {path}"),
-                );
+                let line = format!("{told}: git was told to overlook it: {path}");
+                self.lost(volume, Kind::Uncommitted, &line);
             }
         }
         Ok(())
@@ -563,50 +649,100 @@ impl Looking<'_> {
 
     /// What git ignores and no tool makes again.
     fn ignored(&mut self, volume: usize, told: &str, path: &str, at: &Path) {
+        let line = format!("{told}: ignored by git: {path}");
         if path.starts_with('"') {
             // Quoted by git: not a name that a tool gives.
-            self.lost(volume, &format!("{told}: ignored by git: {path}"));
+            self.lost(volume, Kind::Uncommitted, &line);
             return;
         }
         if Path::new(path).iter().any(is_built) {
             return;
         }
-        let mut todo = vec![at.to_owned()];
-        let mut found = 0_usize;
-        let mut first = None;
-        while let Some(at) = todo.pop() {
-            let Ok(about) = at.symlink_metadata() else {
-                continue;
-            };
-            let name = at.file_name().unwrap_or_default().to_owned();
-            if !about.is_dir() {
-                if about.ctime() > self.question.ignored_since && !is_written(&name) {
-                    found += 1;
-                    first.get_or_insert(at);
-                }
-            } else if !is_built(&name) && !self.worktrees.contains(&(volume, at.clone())) {
-                // What cannot be read was seen on the way here.
-                let entries = read(&at).unwrap_or_default();
-                todo.extend(entries.into_iter().map(|(name, _)| at.join(name)));
-            }
-        }
-        match first {
-            Some(file) if file == at => {
-                self.lost(volume, &format!("{told}: ignored by git: {path}"));
-            }
+        let found = self.kept_of_ignored(volume, at);
+        match found.first() {
+            Some(file) if file == at => self.lost(volume, Kind::Uncommitted, &line),
             Some(_) => {
+                let found = found.len();
                 let files = if found == 1 { "file" } else { "files" };
-                self.lost(
-                    volume,
-                    &format!("{told}: ignored by git: {path}/ ({found} {files})"),
-                );
+                let line = format!("{line}/ ({found} {files})");
+                self.lost(volume, Kind::Uncommitted, &line);
             }
             None => {}
         }
     }
+
+    /// The files at or below a place, all of which git ignores, that no tool makes again.
+    pub(super) fn kept_of_ignored(&self, volume: usize, at: &Path) -> Vec<PathBuf> {
+        self.below(volume, at, &|name, about| {
+            if about.is_dir() {
+                !is_built(name)
+            } else {
+                about.ctime() > self.question.ignored_since && !is_written(name)
+            }
+        })
+    }
+
+    /// The files in a directory, without the repositories and worktrees below it, and without what does not
+    /// count.
+    pub(super) fn within(
+        &self,
+        volume: usize,
+        directory: &Path,
+        counts: &dyn Fn(&OsStr, &fs::Metadata) -> bool,
+    ) -> Vec<PathBuf> {
+        let entries = read(directory).unwrap_or_default().into_iter();
+        let entries = entries.map(|(name, _)| directory.join(name));
+        entries
+            .flat_map(|entry| self.below(volume, &entry, counts))
+            .collect()
+    }
+
+    /// The files at or below a place, without the repositories and worktrees that are judged by themselves,
+    /// and without what does not count.
+    pub(super) fn below(
+        &self,
+        volume: usize,
+        at: &Path,
+        counts: &dyn Fn(&OsStr, &fs::Metadata) -> bool,
+    ) -> Vec<PathBuf> {
+        let mut todo = vec![at.to_owned()];
+        let mut found = Vec::new();
+        while let Some(at) = todo.pop() {
+            let Ok(about) = at.symlink_metadata() else {
+                continue;
+            };
+            if !counts(at.file_name().unwrap_or_default(), &about) {
+                continue;
+            }
+            let place = (volume, at);
+            if !about.is_dir() {
+                found.push(place.1);
+            } else if !self.worktrees.contains(&place) && !self.repositories.contains(&place) {
+                // What cannot be read was seen on the way here.
+                let entries = read(&place.1).unwrap_or_default();
+                todo.extend(entries.into_iter().map(|(name, _)| place.1.join(name)));
+            }
+        }
+        found
+    }
 }
 
-trait StripGit {
+/// What no remote has of a repository, a line each, of each kind a bounded number.
+#[derive(Debug, Default)]
+pub(super) struct Unpushed {
+    pub(super) commits: Vec<String>,
+    pub(super) tagged: Vec<String>,
+    pub(super) stashes: Vec<String>,
+}
+
+impl Unpushed {
+    /// Whether there is anything.
+    pub(super) const fn is_some(&self) -> bool {
+        !(self.commits.is_empty() && self.tagged.is_empty() && self.stashes.is_empty())
+    }
+}
+
+pub(super) trait StripGit {
     /// The clone that a `.git` belongs to; another directory is its own.
     fn strip_suffix_git(&self) -> &Path;
 }
@@ -645,7 +781,8 @@ fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
 }
 
-fn is_built(name: &OsStr) -> bool {
+/// Whether a tool fills a directory of this name.
+pub(super) fn is_built(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     BUILT.contains(&&*name) || name.starts_with("bazel-") || name.ends_with(".egg-info")
 }
@@ -662,18 +799,23 @@ fn is_written(name: &OsStr) -> bool {
 }
 
 /// git at work on one repository.
-struct Git<'a> {
+pub(super) struct Git<'a> {
     directory: &'a Path,
     worktree: &'a Path,
     /// Settings that its configuration must not decide.
-    settings: Vec<(String, String)>,
+    pub(super) settings: Vec<(String, String)>,
     /// Remotes that are a directory here: what they have is in the volume, too.
-    nearby: Vec<String>,
+    pub(super) nearby: Vec<String>,
+    /// What else its environment holds.
+    pub(super) environment: Vec<(String, OsString)>,
+    /// The URL of its `origin`, as its configuration has it.
+    pub(super) origin: Option<String>,
 }
 
 impl<'a> Git<'a> {
-    fn of(directory: &'a Path, worktree: &'a Path) -> Result<Self, String> {
-        let mut git = Self {
+    /// A repository whose configuration nobody else has written.
+    pub(super) fn of_our_own(directory: &'a Path, worktree: &'a Path) -> Self {
+        Self {
             directory,
             worktree,
             settings: SETTINGS
@@ -681,7 +823,14 @@ impl<'a> Git<'a> {
                 .map(|&(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
             nearby: Vec::new(),
-        };
+            environment: Vec::new(),
+            origin: None,
+        }
+    }
+
+    /// A stranger's repository.
+    pub(super) fn of(directory: &'a Path, worktree: &'a Path) -> Result<Self, String> {
+        let mut git = Self::of_our_own(directory, worktree);
         let listed = git.run(&["config", "--list", "-z"])?;
         let mut filters = BTreeSet::new();
         for entry in listed.split('\0') {
@@ -694,9 +843,13 @@ impl<'a> Git<'a> {
             }
             if let Some(rest) = key.strip_prefix("remote.")
                 && let Some(remote) = rest.strip_suffix(".url")
-                && is_nearby(value)
             {
-                git.nearby.push(remote.to_owned());
+                if is_nearby(value) {
+                    git.nearby.push(remote.to_owned());
+                }
+                if remote == "origin" {
+                    git.origin.get_or_insert_with(|| value.to_owned());
+                }
             }
         }
         // git runs nothing for a filter whose process is named and empty, lfs's included.
@@ -725,18 +878,81 @@ impl<'a> Git<'a> {
         arguments
     }
 
-    fn has(&self, reference: &str) -> Result<bool, String> {
+    pub(super) fn has(&self, reference: &str) -> Result<bool, String> {
         let answer = self.run(&["for-each-ref", "--count=1", "--format=yes", reference])?;
         Ok(!answer.is_empty())
     }
 
-    fn lines(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
+    pub(super) fn lines(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
         let text = self.run(arguments)?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// What git prints; an error where it complains of anything.
     fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        let printed = self.bytes(arguments)?;
+        Ok(String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    /// The same as it is.
+    pub(super) fn bytes(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
+        let mut printed = Vec::new();
+        let complaint = self.stream(arguments, MAX_ANSWER, &mut printed)?;
+        match complaint {
+            Some(line) => Err(line),
+            None => Ok(printed),
+        }
+    }
+
+    /// Writes what git prints, up to a bound, which ends it; what it complains of. It is an error
+    /// where git fails.
+    pub(super) fn stream(
+        &self,
+        arguments: &[&str],
+        most: u64,
+        to: &mut dyn std::io::Write,
+    ) -> Result<Option<String>, String> {
+        let failed = |error: std::io::Error| format!("git: {error}");
+        let mut command = self.command(arguments);
+        let mut child = command.spawn().map_err(failed)?;
+        let complaining = child.stderr.take().map(|stderr| {
+            std::thread::spawn(move || {
+                let mut kept = Vec::new();
+                let mut stderr = stderr;
+                let _ = (&mut stderr).take(16 * 1024).read_to_end(&mut kept);
+                let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+                kept
+            })
+        });
+        let watch = Watch::over(&child);
+        let mut copied = Ok(0);
+        if let Some(stdout) = child.stdout.take() {
+            let mut stdout = Watched(stdout, &watch).take(most);
+            copied = std::io::copy(&mut stdout, to);
+        }
+        let too_much = copied.as_ref().is_ok_and(|&copied| copied >= most);
+        if too_much || copied.is_err() {
+            let _ = child.kill();
+        }
+        let stalled = watch.end();
+        let status = child.wait().map_err(failed)?;
+        let complaint = complaining
+            .and_then(|it| it.join().ok())
+            .unwrap_or_default();
+        if stalled {
+            return Err(format!("git said nothing for {} s", STALLED.as_secs()));
+        }
+        copied.map_err(failed)?;
+        let complaint = String::from_utf8_lossy(&complaint);
+        let complaint = complaint.lines().find(|line| !line.starts_with("hint:"));
+        match complaint {
+            Some(line) if !status.success() => Err(line.to_owned()),
+            None if !status.success() => Err(format!("git ended with {status}")),
+            complaint => Ok(complaint.map(str::to_owned)),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.env_clear();
         if let Some(path) = std::env::var_os("PATH") {
@@ -762,40 +978,68 @@ impl<'a> Git<'a> {
             command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
         command
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .args(arguments)
             .current_dir(self.worktree)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("git: {error}"))?;
-        let complaining = child.stderr.take().map(|stderr| {
-            std::thread::spawn(move || {
-                let mut kept = Vec::new();
-                let mut stderr = stderr;
-                let _ = (&mut stderr).take(16 * 1024).read_to_end(&mut kept);
-                let _ = std::io::copy(&mut stderr, &mut std::io::sink());
-                kept
-            })
+        command
+    }
+}
+
+/// Ends a program that says nothing for too long.
+struct Watch {
+    last: std::sync::Arc<std::sync::Mutex<std::time::Instant>>,
+    done: std::sync::mpsc::Sender<()>,
+    watching: std::thread::JoinHandle<bool>,
+}
+
+impl Watch {
+    fn over(child: &std::process::Child) -> Self {
+        use std::sync::mpsc::RecvTimeoutError;
+        let last = std::sync::Arc::new(std::sync::Mutex::new(std::time::Instant::now()));
+        let (done, is_done) = std::sync::mpsc::channel();
+        let pid = rustix::process::Pid::from_child(child);
+        let seen = last.clone();
+        let watching = std::thread::spawn(move || {
+            loop {
+                let since = seen.lock().map_or(Duration::ZERO, |last| last.elapsed());
+                let left = STALLED.saturating_sub(since);
+                if left.is_zero() {
+                    // Nobody has waited for it yet: the number is still its own.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    return true;
+                }
+                match is_done.recv_timeout(left) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return false,
+                }
+            }
         });
-        let mut printed = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            let read = stdout.take(MAX_ANSWER).read_to_end(&mut printed);
-            read.map_err(|error| format!("git: {error}"))?;
+        Self {
+            last,
+            done,
+            watching,
         }
-        if printed.len() as u64 >= MAX_ANSWER {
-            let _ = child.kill();
+    }
+
+    /// Whether the program was ended.
+    fn end(self) -> bool {
+        drop(self.done);
+        self.watching.join().unwrap_or(false)
+    }
+}
+
+struct Watched<'a, T>(T, &'a Watch);
+
+impl<T: Read> Read for Watched<'_, T> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(into);
+        if let Ok(mut last) = self.1.last.lock() {
+            *last = std::time::Instant::now();
         }
-        let status = child.wait().map_err(|error| format!("git: {error}"))?;
-        let complaint = complaining
-            .and_then(|it| it.join().ok())
-            .unwrap_or_default();
-        let complaint = String::from_utf8_lossy(&complaint);
-        let complaint = complaint.lines().find(|line| !line.starts_with("hint:"));
-        match complaint {
-            Some(line) => Err(line.to_owned()),
-            None if !status.success() => Err(format!("git ended with {status}")),
-            None => Ok(String::from_utf8_lossy(&printed).into_owned()),
-        }
+        read
     }
 }
 

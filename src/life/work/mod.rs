@@ -2,14 +2,16 @@
 //! read-only, and this server's own programs ([`look`]): nothing of the drone's image runs, and git
 //! reads a stranger's repository nowhere else.
 
+pub mod keep;
 pub mod look;
+pub mod remains;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::look::{Asked, Closed, Question, Seen, Volume};
-use crate::docker::{self, Container, Docker, Drone, Looking, Owner, Tree};
+use self::look::{Asked, Closed, Counts, Question, Seen, Volume};
+use crate::docker::{self, Container, Docker, Drone, Looking, Owner, RunsAs, Tree};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
 use crate::life::teardown;
@@ -161,11 +163,31 @@ async fn judged_in(
     if volumes.is_empty() {
         return Ok(());
     }
-    let own = volumes
+    let own = is_own(identity, &volumes);
+    let mounted = mounted(container);
+    let question = question(&volumes, &mounted, own, ignored_since);
+    let looks = looks(docker, &volumes, &mounted, &question).await;
+    verdict(identity, own, looks)
+}
+
+/// Whether the first volume is the drone's own.
+fn is_own(identity: &Identity, volumes: &[String]) -> bool {
+    volumes
         .first()
-        .is_some_and(|volume| volume == identity.name.as_str());
-    let mounted: BTreeMap<&str, &str> =
-        container.map_or_else(BTreeMap::new, |container| container.volumes().collect());
+        .is_some_and(|volume| volume == identity.name.as_str())
+}
+
+/// Where the drone has its volumes.
+fn mounted(container: Option<&Container>) -> BTreeMap<&str, &str> {
+    container.map_or_else(BTreeMap::new, |container| container.volumes().collect())
+}
+
+fn question(
+    volumes: &[String],
+    mounted: &BTreeMap<&str, &str>,
+    own: bool,
+    ignored_since: i64,
+) -> Question {
     let asked = volumes.iter().enumerate().map(|(number, volume)| Asked {
         at: PathBuf::from(format!("/volumes/{number}")),
         told_as: match mounted.get(volume.as_str()) {
@@ -174,12 +196,10 @@ async fn judged_in(
         },
         loose: own && number == 0,
     });
-    let question = Question {
+    Question {
         volumes: asked.collect(),
         ignored_since,
-    };
-    let looks = looks(docker, &volumes, &mounted, &question).await;
-    verdict(identity, own, looks)
+    }
 }
 
 /// What the looks come to.
@@ -233,19 +253,10 @@ async fn looks(
     mounted: &BTreeMap<&str, &str>,
     question: &Question,
 ) -> Result<Vec<Seen>> {
-    let program =
-        std::env::current_exe().map_err(|error| host_io("find", Path::new("hatchery"), error))?;
+    let program = program()?;
     let path = path()?;
     let argument = serde_json::json!(question).to_string();
-    let links: Vec<_> = volumes
-        .iter()
-        .enumerate()
-        .filter_map(|(number, volume)| match mounted.get(volume.as_str()) {
-            Some(at) => Some((number, (*at).to_owned())),
-            None => (number == 0).then(|| (number, WORKSPACES.to_owned())),
-        })
-        .filter(|(_, at)| can_be_linked(at))
-        .collect();
+    let links = links(volumes, mounted);
     let begun = std::time::Instant::now();
     let mut users = vec![NOBODY];
     let mut looks: Vec<Seen> = Vec::new();
@@ -257,7 +268,7 @@ async fn looks(
             path: &path,
             volumes,
             links: &links,
-            user,
+            runs_as: RunsAs::User(user),
         };
         let printed = docker
             .look(looking, WITHIN.saturating_sub(begun.elapsed()))
@@ -301,6 +312,23 @@ async fn looks(
     Ok(looks)
 }
 
+fn program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| host_io("find", Path::new("hatchery"), error))
+}
+
+/// Where a look finds the volumes, beside their numbers.
+fn links(volumes: &[String], mounted: &BTreeMap<&str, &str>) -> Vec<(usize, String)> {
+    volumes
+        .iter()
+        .enumerate()
+        .filter_map(|(number, volume)| match mounted.get(volume.as_str()) {
+            Some(at) => Some((number, (*at).to_owned())),
+            None => (number == 0).then(|| (number, WORKSPACES.to_owned())),
+        })
+        .filter(|(_, at)| can_be_linked(at))
+        .collect()
+}
+
 /// What all looks together have seen of each volume, and what none of them could read of the
 /// drone's own. Services keep what they have from everybody's eyes: that is not counted.
 fn together(looks: &[Seen], own: bool) -> (Vec<Volume>, Vec<Closed>) {
@@ -317,6 +345,9 @@ fn together(looks: &[Seen], own: bool) -> (Vec<Volume>, Vec<Closed>) {
         volumes.push(Volume {
             lost: lost.into_iter().collect(),
             more: seen.iter().map(|volume| volume.more).max().unwrap_or(0),
+            counts: seen
+                .iter()
+                .fold(Counts::default(), |most, volume| most.max(volume.counts)),
             closed: Vec::new(),
         });
         if own && number == 0 {
@@ -400,7 +431,9 @@ fn can_be_linked(at: &str) -> bool {
         "sys",
         "dev",
         "volumes",
+        "hatchery-keeps",
         "hatchery-looks",
+        "scratch",
         "",
     ];
     let first = at
