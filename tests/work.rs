@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hatchery::life::work::look::{Asked, Question, Seen, look};
+use hatchery::life::work::look::{Asked, Counts, Question, Seen, look};
 
 /// A volume in which a drone's clone of a real remote lies, as spawn leaves it.
 struct Bed {
@@ -528,4 +528,25 @@ fn a_file_of_lfs_is_its_pointer() {
     bed.nothing();
     touch("jello", 4);
     assert_eq!(bed.lost(), "/workspaces/site: not committed:  M data.bin");
+}
+
+#[test]
+fn what_there_is_is_counted_by_its_kind() {
+    let bed = Bed::new();
+    let counts = |bed: &Bed| bed.seen().volumes[0].counts;
+    assert_eq!(counts(&bed), Counts::default());
+    fs::write(bed.site().join("one"), "1").unwrap();
+    bed.git(&bed.site(), &["stash", "-q", "--include-untracked"]);
+    for number in 0..25 {
+        bed.commit(&bed.site(), &format!("Commit {number}"));
+    }
+    fs::write(bed.site().join("two"), "2").unwrap();
+    fs::write(bed.site().join(".env"), "3").unwrap();
+    fs::write(bed.volume().join("loose"), "4").unwrap();
+    let expected = Counts {
+        uncommitted: 3,
+        unpushed: 25,
+        stashed: 1,
+    };
+    assert_eq!(counts(&bed), expected);
 }

@@ -8,6 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::life::burrowing::Burrowing;
 use crate::life::disk;
 use crate::life::memory;
+use crate::life::work;
 
 /// Put a drone to sleep: its work stays, its name in the tailnet is free
 #[derive(Debug, Args)]
@@ -56,6 +57,8 @@ impl Burrow {
         context.ui.step(&format!("Burrowing {name}"));
         let warnings = burrowing.stop(&drone, container, revoking).await?;
         let forgotten = context.places.forget_memory(name).err();
+        // Nobody changes it from now on: `list` tells it as it is. Where it takes too long, it does not.
+        let _ = work::count(&docker, &context.places, &drone).await;
         for warning in warnings
             .into_iter()
             .chain(forgotten.map(|error| error.message()))

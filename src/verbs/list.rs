@@ -7,6 +7,7 @@ use super::{Context, ssh_command};
 use crate::docker::{Drone, Life};
 use crate::error::Result;
 use crate::life::memory::Memory;
+use crate::life::work::known::Work;
 
 /// List all drones
 #[derive(Debug, Args)]
@@ -55,6 +56,7 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
             .map(|tailnet| format!("{}.{}", drone.identity.name, tailnet.domain)),
         "ssh_port": drone.ssh_port,
         "disk": context.disk(drone).to_json(drone),
+        "work": Work::read(&context.places, &drone.identity.name).map(Work::to_json),
         "memory": {"killed": memory.killed, "near_limit": memory.near_limit},
     })
 }
@@ -66,6 +68,7 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
         "REPOSITORY",
         "DOCKER SAYS",
         "DISK",
+        "WORK",
         "REACH IT WITH",
     ]
     .map(str::to_owned);
@@ -94,12 +97,14 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
                 .join(", "),
             },
             disk.amount().unwrap_or_else(|| "not counted".to_owned()),
+            Work::read(&context.places, &drone.identity.name)
+                .map_or_else(|| "not looked at".to_owned(), |work| work.words()),
             reach,
         ]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; 7] = std::array::from_fn(width);
     rows.iter()
         .map(|row| {
             let cells = row.iter().zip(widths);

@@ -195,7 +195,7 @@ impl Context<'_> {
     /// Refuses if removing this drone would lose work.
     async fn check_work(&self, docker: &Docker, drone: &Drone) -> Result<()> {
         if self.may_hold_work(docker, drone).await? {
-            work::check(docker, drone).await?;
+            work::check(docker, &self.places, drone).await?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::fault::{self, Point};
 use crate::life::disk;
 use crate::life::memory;
 use crate::life::teardown;
-use crate::life::work::remains::{self, Kept};
+use crate::life::work::remains::{self, Outcome};
 use crate::tailnet;
 
 /// How long the drone may take to leave the tailnet.
@@ -46,10 +46,10 @@ impl Slay {
         let name = &drone.identity.name;
         memory::warn(context.ui, &context.places, &drone).await;
         disk::warn(context.ui, &context.disk(&drone), &drone);
-        let mut kept = None;
+        let mut outcome = Outcome::default();
         if self.force {
             if !self.no_remains {
-                kept = keep(context, &docker, &drone).await?;
+                outcome = keep(context, &docker, &drone).await?;
             }
         } else {
             context.ui.step(&format!(
@@ -85,10 +85,11 @@ impl Slay {
                     .with_details(failures.iter().map(Error::message)),
             );
         }
-        let at = kept.as_ref().map(|kept| &kept.directory);
+        let at = outcome.kept.as_ref().map(|kept| &kept.directory);
         if context.ui.json() {
             context.ui.json_result(&serde_json::json!({
                 "name": name, "repository": repo, "state": "gone", "remains": at,
+                "not_kept": outcome.lost,
             }));
         } else {
             context.ui.result(format!(
@@ -100,11 +101,11 @@ impl Slay {
 }
 
 /// Keeps what exists nowhere else, and tells where it is and what of it could not be kept.
-async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Option<Kept>> {
+async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Outcome> {
     if context.config.limits.remains.get().is_none()
         || !context.may_hold_work(docker, drone).await?
     {
-        return Ok(None);
+        return Ok(Outcome::default());
     }
     let name = &drone.identity.name;
     context
@@ -121,7 +122,7 @@ async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<O
             kept.directory.display()
         ));
     }
-    Ok(outcome.kept)
+    Ok(outcome)
 }
 
 /// Lets the drone leave the tailnet; whether it has. One that was burrowed left then.

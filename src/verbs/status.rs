@@ -17,6 +17,7 @@ use crate::life::furnish;
 use crate::life::memory::Memory;
 use crate::life::readiness;
 use crate::life::way_in::{self, WayIn};
+use crate::life::work::{self, known::Work};
 use crate::tailnet;
 use crate::ui::voice;
 
@@ -33,6 +34,8 @@ struct Report {
     user: String,
     memory: Memory,
     disk: Disk,
+    /// What the last look found, and whether that was just now.
+    work: Option<(Work, bool)>,
     /// The last process that was killed for memory.
     last_kill: Option<Kill>,
     usage: Option<Usage>,
@@ -61,14 +64,16 @@ impl Status {
         let docker = context.docker().await?;
         let drone = context.drone(&docker, &asked).await?;
         let memory = Memory::of(&context.places, &drone).await;
-        let (report, last_mint, last_kill) = tokio::join!(
+        let (report, work, last_mint, last_kill) = tokio::join!(
             look(context, &docker, &drone),
+            work(context, &docker, &drone),
             last_mint(context, &drone),
             memory.last_kill(&drone),
         );
         let report = Report {
             memory,
             disk: context.disk(&drone),
+            work,
             last_kill,
             last_mint,
             ..report?
@@ -98,6 +103,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         user: "root".to_owned(),
         memory: Memory::default(),
         disk: Disk::default(),
+        work: None,
         last_kill: None,
         usage: None,
         sshd: None,
@@ -140,6 +146,18 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         }
     }
     Ok(report)
+}
+
+/// What the drone holds that exists nowhere else: counted now, or, where that takes too long, what was
+/// found before.
+async fn work(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Option<(Work, bool)> {
+    if !context.may_hold_work(docker, drone).await.ok()? {
+        return None;
+    }
+    match work::count(docker, &context.places, drone).await {
+        Ok(work) => Some((work, true)),
+        Err(_) => Some((Work::read(&context.places, &drone.identity.name)?, false)),
+    }
 }
 
 async fn last_mint(context: &Context<'_>, drone: &Drone) -> LastMint {
@@ -239,6 +257,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         "usage": report.usage,
         "memory": report.memory,
         "disk": report.disk.to_json(drone),
+        "work": report.work.map(|(work, _)| work.to_json()),
         "last_kill": report.last_kill.as_ref()
             .map(|kill| json!({"process": kill.process, "at": kill.at()})),
         "out_of_memory": report.memory.killed > 0,
@@ -337,5 +356,20 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     if let Some(amount) = report.disk.amount_then() {
         rows.push(("disk", amount));
     }
+    rows.extend(work_row(drone, report));
     rows
+}
+
+/// What exists nowhere else of it.
+fn work_row(drone: &Drone, report: &Report) -> Option<(&'static str, String)> {
+    let words = match report.work {
+        Some((work, true)) => work.words(),
+        Some((work, false)) => {
+            let ago = humantime::format_duration(work.age());
+            format!("{}, {ago} ago; a look takes too long now", work.words())
+        }
+        None if drone.life == Life::Egg => return None,
+        None => "unknown: a look takes too long".to_owned(),
+    };
+    Some(("work", words))
 }

@@ -548,6 +548,7 @@ impl<'a> Looking<'a> {
                 &format!("{told}: not pushed: {line}"),
             );
         }
+        self.seen[volume].counts.unpushed += unpushed.more;
         for line in &unpushed.tagged {
             let line = format!("{told}: not pushed, only tagged: {line}");
             self.lost(volume, Kind::Unpushed, &line);
@@ -569,19 +570,25 @@ impl<'a> Looking<'a> {
             "--format=%h %s",
         ];
         let pushed = git.pushed();
-        let mut arguments: Vec<&str> = log.to_vec();
-        for class in ["remotes", "tags", "pull", "prefetch"] {
-            arguments.push(match class {
-                "remotes" => "--exclude=refs/remotes/*",
-                "tags" => "--exclude=refs/tags/*",
-                "pull" => "--exclude=refs/pull/*",
-                _ => "--exclude=refs/prefetch/*",
-            });
+        let mut own = vec![
+            "--exclude=refs/remotes/*",
+            "--exclude=refs/tags/*",
+            "--exclude=refs/pull/*",
+            "--exclude=refs/prefetch/*",
+            "--exclude=refs/stash",
+            "--all",
+        ];
+        own.extend(pushed.iter().map(String::as_str));
+        let commits = git.lines(&[&log[..], &own[..]].concat())?;
+        let mut more = 0;
+        if commits.len().to_string() == COMMITS {
+            let counted = git.lines(&[&["rev-list", "--count"][..], &own[..]].concat())?;
+            let all: Option<usize> = counted.first().and_then(|count| count.parse().ok());
+            more = all.unwrap_or(0).saturating_sub(commits.len());
         }
-        arguments.extend(["--exclude=refs/stash", "--all"]);
-        arguments.extend(pushed.iter().map(String::as_str));
         let mut unpushed = Unpushed {
-            commits: git.lines(&arguments)?,
+            commits,
+            more,
             ..Unpushed::default()
         };
         // Which tags came with the clone git does not know; what is older than the volume did.
@@ -731,6 +738,8 @@ impl<'a> Looking<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Unpushed {
     pub(super) commits: Vec<String>,
+    /// How many more commits there are.
+    pub(super) more: usize,
     pub(super) tagged: Vec<String>,
     pub(super) stashes: Vec<String>,
 }

@@ -3,6 +3,7 @@
 //! reads a stranger's repository nowhere else.
 
 pub mod keep;
+pub mod known;
 pub mod look;
 pub mod remains;
 
@@ -10,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use self::known::Work;
 use self::look::{Asked, Closed, Counts, Question, Seen, Volume};
 use crate::docker::{self, Container, Docker, Drone, Looking, Owner, RunsAs, Tree};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result, host_io};
+use crate::host::Places;
 use crate::life::teardown;
 use crate::process;
 use crate::ui::clean;
@@ -23,6 +26,9 @@ const SHOWN: usize = 20;
 
 /// How long a look may take, over all.
 const WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a look may take that only counts.
+const COUNTED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Whom a look runs as first: somebody who owns nothing.
 const NOBODY: Owner = Owner {
@@ -47,31 +53,86 @@ const SPAWNING: &str = "spawning";
 /// Programs that a look needs, and git on its own.
 const PROGRAMS: &[&str] = &["git", "sh", "sha256sum"];
 
-/// Refuses if anything in the drone's volumes exists nowhere else.
-pub async fn check(docker: &Docker, drone: &Drone) -> Result<()> {
-    let container = match &drone.container {
-        Some(id) => docker.container(id).await?,
-        None => None,
-    };
-    let since = match &container {
-        Some(container) => spawned(docker, container.id()).await?,
-        None => None,
-    };
-    let identity = &drone.identity;
-    judged(
-        docker,
-        identity,
-        container.as_ref(),
-        since.unwrap_or(i64::MIN),
-    )
-    .await
+/// Refuses if anything in the drone's volumes exists nowhere else. What it finds is known from then on.
+pub async fn check(docker: &Docker, places: &Places, drone: &Drone) -> Result<()> {
+    let held = Held::of(docker, drone).await?;
+    if held.volumes.is_empty() {
+        return Ok(());
+    }
+    let own = is_own(&drone.identity, &held.volumes);
+    let looks = held.look(docker, &drone.identity, WITHIN).await;
+    if let Ok(looks) = &looks {
+        // Where it cannot be written, what was found before is told.
+        let _ = found(looks, own).write(places, &drone.identity.name);
+    }
+    verdict(&drone.identity, own, looks)
+}
+
+/// Counts what exists nowhere else in the drone's volumes, in a bounded time. It is known from then on.
+pub async fn count(docker: &Docker, places: &Places, drone: &Drone) -> Result<Work> {
+    let held = Held::of(docker, drone).await?;
+    let mut work = Work::now(Counts::default(), true);
+    if !held.volumes.is_empty() {
+        let looks = held.look(docker, &drone.identity, COUNTED_WITHIN).await?;
+        work = found(&looks, is_own(&drone.identity, &held.volumes));
+    }
+    let _ = work.write(places, &drone.identity.name);
+    Ok(work)
+}
+
+/// What looks have found, for a person to know.
+fn found(looks: &[Seen], own: bool) -> Work {
+    let (volumes, closed) = together(looks, own);
+    let counts = volumes.iter().map(|volume| volume.counts);
+    let stopped = looks.iter().any(|seen| seen.stopped.is_some());
+    let whole = closed.is_empty() && !stopped;
+    Work::now(counts.fold(Counts::default(), std::ops::Add::add), whole)
+}
+
+/// Where a drone can hold work.
+struct Held {
+    container: Option<Container>,
+    volumes: Vec<String>,
+    ignored_since: i64,
+}
+
+impl Held {
+    async fn of(docker: &Docker, drone: &Drone) -> Result<Self> {
+        let container = match &drone.container {
+            Some(id) => docker.container(id).await?,
+            None => None,
+        };
+        let since = match &container {
+            Some(container) => spawned(docker, container.id()).await?,
+            None => None,
+        };
+        Ok(Self {
+            volumes: volumes(docker, &drone.identity, container.as_ref()).await?,
+            container,
+            ignored_since: since.unwrap_or(i64::MIN),
+        })
+    }
+
+    /// Looks into all of it.
+    async fn look(
+        &self,
+        docker: &Docker,
+        identity: &Identity,
+        within: Duration,
+    ) -> Result<Vec<Seen>> {
+        let mounted = mounted(self.container.as_ref());
+        let own = is_own(identity, &self.volumes);
+        let question = question(&self.volumes, &mounted, own, self.ignored_since);
+        looks(docker, &self.volumes, &mounted, &question, within).await
+    }
 }
 
 /// Refuses if a person has changed anything in the volumes of a drone whose spawn has not come to
 /// its end. What git ignores does not count: commands of the repository's were at work.
 pub async fn check_unfinished(docker: &Docker, identity: &Identity, id: &str) -> Result<()> {
     let container = docker.container(id).await?;
-    judged(docker, identity, container.as_ref(), i64::MAX).await
+    let volumes = volumes(docker, identity, container.as_ref()).await?;
+    judged_in(docker, identity, container.as_ref(), volumes).await
 }
 
 /// Refuses if anything exists nowhere else that is in volumes without a name, which go with the drone's
@@ -85,7 +146,7 @@ pub async fn check_nameless(docker: &Docker, drone: &Drone) -> Result<()> {
     };
     let mut volumes = volumes(docker, &drone.identity, Some(&container)).await?;
     volumes.retain(|volume| is_nameless(volume));
-    let judged = judged_in(docker, &drone.identity, Some(&container), i64::MAX, volumes).await;
+    let judged = judged_in(docker, &drone.identity, Some(&container), volumes).await;
     judged.map_err(|error| match error.code() {
         Code::WorkWouldBeLost => {
             error.hint("push or copy what is to be kept into the workspace: this volume has no name, and goes with the old container")
@@ -143,21 +204,11 @@ async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
     }))
 }
 
-async fn judged(
-    docker: &Docker,
-    identity: &Identity,
-    container: Option<&Container>,
-    ignored_since: i64,
-) -> Result<()> {
-    let volumes = volumes(docker, identity, container).await?;
-    judged_in(docker, identity, container, ignored_since, volumes).await
-}
-
+/// Refuses if anything in these volumes exists nowhere else. What git ignores does not count.
 async fn judged_in(
     docker: &Docker,
     identity: &Identity,
     container: Option<&Container>,
-    ignored_since: i64,
     volumes: Vec<String>,
 ) -> Result<()> {
     if volumes.is_empty() {
@@ -165,8 +216,8 @@ async fn judged_in(
     }
     let own = is_own(identity, &volumes);
     let mounted = mounted(container);
-    let question = question(&volumes, &mounted, own, ignored_since);
-    let looks = looks(docker, &volumes, &mounted, &question).await;
+    let question = question(&volumes, &mounted, own, i64::MAX);
+    let looks = looks(docker, &volumes, &mounted, &question, WITHIN).await;
     verdict(identity, own, looks)
 }
 
@@ -252,6 +303,7 @@ async fn looks(
     volumes: &[String],
     mounted: &BTreeMap<&str, &str>,
     question: &Question,
+    within: Duration,
 ) -> Result<Vec<Seen>> {
     let program = program()?;
     let path = path()?;
@@ -271,7 +323,7 @@ async fn looks(
             runs_as: RunsAs::User(user),
         };
         let printed = docker
-            .look(looking, WITHIN.saturating_sub(begun.elapsed()))
+            .look(looking, within.saturating_sub(begun.elapsed()))
             .await?;
         let seen: Seen = serde_json::from_slice(&printed).map_err(|_| {
             Error::new(

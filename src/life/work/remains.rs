@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use tempfile::TempDir;
 
 use super::keep::{self, Order, Report};
-use super::{is_own, links, mounted, path, program, question, spawned, volumes};
+use super::{Held, is_own, links, mounted, path, program, question};
 use crate::config::{Config, Limits};
 use crate::docker::{Docker, Drone, Looking, RunsAs};
 use crate::drone::{DroneName, Identity};
@@ -73,23 +73,16 @@ pub async fn keep(
         return Ok(Outcome::default());
     };
     let identity = &drone.identity;
-    let container = match &drone.container {
-        Some(id) => docker.container(id).await?,
-        None => None,
-    };
-    let since = match &container {
-        Some(container) => spawned(docker, container.id()).await?,
-        None => None,
-    };
-    let volumes = volumes(docker, identity, container.as_ref()).await?;
+    let held = Held::of(docker, drone).await?;
+    let volumes = &held.volumes;
     if volumes.is_empty() {
         return Ok(Outcome::default());
     }
-    let mounted = mounted(container.as_ref());
-    let own = is_own(identity, &volumes);
+    let mounted = mounted(held.container.as_ref());
+    let own = is_own(identity, volumes);
     let remains = places.make_remains()?;
     let order = Order {
-        question: question(&volumes, &mounted, own, since.unwrap_or(i64::MIN)),
+        question: question(volumes, &mounted, own, held.ignored_since),
         most: room(&config.limits, &remains),
     };
     let directory = tempfile::Builder::new()
@@ -97,13 +90,13 @@ pub async fn keep(
         .tempdir_in(&remains)
         .map_err(|error| host_io("write in", &remains, error))?;
     let mut receiving = Receiving::new(directory.path(), order.most);
-    let (program, path, links) = (program()?, path()?, links(&volumes, &mounted));
+    let (program, path, links) = (program()?, path()?, links(volumes, &mounted));
     let looking = Looking {
         program: &program,
         called: keep::PROGRAM,
         argument: &serde_json::json!(order).to_string(),
         path: &path,
-        volumes: &volumes,
+        volumes,
         links: &links,
         runs_as: RunsAs::Reader,
     };
