@@ -1,5 +1,7 @@
 """No work is lost without a word: not to slay, not to a spawn that is cut off, not to a prune."""
 
+import json
+
 # Where any program of the image's is asked for in a look, this says so, and ends never.
 SH = r"""#!/bin/bash
 case "$*" in
@@ -7,6 +9,10 @@ case "$*" in
 esac
 exec /bin/dash "$@"
 """
+# A program that comes to no end.
+WAITS = "/usr/bin/yes"
+JSON = ".devcontainer/devcontainer.json"
+CLONES = ("site", "lib")
 CAT = '#!/bin/bash\ncase $1 in /sys/*) exec sleep infinity ;; esac\nexec /bin/cat.real "$@"\n'
 DOCKERFILE = f"""FROM {IMAGE}
 COPY sh /bin/sh.new
@@ -117,7 +123,69 @@ with subtest("what is left of it after a prune is safe, and rebuild goes on with
     assert set(kept) <= set(after.splitlines()), f"{before}\nis not all in\n{after}"
     assert in_drone("work-site", "cat /workspaces/site/draft") == "mine\n"
     refused("not committed: ?? draft")
-    hatchery("slay --force work/site")
+
+with subtest("status counts what there is, and list tells what was counted"):
+    inside("rm -rf lib .made")
+    # Any program that the repository names would hold a look up.
+    keys = "core.fsmonitor diff.external filter.odd.clean filter.odd.process diff.odd.textconv core.pager"
+    inside(f"for key in {keys}; do git config $key {WAITS}; done")
+    inside("mkdir -p .git/info && echo '* filter=odd diff=odd' > .git/info/attributes")
+    aside = f"-c core.fsmonitor=false -c filter.odd.clean= -c filter.odd.process= {GIT_AUTHOR}"
+    inside(
+        f"echo stashed >> {JSON} && git {aside} stash -q -m Later && git {aside} commit -q --allow-empty -m Unpushed"
+        + f" && echo changed >> {JSON} && head -c 100000 /dev/urandom > binary && ln -s /etc/shadow shadow && touch .env"
+        + " && git clone -q https://github.com/work/lib ../lib && cd ../lib && echo more > lib.py"
+        + f" && git {GIT_AUTHOR} commit -q -a -m Second"
+    )
+    counted = "6 uncommitted, 2 unpushed, 1 stashed"
+    server.succeed("rm /var/lib/hatchery/drones/work-site.work")
+    contains(hatchery("list"), "not looked at")
+    # Where the server is busy, the first look may take longer than status waits.
+    server.wait_until_succeeds(f"hatchery status work/site | grep -q '^work  *{counted}$'", timeout=120)
+    contains(hatchery("list"), counted)
+    work = json.loads(server.succeed("hatchery list --json"))[0]["work"]
+    assert (work["uncommitted"], work["unpushed"], work["stashed"], work["whole"]) == (6, 2, 1, True), work
+    no_look_is_left()
+
+with subtest("what does not fit is named, and nothing is removed"):
+    limits = "printf '\n[limits]\nremains_size = \"50KiB\"\n' | cat /etc/hatchery/config.toml - > /root/small.toml"
+    before = server.succeed("ls -A /var/lib/hatchery/remains", limits)
+    said = hatchery("--config /root/small.toml slay --force work/site", status=1)
+    contains(said, "cannot be kept: limits.remains_size is 50.0 KiB [work-would-be-lost]", "/binary: there is no room")
+    contains(said, "slay --force --no-remains work/site")
+    assert drones() == {"work/site": "running"}
+    assert server.succeed("ls -A /var/lib/hatchery/remains") == before
+
+with subtest("what is slain by force comes back by the commands in README.txt"):
+    server.succeed(f"rm -rf /root/was; docker run --rm -v work-site:/w -v /root/was:/was {IMAGE} cp -a /w/. /was")
+    stashes = "log -g --format=%H refs/stash"
+    was = {name: server.succeed(f"git -C /root/was/{name} -c safe.directory='*' log -1 --format=%H") for name in CLONES}
+    stash = server.succeed(f"git -C /root/was/site -c safe.directory='*' {stashes}")
+    gone = json.loads(server.succeed("hatchery --json slay --force work/site 2> /dev/null", timeout=60))
+    kept = gone["remains"]
+    assert kept.startswith("/var/lib/hatchery/remains/work-site-"), gone
+    assert drones() == {}
+    no_look_is_left()
+    assert server.succeed(f"stat -c '%U:%G:%a' {kept} {kept}/README.txt").split() == [
+        "root:hatchery:2750",
+        "root:hatchery:640",
+    ]
+    server.fail(f"grep -r -F -f <(grep -o '^root:[^:]*:[0-9]*' /etc/shadow) {kept}")
+    server.succeed("rm -rf /home/overlord/back; install -d -o overlord /home/overlord/back")
+    server.succeed(f"sed -n 's/^    //p' {kept}/README.txt > /home/overlord/commands")
+    server.succeed(f"cd /home/overlord/back && {MEMBER} bash -eux ../commands")
+    for name in CLONES:
+        back = server.succeed(f"echo /home/overlord/back/*-{name}").strip()
+        assert server.succeed(f"{MEMBER} git -C {back} log -1 --format=%H refs/remains/heads/main") == was[name]
+        server.succeed(f"{MEMBER} git -C {back} merge -q --ff-only refs/remains/heads/main")
+        server.succeed(f"diff -r --no-dereference -x .git -x node_modules -x .made /root/was/{name} {back}")
+    assert server.succeed(f"{MEMBER} git -C /home/overlord/back/*-site {stashes}") == stash
+    server.succeed("cmp /root/was/closed/file /home/overlord/back/loose/closed/file")
+
+with subtest("what was kept is removed when its time is over"):
+    server.succeed(f"hatchery recover && test -e {kept}/README.txt")
+    server.succeed(f"touch -d '31 days ago' {kept} && hatchery recover && test ! -e {kept}")
+    server.succeed("rm -rf /root/was /home/overlord/back /home/overlord/commands /root/small.toml")
 
 with subtest("a drone's image is not asked, and cannot hold slay or status up"):
     hatchery("spawn work/odd")
@@ -143,7 +211,7 @@ with subtest("a look that is cut off leaves nothing running"):
     server.wait_until_succeeds("docker ps -q --filter label=hatchery.look | grep .", timeout=30)
     server.succeed("pkill -KILL -fx 'hatchery slay work/odd'")
     no_look_is_left()
-    hatchery("slay --force work/odd")
+    hatchery("slay --force --no-remains work/odd")
 
 with subtest("a spawn that is cut off after somebody has worked in it takes nothing back"):
     server.succeed("env --default-signal=INT hatchery spawn work/held > /root/said 2>&1 &")
@@ -158,5 +226,5 @@ with subtest("a spawn that is cut off after somebody has worked in it takes noth
     assert drones() == {"work/held": "running"}
     contains(server.succeed("docker exec -u vscode -w /workspaces/held work-held git log -1 --format=%s"), "Meanwhile")
     contains(hatchery("slay work/held", status=1), " Meanwhile")
-    hatchery("slay --force work/held")
+    contains(hatchery("slay --force work/held"), "is kept until ", "/var/lib/hatchery/remains/work-held-")
     assert drones() == {}
