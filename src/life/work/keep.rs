@@ -59,7 +59,7 @@ pub struct Order {
 pub struct Report {
     /// Repositories with commits or stashes that were kept.
     pub repositories: Vec<Repository>,
-    /// Worktrees with files that were kept.
+    /// Worktrees of what was kept.
     pub trees: Vec<Tree>,
     /// The archive of files that are in no repository.
     pub loose: Option<String>,
@@ -86,7 +86,7 @@ pub struct Repository {
     pub stashes: Vec<String>,
 }
 
-/// A worktree whose files were kept.
+/// A worktree whose files, or whose repository's commits, were kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
     /// Where it was in the drone.
@@ -357,7 +357,9 @@ impl Keeping<'_> {
         };
         let origin = git.origin.clone().map(|url| bounded(&url));
         for (volume, tree, of) in trees {
-            self.tree(volume, &tree, &of, &mut store, (&told, origin.clone()))?;
+            let has_commits = unpushed.is_some();
+            let of_repository = (told.as_str(), origin.clone());
+            self.tree(volume, &tree, &of, &mut store, of_repository, has_commits)?;
         }
         if unpushed.is_some() {
             match store.gather(&git, directory, !unpushed.tagged.is_empty()) {
@@ -443,7 +445,8 @@ impl Keeping<'_> {
         false
     }
 
-    /// Keeps the files of a worktree that no commit has.
+    /// Keeps the files of a worktree that no commit has. What was checked out is told of it, if it has such
+    /// files or commits of its repository are kept.
     fn tree(
         &mut self,
         volume: usize,
@@ -451,6 +454,7 @@ impl Keeping<'_> {
         git_directory: &Path,
         store: &mut Store,
         repository: (&str, Option<String>),
+        has_commits: bool,
     ) -> io::Result<()> {
         let told = self.looking.told(volume, directory);
         if !self.in_time(&told) {
@@ -490,7 +494,8 @@ impl Keeping<'_> {
             }
         }
         tree.archive = self.archive(&told, directory, changes.files)?;
-        if tree.patch.is_some() || tree.archive.is_some() || tree.staged.is_some() {
+        let has_files = tree.patch.is_some() || tree.archive.is_some();
+        if has_files || tree.staged.is_some() || has_commits {
             self.report.trees.push(tree);
         }
         Ok(())

@@ -540,8 +540,8 @@ impl Readme<'_> {
                 );
             }
         }
-        for tree in &trees {
-            self.tree(text, tree, trees.len() > 1);
+        for (number, tree) in trees.iter().enumerate() {
+            self.tree(text, tree, number, trees.len() > 1);
         }
         text.push_str("    cd ..\n");
         if let Some(bundle) = bundle
@@ -559,12 +559,12 @@ impl Readme<'_> {
 
     /// The commands for a worktree. Where there are several they come one after the other, each on a
     /// branch of its own.
-    fn tree(&self, text: &mut String, tree: &keep::Tree, is_one_of_many: bool) {
+    fn tree(&self, text: &mut String, tree: &keep::Tree, number: usize, is_one_of_many: bool) {
         if is_one_of_many {
             let _ = writeln!(text, "\nIts worktree {}\n", clean::line(&tree.told));
         }
         let file = tree.archive.as_deref().or(tree.patch.as_deref());
-        let directory = stem(file.unwrap_or("tree"));
+        let directory = file.map_or_else(|| number.to_string(), |file| stem(file).to_owned());
         let head = tree.head.as_deref().filter(|head| is_object(head));
         let branch = tree
             .branch
@@ -812,7 +812,7 @@ mod tests {
              echo secret > .env && mkdir -p node_modules && touch node_modules/x
              ln -s /etc/shadow shadow
              mkdir ../lib && cd ../lib && git init -q -b main && echo lib > lib && git add .
-             git commit -q -m Lib && echo more > lib && cd ..
+             git commit -q -m Lib && cd ..
              echo loose > loose-file",
         );
         let kept = bed.kept();
