@@ -200,7 +200,7 @@ with subtest("secrets and dotfiles: in sessions and commands, and nowhere that o
     with_secrets = "hatchery --config /root/secrets.toml"
     # Every argument of every program that is started meanwhile, and all that Docker is told.
     server.succeed(
-        "(while :; do cat /proc/[0-9]*/cmdline || :; done) > /tmp/arguments 2> /dev/null & trap \"kill $!\" EXIT; "
+        '(while :; do cat /proc/[0-9]*/cmdline || :; done) > /tmp/arguments 2> /dev/null & trap "kill $!" EXIT; '
         f"{with_secrets} spawn into/secret > /tmp/said 2>&1",
     )
     said = server.succeed("cat /tmp/said")
@@ -221,7 +221,9 @@ with subtest("secrets and dotfiles: in sessions and commands, and nowhere that o
     in_session = f"{with_secrets} ssh into-secret --"
     assert server.succeed(f"{in_session} 'echo $TOKEN $TWICE'") == "s3cret-of-all one\n"
     assert server.succeed(f"{in_session} bash -lc \"'printenv JSON'\"") == values["JSON"] + "\n"
-    of_nobody = "docker exec -u nobody into-secret grep -rls s3cret /etc /run /tmp /var /home /usr/local 2> /dev/null || true"
+    of_nobody = (
+        "docker exec -u nobody into-secret grep -rls s3cret /etc /run /tmp /var /home /usr/local 2> /dev/null || true"
+    )
     assert set(server.succeed(of_nobody).split()) == {"/tmp/of-create", "/tmp/of-start"}
 
 with subtest("secrets: a change holds after the drone was burrowed, and a file that is wrong is named before"):
