@@ -20,6 +20,9 @@ use crate::ui::raw::{self, Raw};
 /// What the drone's shell does before it becomes the command: it goes to the folder, or the command is not run.
 /// Docker would make a folder that is gone, as root.
 const BEGIN: &str = r#"cd "$1" || exit 1; unset OLDPWD; shift; exec "$@""#;
+/// Before that it reads a line, which hatchery sends. The end of an input from which nothing was read may come
+/// before containerd has opened the input, and is then lost: the command waits for it for ever.
+const FIRST_LINE: &str = "read -r hatchery_begins; ";
 /// How much is read of standard input at a time, in bytes, and how many of these wait.
 const CHUNK: usize = 32 * 1024;
 const WAITING: usize = 4;
@@ -62,7 +65,12 @@ impl Exec {
             directory: Some("/"),
             environment: environment_of(context, &docker, &there, self.terminal).await?,
         };
-        let argv: Vec<&str> = ["/bin/sh", "-c", BEGIN, "sh", &there.folder]
+        let begin = if self.terminal {
+            BEGIN.to_owned()
+        } else {
+            format!("{FIRST_LINE}{BEGIN}")
+        };
+        let argv: Vec<&str> = ["/bin/sh", "-c", &begin, "sh", &there.folder]
             .into_iter()
             .chain(self.command.iter().map(String::as_str))
             .collect();
@@ -73,7 +81,11 @@ impl Exec {
         let (running, streams) = inside.start(&setting, &argv, self.terminal).await?;
         let raw = self.terminal.then(Raw::enter).transpose();
         let raw = raw.map_err(of_this_server)?;
-        let passing = streams.pass(stdin(), tokio::io::stdout(), tokio::io::stderr());
+        let passing = streams.pass(
+            stdin(self.terminal),
+            tokio::io::stdout(),
+            tokio::io::stderr(),
+        );
         let passed = tokio::select! {
             passed = passing => Ok(passed),
             error = attended(&running, &mut signals, self.terminal) => Err(error),
@@ -164,10 +176,13 @@ async fn ended(running: &docker::Running, passed: Result<(), Broken>) -> Result<
     }
 }
 
-/// What comes on standard input. A thread reads it, which nobody waits for: it may never come to an end.
-fn stdin() -> mpsc::Receiver<Vec<u8>> {
+/// What comes on standard input, after the line that begins a command without a terminal. A thread reads it, which nobody waits for: it may never come to an end.
+fn stdin(terminal: bool) -> mpsc::Receiver<Vec<u8>> {
     let (to, from) = mpsc::channel(WAITING);
     std::thread::spawn(move || {
+        if !terminal && to.blocking_send(b"\n".to_vec()).is_err() {
+            return;
+        }
         let mut stdin = std::io::stdin().lock();
         let mut buffer = vec![0; CHUNK];
         loop {
