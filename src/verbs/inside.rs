@@ -1,6 +1,7 @@
 //! What the verbs share that take a person into a drone.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::{Context, is_bare};
 use crate::docker::{Container, Docker, Drone, Life};
@@ -9,6 +10,10 @@ use crate::life::furnish;
 use crate::life::readiness;
 use crate::life::starting;
 use crate::ssh::client::Client;
+
+/// How long an sshd may take to answer, and how far apart it is asked.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A drone that runs, as a person finds it.
 #[derive(Debug)]
@@ -30,8 +35,14 @@ impl Running {
         // A Docker without root has its networks for itself; a published port is still this server's.
         let published = self.drone.ssh_port;
         let published = published.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        let address = readiness::sshd_at(docker, &self.container).await;
-        let address = address.or(published).ok_or_else(|| {
+        let address = match readiness::sshd_at(docker, &self.container)
+            .await
+            .or(published)
+        {
+            Some(address) => Some(address),
+            None => self.soon(docker).await,
+        };
+        let address = address.ok_or_else(|| {
             Error::new(
                 Code::DroneUnhealthy,
                 format!("{name} runs, but its sshd does not answer this server"),
@@ -42,6 +53,19 @@ impl Running {
             ))
         })?;
         Client::new(context.places.state(), name, &self.user, address)
+    }
+
+    /// Where an sshd answers that was just told to start over, or starts with its drone.
+    async fn soon(&self, docker: &Docker) -> Option<SocketAddr> {
+        let asking = async {
+            loop {
+                tokio::time::sleep(AGAIN_AFTER).await;
+                if let Some(address) = readiness::sshd_at(docker, &self.container).await {
+                    return address;
+                }
+            }
+        };
+        tokio::time::timeout(ANSWERS_WITHIN, asking).await.ok()
     }
 }
 
