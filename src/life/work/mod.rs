@@ -368,9 +368,10 @@ fn program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|error| host_io("find", Path::new("hatchery"), error))
 }
 
-/// Where a look finds the volumes, beside their numbers.
+/// Where a look finds the volumes, beside their numbers. What is mounted below another one would have to be
+/// in that, to which nothing is written.
 fn links(volumes: &[String], mounted: &BTreeMap<&str, &str>) -> Vec<(usize, String)> {
-    volumes
+    let mut all: Vec<_> = volumes
         .iter()
         .enumerate()
         .filter_map(|(number, volume)| match mounted.get(volume.as_str()) {
@@ -378,7 +379,13 @@ fn links(volumes: &[String], mounted: &BTreeMap<&str, &str>) -> Vec<(usize, Stri
             None => (number == 0).then(|| (number, WORKSPACES.to_owned())),
         })
         .filter(|(_, at)| can_be_linked(at))
-        .collect()
+        .collect();
+    let places: Vec<String> = all.iter().map(|(_, at)| at.clone()).collect();
+    all.retain(|(_, at)| {
+        let is_below = |other: &String| at != other && Path::new(at).starts_with(other);
+        !places.iter().any(is_below)
+    });
+    all
 }
 
 /// What all looks together have seen of each volume, and what none of them could read of the
@@ -494,4 +501,28 @@ fn can_be_linked(at: &str) -> bool {
         .next()
         .unwrap_or_default();
     at.starts_with('/') && !TAKEN.contains(&first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_found_where_the_drone_has_it_unless_that_is_in_another() {
+        let volumes = ["site", "modules", "data", "system", "other"].map(str::to_owned);
+        let mounted = [
+            ("site", "/workspaces"),
+            ("modules", "/workspaces/site/node_modules"),
+            ("data", "/workspaces-data"),
+            ("system", "/usr/data"),
+        ];
+        let found = links(&volumes, &mounted.into());
+        let expected = [
+            (0, "/workspaces".to_owned()),
+            (2, "/workspaces-data".to_owned()),
+        ];
+        assert_eq!(found, expected);
+        let alone = links(&volumes[..1], &BTreeMap::new());
+        assert_eq!(alone, [(0, WORKSPACES.to_owned())]);
+    }
 }
