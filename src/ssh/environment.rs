@@ -156,7 +156,8 @@ pub fn files(environment: &BTreeMap<String, String>, secrets: &Environment) -> V
             *name != "PATH" && !is_plain(value) && !hidden.contains_key(name.as_str())
         })
         .map(|(name, value)| exported(name, value));
-    let reading = format!("[ ! -r {SECRETS} ] || . {SECRETS}\n");
+    // Nobody else's shell, root's least of all, runs what the user may have written there.
+    let reading = format!("[ ! -O {SECRETS} ] || . {SECRETS}\n");
     let script: String = path.into_iter().chain(others).chain([reading]).collect();
     vec![
         DroneFile {

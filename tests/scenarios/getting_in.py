@@ -221,6 +221,8 @@ with subtest("secrets and dotfiles: in sessions and commands, and nowhere that o
     in_session = f"{with_secrets} ssh into-secret --"
     assert server.succeed(f"{in_session} 'echo $TOKEN $TWICE'") == "s3cret-of-all one\n"
     assert server.succeed(f"{in_session} bash -lc \"'printenv JSON'\"") == values["JSON"] + "\n"
+    # The user may write what the user's own shell reads: root's reads nothing of it.
+    server.fail("docker exec -u root into-secret bash -lc 'printenv JSON'")
     of_nobody = (
         "docker exec -u nobody into-secret grep -rls s3cret /etc /run /tmp /var /home /usr/local 2> /dev/null || true"
     )
