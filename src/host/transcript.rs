@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use super::{Places, remove_file};
 use crate::drone::DroneName;
 use crate::error::{Error, Result, host_io};
+use crate::secret::Environment;
 use crate::ui::clean;
 
 /// Who may read it: the group hatchery, as all that is kept of drones.
@@ -77,7 +78,11 @@ impl What {
 
 /// A transcript that is being written; copies write the same one.
 #[derive(Clone)]
-pub struct Transcript(Arc<Mutex<Writer>>);
+pub struct Transcript {
+    writer: Arc<Mutex<Writer>>,
+    /// What is not to be seen in it.
+    secrets: Environment,
+}
 
 impl fmt::Debug for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,7 +131,19 @@ impl Transcript {
             })
         };
         let writer = begin().map_err(|error| host_io("write in", &directory, error))?;
-        Ok(Self(Arc::new(Mutex::new(writer))))
+        Ok(Self {
+            writer: Arc::new(Mutex::new(writer)),
+            secrets: Environment::default(),
+        })
+    }
+
+    /// The same one, in which these are not to be seen where this copy writes.
+    #[must_use]
+    pub fn hiding(self, secrets: &Environment) -> Self {
+        Self {
+            secrets: secrets.clone(),
+            ..self
+        }
     }
 
     /// A word of hatchery's own.
@@ -152,16 +169,16 @@ impl Transcript {
 
     /// Whether what runs has said anything.
     pub fn has_output(&self) -> bool {
-        self.0.lock().is_ok_and(|writer| writer.has_output)
+        self.writer.lock().is_ok_and(|writer| writer.has_output)
     }
 
     fn write(&self, is_output: bool, text: &str) {
-        if let Ok(mut writer) = self.0.lock() {
+        if let Ok(mut writer) = self.writer.lock() {
             writer.has_output |= is_output;
             let line = Line {
                 at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
                 is_output,
-                text: without_tokens(&clean::line(text)),
+                text: without_tokens(&clean::line(&self.secrets.hide(text))),
             };
             writer.write(&line);
         }
@@ -517,6 +534,23 @@ mod tests {
         std::iter::from_fn(|| reader.next_line().unwrap())
             .map(|line| format!("{}{}", if line.is_output { "| " } else { "" }, line.text))
             .collect()
+    }
+
+    #[test]
+    fn no_secret_is_in_it() {
+        let (_place, places, drone) = place();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "KEY=s3cret\n").unwrap();
+        let secrets = Environment::read([(file.path(), String::new())]).unwrap();
+        let transcript = Transcript::begin(&places, &drone, What::Spawn).unwrap();
+        let transcript = transcript.hiding(&secrets);
+        let mut pieces = Pieces::default();
+        for piece in ["the key is s3", "cret.\n"] {
+            pieces.push(piece.as_bytes(), |line| transcript.output(line));
+        }
+        transcript.clone().said("s3cret");
+        let mut reader = Run::all(&places, &drone)[0].open().unwrap();
+        assert_eq!(read(&mut reader), ["| the key is ********.", "********"]);
     }
 
     #[test]

@@ -683,20 +683,15 @@ impl Log {
     /// Writes what has come of a command's lines; the last one may go on in the next piece.
     fn keep_pieces(&mut self, text: &str) {
         if let Some(transcript) = &self.transcript {
-            // A value may have come in two pieces.
-            let secrets = &self.secrets;
-            self.pieces.push(text.as_bytes(), |line| {
-                transcript.output(&secrets.hide(line));
-            });
+            self.pieces
+                .push(text.as_bytes(), |line| transcript.output(line));
         }
     }
 
     /// Nothing more comes of the last line.
     fn end_line(&mut self) {
         if let Some(transcript) = &self.transcript {
-            let secrets = &self.secrets;
-            self.pieces
-                .end(|line| transcript.output(&secrets.hide(line)));
+            self.pieces.end(|line| transcript.output(line));
         }
     }
 }

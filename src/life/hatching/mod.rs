@@ -723,7 +723,11 @@ impl<'a> Hatching<'a> {
             readable: &self.server.config.devcontainer.readable,
             secrets: &self.secrets,
             dotfiles: &self.server.config.dotfiles,
-            transcript: self.server.ui.transcript(),
+            transcript: self
+                .server
+                .ui
+                .transcript()
+                .map(|it| it.hiding(&self.secrets)),
         })
     }
 

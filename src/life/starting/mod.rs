@@ -190,7 +190,7 @@ async fn command(
     if let Err(error) = &transcript {
         server.ui.warn(&not_kept("postStartCommand", error));
     }
-    let transcript = transcript.ok();
+    let transcript = transcript.ok().map(|it| it.hiding(&secrets));
     if let Some(transcript) = &transcript {
         transcript.said(&format!("start of {}", drone.identity.repo));
         transcript.said("Running postStartCommand");
@@ -199,7 +199,7 @@ async fn command(
     let mut heard = |is_error: bool, part: &[u8]| {
         if let Some(transcript) = &transcript {
             let pieces = if is_error { &mut err } else { &mut out };
-            pieces.push(part, |line| transcript.output(&secrets.hide(line)));
+            pieces.push(part, |line| transcript.output(line));
         }
     };
     let running = inside.run_heard(&setting, &argv, b"", &mut heard);
@@ -213,8 +213,8 @@ async fn command(
         Ok(ended) => ended.and_then(|output| judged(name.as_str(), &output, &secrets)),
     };
     if let Some(transcript) = &transcript {
-        out.end(|line| transcript.output(&secrets.hide(line)));
-        err.end(|line| transcript.output(&secrets.hide(line)));
+        out.end(|line| transcript.output(line));
+        err.end(|line| transcript.output(line));
         match &started {
             Ok(Started::Done) => transcript.said("done"),
             Ok(Started::StillRuns) => {
