@@ -11,14 +11,12 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use tokio::time::timeout;
 
-use super::session::{answered, away};
+use super::session::{HEADER, answered, away, framed};
 use super::{ANSWER_WITHIN, Container, Docker, late};
 use crate::error::Result;
 
 /// How much of a line is kept, in bytes: Docker writes a longer one in parts of this length.
 const MAX_LINE: usize = 16 * 1024;
-/// The length of what is before the bytes of a frame.
-const HEADER: usize = 8;
 /// The longest time that stands before a line, in bytes.
 const MAX_TIME: usize = 40;
 
@@ -129,10 +127,9 @@ impl Lines {
                 let length = part.len().min(HEADER - self.header.len());
                 self.header.extend_from_slice(&part[..length]);
                 part = &part[length..];
-                if let &[stream, _, _, _, a, b, c, d] = self.header.as_slice() {
-                    let length = u32::from_be_bytes([a, b, c, d]);
-                    self.is_error = stream == 2;
-                    self.left = usize::try_from(length).unwrap_or(usize::MAX);
+                if let Ok(header) = self.header.as_slice().try_into() {
+                    let (stream, left) = framed(header);
+                    (self.is_error, self.left) = (stream == 2, left);
                     self.header.clear();
                 }
                 continue;

@@ -301,6 +301,16 @@ async fn bytes(
     }
 }
 
+/// The length of what stands before the bytes of a frame.
+pub(super) const HEADER: usize = 8;
+
+/// The stream of a frame, and how many bytes it has.
+pub(super) fn framed(header: [u8; HEADER]) -> (u8, usize) {
+    let [stream, _, _, _, length @ ..] = header;
+    let length = usize::try_from(u32::from_be_bytes(length));
+    (stream, length.unwrap_or(usize::MAX))
+}
+
 /// Writes what is in the frames, each to its stream.
 async fn frames(
     mut from: BufReader<impl AsyncRead + Unpin>,
@@ -308,14 +318,13 @@ async fn frames(
     mut err: impl AsyncWrite + Unpin,
 ) -> Result<(), Broken> {
     loop {
-        let mut header = [0; 8];
+        let mut header = [0; HEADER];
         match from.read_exact(&mut header).await {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(Broken::Docker(error)),
         }
-        let [stream, _, _, _, length @ ..] = header;
-        let mut left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        let (stream, mut left) = framed(header);
         while left > 0 {
             let part = from.fill_buf().await.map_err(Broken::Docker)?;
             if part.is_empty() {
