@@ -85,7 +85,7 @@ impl Looking<'_> {
         let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let (user, reads_all) = match self.runs_as {
             RunsAs::User(user) => (user, false),
-            RunsAs::Reader => (Owner { uid: 0, gid: 0 }, true),
+            RunsAs::Reader => (Owner::ROOT, true),
         };
         let scratch = format!("rw,noexec,nosuid,nodev,size={SCRATCH_SIZE},mode=0700");
         ContainerCreateBody {

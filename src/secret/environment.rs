@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Secret, read, unreadable};
+use super::{Secret, named, read};
 use crate::error::{Code, Error, Result};
 
 /// What stands for a value where it must not be: the devcontainer CLI passes variables on in the arguments of
@@ -52,6 +52,11 @@ impl Environment {
         self.0.is_empty()
     }
 
+    /// Whether there is one of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Names and values, for the places that must have them.
     pub fn expose(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.0.iter();
@@ -64,7 +69,7 @@ impl Environment {
             let name = entry
                 .split_once('=')
                 .map_or(entry.as_str(), |(name, _)| name);
-            !self.0.contains_key(name)
+            !self.has(name)
         });
         entries.extend(self.expose().map(|(name, value)| format!("{name}={value}")));
     }
@@ -100,13 +105,17 @@ impl Environment {
     }
 }
 
+/// Whether a shell can have a variable of this name (POSIX, "Name").
+pub fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// The name and the value of a line.
 fn variable(line: &str) -> std::result::Result<(&str, &str), &'static str> {
     // Nothing of the line is told: it may hold a secret.
     let (name, value) = line.split_once('=').ok_or("is not NAME=value")?;
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !is_name {
+    if !is_name(name) {
         return Err("does not begin with a variable's name and `=`");
     }
     if RESERVED.contains(&name) || name.starts_with("TS_") {
@@ -120,9 +129,9 @@ fn variable(line: &str) -> std::result::Result<(&str, &str), &'static str> {
 
 fn wrong(path: &Path, key: &str, line: usize, what: &str) -> Error {
     let what = format!("cannot be used: line {line} {what}");
-    let hint =
-        "a line is NAME=value, as for `docker run --env-file`: without quotes around the value";
-    Error::new(Code::ConfigInvalid, unreadable(path, key, &what).message()).hint(hint)
+    Error::new(Code::ConfigInvalid, named(path, key, &what)).hint(
+        "a line is NAME=value, as for `docker run --env-file`: without quotes around the value",
+    )
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-pub use self::environment::Environment;
+pub use self::environment::{Environment, is_name};
 use crate::error::{Code, Error, Result};
 
 /// The most that a secret file may hold, in bytes; a key or a token is far smaller.
@@ -46,10 +46,12 @@ impl fmt::Debug for Secret {
 }
 
 fn unreadable(path: &Path, key: &str, what: &str) -> Error {
-    Error::new(
-        Code::SecretUnreadable,
-        format!("{}, named by {key}, {what}", path.display()),
-    )
+    Error::new(Code::SecretUnreadable, named(path, key, what))
+}
+
+/// What is wrong with a file, by its path and the key that names it.
+fn named(path: &Path, key: &str, what: &str) -> String {
+    format!("{}, named by {key}, {what}", path.display())
 }
 
 /// The text of a file that holds secrets.

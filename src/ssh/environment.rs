@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::files::DroneFile;
 use crate::devcontainer::replaced;
-use crate::secret::Environment;
+use crate::secret::{Environment, is_name};
 
 /// Before hatchery's own settings in order, and never read by a sshd that does not know `Include`,
 /// nor therefore `SetEnv`.
@@ -108,11 +108,6 @@ pub fn of_container(variable: &str, own: &BTreeMap<&str, &str>) -> Option<String
     Some(own.get(name).copied().unwrap_or(default).to_owned())
 }
 
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
 /// What puts the devcontainer's `PATH` first in a session, before what other scripts have added.
 fn set_path(quoted: &str) -> String {
     format!(
@@ -149,12 +144,9 @@ pub fn files(environment: &BTreeMap<String, String>, secrets: &Environment) -> V
         set => format!("SetEnv {}\n", set.join(" ")),
     };
     let path = environment.get("PATH").map(|path| set_path(&quoted(path)));
-    let hidden: BTreeMap<&str, &str> = secrets.expose().collect();
     let others = environment
         .iter()
-        .filter(|(name, value)| {
-            *name != "PATH" && !is_plain(value) && !hidden.contains_key(name.as_str())
-        })
+        .filter(|(name, value)| *name != "PATH" && !is_plain(value) && !secrets.has(name))
         .map(|(name, value)| exported(name, value));
     // Nobody else's shell, root's least of all, runs what the user may have written there.
     let reading = format!("[ ! -O {SECRETS} ] || . {SECRETS}\n");

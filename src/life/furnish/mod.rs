@@ -106,7 +106,12 @@ pub async fn ssh(
         container.environment(),
         &metadata(container).unwrap_or_default(),
     );
-    let user = user_of(container);
+    let owner = if secrets.is_empty() {
+        Owner::ROOT
+    } else {
+        let accounts = Accounts::of(docker, container.id()).await?;
+        accounts.owner(&user_of(container))?
+    };
     let container = container.id();
     tree = tree
         .directory("/etc/ssh", 0o755)
@@ -121,11 +126,6 @@ pub async fn ssh(
         tree = tree.file(ssh::files::SSHD_CONFIG, 0o644, written.into_bytes());
     }
     let own = environment::secrets_file(secrets);
-    let owner = if secrets.is_empty() {
-        Owner::ROOT
-    } else {
-        Accounts::of(docker, container).await?.owner(&user)?
-    };
     let file = WholeFile {
         content: own.content,
         mode: own.mode,
