@@ -16,6 +16,8 @@ use crate::tailnet;
 
 /// How long sshd and tailscaled may take from the container's start.
 const WITHIN: Duration = Duration::from_secs(30);
+/// How long an sshd may take to answer that has answered before.
+const STARTS_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// How long tailscaled may take before a firewall of the drone's own is thought of.
 const BEFORE_A_FIREWALL: Duration = Duration::from_secs(8);
 /// Between two tries: a connection refused costs next to nothing.
@@ -65,6 +67,19 @@ pub async fn sshd_at(docker: &Docker, container: &Container) -> Option<SocketAdd
         }
     }
     None
+}
+
+/// The same of an sshd that was just told to start over, or that starts with its drone.
+pub async fn sshd_soon(docker: &Docker, container: &Container) -> Option<SocketAddr> {
+    let waiting = async {
+        loop {
+            sleep(PAUSE).await;
+            if let Some(address) = sshd_at(docker, container).await {
+                return address;
+            }
+        }
+    };
+    timeout(STARTS_OVER_WITHIN, waiting).await.ok()
 }
 
 /// Reads the identification that an SSH server begins with (RFC 4253, section 4.2).

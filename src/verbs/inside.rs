@@ -1,7 +1,6 @@
 //! What the verbs share that take a person into a drone.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use super::{Context, is_bare};
 use crate::docker::{Container, Docker, Drone, Life};
@@ -10,10 +9,6 @@ use crate::life::furnish;
 use crate::life::readiness;
 use crate::life::starting;
 use crate::ssh::client::Client;
-
-/// How long an sshd may take to answer, and how far apart it is asked.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A drone that runs, as a person finds it.
 #[derive(Debug)]
@@ -35,13 +30,12 @@ impl Running {
         // A Docker without root has its networks for itself; a published port is still this server's.
         let published = self.drone.ssh_port;
         let published = published.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        let address = match readiness::sshd_at(docker, &self.container)
+        let mut address = readiness::sshd_at(docker, &self.container)
             .await
-            .or(published)
-        {
-            Some(address) => Some(address),
-            None => self.soon(docker).await,
-        };
+            .or(published);
+        if address.is_none() {
+            address = readiness::sshd_soon(docker, &self.container).await;
+        }
         let address = address.ok_or_else(|| {
             Error::new(
                 Code::DroneUnhealthy,
@@ -53,19 +47,6 @@ impl Running {
             ))
         })?;
         Client::new(context.places.state(), name, &self.user, address)
-    }
-
-    /// Where an sshd answers that was just told to start over, or starts with its drone.
-    async fn soon(&self, docker: &Docker) -> Option<SocketAddr> {
-        let asking = async {
-            loop {
-                tokio::time::sleep(AGAIN_AFTER).await;
-                if let Some(address) = readiness::sshd_at(docker, &self.container).await {
-                    return address;
-                }
-            }
-        };
-        tokio::time::timeout(ANSWERS_WITHIN, asking).await.ok()
     }
 }
 
