@@ -59,13 +59,12 @@ pub async fn check(docker: &Docker, places: &Places, drone: &Drone) -> Result<()
     if held.volumes.is_empty() {
         return Ok(());
     }
-    let own = is_own(&drone.identity, &held.volumes);
-    let looks = held.look(docker, &drone.identity, WITHIN).await;
+    let looks = held.look(docker, WITHIN).await;
     if let Ok(looks) = &looks {
         // Where it cannot be written, what was found before is told.
-        let _ = found(looks, own).write(places, &drone.identity.name);
+        let _ = found(looks, held.has_own()).write(places, &drone.identity.name);
     }
-    verdict(&drone.identity, own, looks)
+    verdict(&held, looks)
 }
 
 /// Counts what exists nowhere else in the drone's volumes, in a bounded time. It is known from then on.
@@ -73,8 +72,8 @@ pub async fn count(docker: &Docker, places: &Places, drone: &Drone) -> Result<Wo
     let held = Held::of(docker, drone).await?;
     let mut work = Work::now(Counts::default(), true);
     if !held.volumes.is_empty() {
-        let looks = held.look(docker, &drone.identity, COUNTED_WITHIN).await?;
-        work = found(&looks, is_own(&drone.identity, &held.volumes));
+        let looks = held.look(docker, COUNTED_WITHIN).await?;
+        work = found(&looks, held.has_own());
     }
     let _ = work.write(places, &drone.identity.name);
     Ok(work)
@@ -90,14 +89,16 @@ fn found(looks: &[Seen], own: bool) -> Work {
 }
 
 /// Where a drone can hold work.
-struct Held {
+struct Held<'a> {
+    identity: &'a Identity,
     container: Option<Container>,
     volumes: Vec<String>,
+    /// What git ignores counts if it is newer, in seconds since 1970.
     ignored_since: i64,
 }
 
-impl Held {
-    async fn of(docker: &Docker, drone: &Drone) -> Result<Self> {
+impl<'a> Held<'a> {
+    async fn of(docker: &Docker, drone: &'a Drone) -> Result<Self> {
         let container = match &drone.container {
             Some(id) => docker.container(id).await?,
             None => None,
@@ -107,23 +108,113 @@ impl Held {
             None => None,
         };
         Ok(Self {
+            identity: &drone.identity,
             volumes: volumes(docker, &drone.identity, container.as_ref()).await?,
             container,
             ignored_since: since.unwrap_or(i64::MIN),
         })
     }
 
-    /// Looks into all of it.
-    async fn look(
-        &self,
-        docker: &Docker,
-        identity: &Identity,
-        within: Duration,
-    ) -> Result<Vec<Seen>> {
-        let mounted = mounted(self.container.as_ref());
-        let own = is_own(identity, &self.volumes);
-        let question = question(&self.volumes, &mounted, own, self.ignored_since);
-        looks(docker, &self.volumes, &mounted, &question, within).await
+    /// Whether the first volume is the drone's own.
+    fn has_own(&self) -> bool {
+        let first = self.volumes.first();
+        first.is_some_and(|volume| volume == self.identity.name.as_str())
+    }
+
+    /// Where the drone has its volumes.
+    fn mounted(&self) -> BTreeMap<&str, &str> {
+        let mounted = self.container.as_ref().map(Container::volumes);
+        mounted.into_iter().flatten().collect()
+    }
+
+    fn question(&self) -> Question {
+        let (own, mounted) = (self.has_own(), self.mounted());
+        let asked = self
+            .volumes
+            .iter()
+            .enumerate()
+            .map(|(number, volume)| Asked {
+                at: PathBuf::from(format!("/volumes/{number}")),
+                told_as: match mounted.get(volume.as_str()) {
+                    Some(at) => (*at).to_owned(),
+                    None => volume.clone(),
+                },
+                loose: own && number == 0,
+            });
+        Question {
+            volumes: asked.collect(),
+            ignored_since: self.ignored_since,
+        }
+    }
+
+    /// Refuses if any of it exists nowhere else.
+    async fn judged(&self, docker: &Docker) -> Result<()> {
+        if self.volumes.is_empty() {
+            return Ok(());
+        }
+        verdict(self, self.look(docker, WITHIN).await)
+    }
+
+    /// Looks as nobody, then, as long as something is closed, as those who can read it.
+    async fn look(&self, docker: &Docker, within: Duration) -> Result<Vec<Seen>> {
+        let program = program()?;
+        let path = path()?;
+        let volumes = &self.volumes;
+        let argument = serde_json::json!(self.question()).to_string();
+        let links = links(volumes, &self.mounted());
+        let begun = std::time::Instant::now();
+        let mut users = vec![NOBODY];
+        let mut looks: Vec<Seen> = Vec::new();
+        while let Some(&user) = users.get(looks.len()) {
+            let looking = Looking {
+                program: &program,
+                called: look::PROGRAM,
+                argument: &argument,
+                path: &path,
+                volumes,
+                links: &links,
+                runs_as: RunsAs::User(user),
+            };
+            let printed = docker
+                .look(looking, within.saturating_sub(begun.elapsed()))
+                .await?;
+            let seen: Seen = serde_json::from_slice(&printed).map_err(|_| {
+                Error::new(
+                    Code::WorkWouldBeLost,
+                    format!(
+                        "{} cannot be looked into: the look broke off",
+                        volumes.join(", ")
+                    ),
+                )
+                .hint("try again; `hatchery doctor` tells how this server is")
+            })?;
+            if seen.volumes.len() != volumes.len() {
+                return Err(Error::new(Code::DockerFailed, "a look saw other volumes"));
+            }
+            let done = |number: usize| {
+                looks
+                    .iter()
+                    .any(|look| look.volumes[number].closed.is_empty())
+            };
+            let open: Vec<_> = (0..volumes.len()).filter(|&number| !done(number)).collect();
+            for closed in open.iter().flat_map(|&number| &seen.volumes[number].closed) {
+                let owner = Owner {
+                    uid: closed.uid.into(),
+                    gid: closed.gid.into(),
+                };
+                if users.len() < MAX_USERS && !users.iter().any(|user| user.uid == owner.uid) {
+                    users.push(owner);
+                }
+            }
+            let all_read = open
+                .iter()
+                .all(|&number| seen.volumes[number].closed.is_empty());
+            looks.push(seen);
+            if all_read {
+                break;
+            }
+        }
+        Ok(looks)
     }
 }
 
@@ -131,8 +222,13 @@ impl Held {
 /// its end. What git ignores does not count: commands of the repository's were at work.
 pub async fn check_unfinished(docker: &Docker, identity: &Identity, id: &str) -> Result<()> {
     let container = docker.container(id).await?;
-    let volumes = volumes(docker, identity, container.as_ref()).await?;
-    judged_in(docker, identity, container.as_ref(), volumes).await
+    let held = Held {
+        identity,
+        volumes: volumes(docker, identity, container.as_ref()).await?,
+        container,
+        ignored_since: i64::MAX,
+    };
+    held.judged(docker).await
 }
 
 /// Refuses if anything exists nowhere else that is in volumes without a name, which go with the drone's
@@ -146,8 +242,13 @@ pub async fn check_nameless(docker: &Docker, drone: &Drone) -> Result<()> {
     };
     let mut volumes = volumes(docker, &drone.identity, Some(&container)).await?;
     volumes.retain(|volume| is_nameless(volume));
-    let judged = judged_in(docker, &drone.identity, Some(&container), volumes).await;
-    judged.map_err(|error| match error.code() {
+    let held = Held {
+        identity: &drone.identity,
+        volumes,
+        container: Some(container),
+        ignored_since: i64::MAX,
+    };
+    held.judged(docker).await.map_err(|error| match error.code() {
         Code::WorkWouldBeLost => {
             error.hint("push or copy what is to be kept into the workspace: this volume has no name, and goes with the old container")
         }
@@ -204,58 +305,9 @@ async fn spawned(docker: &Docker, container: &str) -> Result<Option<i64>> {
     }))
 }
 
-/// Refuses if anything in these volumes exists nowhere else. What git ignores does not count.
-async fn judged_in(
-    docker: &Docker,
-    identity: &Identity,
-    container: Option<&Container>,
-    volumes: Vec<String>,
-) -> Result<()> {
-    if volumes.is_empty() {
-        return Ok(());
-    }
-    let own = is_own(identity, &volumes);
-    let mounted = mounted(container);
-    let question = question(&volumes, &mounted, own, i64::MAX);
-    let looks = looks(docker, &volumes, &mounted, &question, WITHIN).await;
-    verdict(identity, own, looks)
-}
-
-/// Whether the first volume is the drone's own.
-fn is_own(identity: &Identity, volumes: &[String]) -> bool {
-    volumes
-        .first()
-        .is_some_and(|volume| volume == identity.name.as_str())
-}
-
-/// Where the drone has its volumes.
-fn mounted(container: Option<&Container>) -> BTreeMap<&str, &str> {
-    container.map_or_else(BTreeMap::new, |container| container.volumes().collect())
-}
-
-fn question(
-    volumes: &[String],
-    mounted: &BTreeMap<&str, &str>,
-    own: bool,
-    ignored_since: i64,
-) -> Question {
-    let asked = volumes.iter().enumerate().map(|(number, volume)| Asked {
-        at: PathBuf::from(format!("/volumes/{number}")),
-        told_as: match mounted.get(volume.as_str()) {
-            Some(at) => (*at).to_owned(),
-            None => volume.clone(),
-        },
-        loose: own && number == 0,
-    });
-    Question {
-        volumes: asked.collect(),
-        ignored_since,
-    }
-}
-
 /// What the looks come to.
-fn verdict(identity: &Identity, own: bool, looks: Result<Vec<Seen>>) -> Result<()> {
-    let (name, repo) = (&identity.name, &identity.repo);
+fn verdict(held: &Held<'_>, looks: Result<Vec<Seen>>) -> Result<()> {
+    let (name, repo) = (&held.identity.name, &held.identity.repo);
     let refuse = |what: String| {
         Error::new(Code::WorkWouldBeLost, format!("{name} {what}")).hint(format!(
             "push or copy what is to be kept; `hatchery slay --force {repo}` removes it all the same"
@@ -270,7 +322,7 @@ fn verdict(identity: &Identity, own: bool, looks: Result<Vec<Seen>>) -> Result<(
         }
         looks => looks?,
     };
-    let (lost, closed) = together(&looks, own);
+    let (lost, closed) = together(&looks, held.has_own());
     let more: usize = lost.iter().map(|volume| volume.more).sum();
     let mut lines: Vec<_> = lost
         .iter()
@@ -295,73 +347,6 @@ fn verdict(identity: &Identity, own: bool, looks: Result<Vec<Seen>>) -> Result<(
     let more = more + lines.len().saturating_sub(SHOWN);
     let tail = (more > 0).then(|| format!("and {more} more"));
     Err(refuse(what).with_details(lines.into_iter().take(SHOWN).chain(tail)))
-}
-
-/// Looks as nobody, then, as long as something is closed, as those who can read it.
-async fn looks(
-    docker: &Docker,
-    volumes: &[String],
-    mounted: &BTreeMap<&str, &str>,
-    question: &Question,
-    within: Duration,
-) -> Result<Vec<Seen>> {
-    let program = program()?;
-    let path = path()?;
-    let argument = serde_json::json!(question).to_string();
-    let links = links(volumes, mounted);
-    let begun = std::time::Instant::now();
-    let mut users = vec![NOBODY];
-    let mut looks: Vec<Seen> = Vec::new();
-    while let Some(&user) = users.get(looks.len()) {
-        let looking = Looking {
-            program: &program,
-            called: look::PROGRAM,
-            argument: &argument,
-            path: &path,
-            volumes,
-            links: &links,
-            runs_as: RunsAs::User(user),
-        };
-        let printed = docker
-            .look(looking, within.saturating_sub(begun.elapsed()))
-            .await?;
-        let seen: Seen = serde_json::from_slice(&printed).map_err(|_| {
-            Error::new(
-                Code::WorkWouldBeLost,
-                format!(
-                    "{} cannot be looked into: the look broke off",
-                    volumes.join(", ")
-                ),
-            )
-            .hint("try again; `hatchery doctor` tells how this server is")
-        })?;
-        if seen.volumes.len() != volumes.len() {
-            return Err(Error::new(Code::DockerFailed, "a look saw other volumes"));
-        }
-        let done = |number: usize| {
-            looks
-                .iter()
-                .any(|look| look.volumes[number].closed.is_empty())
-        };
-        let open: Vec<_> = (0..volumes.len()).filter(|&number| !done(number)).collect();
-        for closed in open.iter().flat_map(|&number| &seen.volumes[number].closed) {
-            let owner = Owner {
-                uid: closed.uid.into(),
-                gid: closed.gid.into(),
-            };
-            if users.len() < MAX_USERS && !users.iter().any(|user| user.uid == owner.uid) {
-                users.push(owner);
-            }
-        }
-        let all_read = open
-            .iter()
-            .all(|&number| seen.volumes[number].closed.is_empty());
-        looks.push(seen);
-        if all_read {
-            break;
-        }
-    }
-    Ok(looks)
 }
 
 fn program() -> Result<PathBuf> {

@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use tempfile::TempDir;
 
 use super::keep::{self, Order, Report};
-use super::{Held, is_own, links, mounted, path, program, question};
+use super::{Held, links, path, program};
 use crate::config::{Config, Limits};
 use crate::docker::{Docker, Drone, Looking, RunsAs};
 use crate::drone::{DroneName, Identity};
@@ -78,11 +78,9 @@ pub async fn keep(
     if volumes.is_empty() {
         return Ok(Outcome::default());
     }
-    let mounted = mounted(held.container.as_ref());
-    let own = is_own(identity, volumes);
     let remains = places.make_remains()?;
     let order = Order {
-        question: question(volumes, &mounted, own, held.ignored_since),
+        question: held.question(),
         most: room(&config.limits, &remains),
     };
     let directory = tempfile::Builder::new()
@@ -90,7 +88,7 @@ pub async fn keep(
         .tempdir_in(&remains)
         .map_err(|error| host_io("write in", &remains, error))?;
     let mut receiving = Receiving::new(directory.path(), order.most);
-    let (program, path, links) = (program()?, path()?, links(volumes, &mounted));
+    let (program, path, links) = (program()?, path()?, links(volumes, &held.mounted()));
     let looking = Looking {
         program: &program,
         called: keep::PROGRAM,
