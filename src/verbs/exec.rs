@@ -21,7 +21,7 @@ use crate::ui::raw::{self, Raw};
 /// Docker would make a folder that is gone, as root.
 const BEGIN: &str = r#"cd "$1" || exit 1; unset OLDPWD; shift; exec "$@""#;
 /// Before that it reads a line, which hatchery sends. The end of an input from which nothing was read may come
-/// before containerd has opened the input, and is then lost: the command waits for it for ever.
+/// before containerd has opened the input. It is then lost, and the command does not end.
 const FIRST_LINE: &str = "read -r hatchery_begins; ";
 /// How much is read of standard input at a time, in bytes, and how many of these wait.
 const CHUNK: usize = 32 * 1024;
@@ -176,7 +176,8 @@ async fn ended(running: &docker::Running, passed: Result<(), Broken>) -> Result<
     }
 }
 
-/// What comes on standard input, after the line that begins a command without a terminal. A thread reads it, which nobody waits for: it may never come to an end.
+/// What comes on standard input, after the line that begins a command without a terminal. A thread reads it,
+/// which nobody waits for: it may never come to an end.
 fn stdin(terminal: bool) -> mpsc::Receiver<Vec<u8>> {
     let (to, from) = mpsc::channel(WAITING);
     std::thread::spawn(move || {

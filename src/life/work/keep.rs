@@ -22,14 +22,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::look::{Git, Looking, Question, StripGit, Unpushed, end_with_the_caller, is_built};
+use super::look::{
+    Git, Looking, Question, StripGit, Unpushed, end_with_the_caller, is_built, is_overlooked,
+};
 use crate::docker::SCRATCH;
 
 /// What hatchery is called as when it is to keep.
 pub const PROGRAM: &str = "/hatchery-keeps";
 /// How long it may take, over all.
 pub const WITHIN: Duration = Duration::from_secs(9 * 60);
-/// When the container ends by itself, whoever has forgotten it.
+/// When the container ends by itself, if nothing else has ended it.
 const ENDS_WITHIN: Duration = Duration::from_secs(11 * 60);
 
 /// The longest part of a frame but the report's, in bytes.
@@ -539,10 +541,9 @@ impl Keeping<'_> {
             .bytes(&["ls-files", "-v", "-z"])?
             .split(|&byte| byte == 0)
         {
-            let is_hidden = |tag: u8| tag.is_ascii_lowercase() || tag == b'S';
             if let (Some(&tag), Some(path)) = (entry.first(), entry.get(2..)) {
                 let at = directory.join(OsStr::from_bytes(path));
-                if is_hidden(tag) && at.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
+                if is_overlooked(tag) && at.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
                     files.insert(at);
                 }
             }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub const PROGRAM: &str = "/hatchery-looks";
 /// How long git may say nothing before it is ended: it may wait for what never comes.
 const STALLED: Duration = Duration::from_secs(50);
-/// When the container ends by itself, whoever has forgotten it.
+/// When the container ends by itself, if nothing else has ended it.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
 /// How many files and directories are seen at most, in all volumes.
@@ -644,7 +644,7 @@ impl<'a> Looking<'a> {
         }
         // `update-index --skip-worktree` and `--assume-unchanged` hide changes from git status.
         for line in git.lines(&["ls-files", "-v"])? {
-            let hidden = line.starts_with(|tag: char| tag.is_ascii_lowercase() || tag == 'S');
+            let hidden = line.bytes().next().is_some_and(is_overlooked);
             let path = line.get(2..).unwrap_or_default();
             if hidden && directory.join(path).symlink_metadata().is_ok() {
                 let line = format!("{told}: git was told to overlook it: {path}");
@@ -788,6 +788,11 @@ fn is_repository(entries: &Entries) -> bool {
 
 fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
+/// Whether git was told to overlook a file with this tag of `git ls-files -v`.
+pub(super) const fn is_overlooked(tag: u8) -> bool {
+    tag.is_ascii_lowercase() || tag == b'S'
 }
 
 /// Whether a tool fills a directory of this name.

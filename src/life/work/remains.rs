@@ -992,7 +992,7 @@ mod tests {
         assert_eq!(sweep(&places, &limits), ["acme-old"]);
         assert!(
             remains.join(".acme-cut.xYz").exists(),
-            "somebody is at work on it"
+            "another verb is at work on it"
         );
         drop(lock);
         assert!(sweep(&places, &limits).is_empty());
