@@ -45,10 +45,12 @@ pub enum What {
     Rebuild,
     /// A later start, at which lifecycle commands were run.
     Start,
+    /// Lifecycle commands that a person has run again.
+    Rerun,
 }
 
 impl What {
-    const ALL: [Self; 3] = [Self::Spawn, Self::Rebuild, Self::Start];
+    const ALL: [Self; 4] = [Self::Spawn, Self::Rebuild, Self::Start, Self::Rerun];
 
     /// The word for it, as in a file's name.
     pub const fn as_str(self) -> &'static str {
@@ -56,6 +58,7 @@ impl What {
             Self::Spawn => "spawn",
             Self::Rebuild => "rebuild",
             Self::Start => "start",
+            Self::Rerun => "rerun",
         }
     }
 
@@ -67,12 +70,13 @@ impl What {
     const fn kept(self) -> usize {
         match self {
             Self::Spawn | Self::Rebuild => 2,
-            Self::Start => 4,
+            Self::Start | Self::Rerun => 4,
         }
     }
 
-    const fn is_start(self) -> bool {
-        matches!(self, Self::Start)
+    /// Whether it came after the drone was made.
+    pub const fn is_later(self) -> bool {
+        matches!(self, Self::Start | Self::Rerun)
     }
 }
 
@@ -272,6 +276,12 @@ impl Run {
     /// The transcripts of a drone, the oldest first.
     pub fn all(places: &Places, drone: &DroneName) -> Vec<Self> {
         runs(&places.transcripts_of(drone)).into_keys().collect()
+    }
+
+    /// What of this drone is under way, as far as a transcript is written of it.
+    pub fn under_way(places: &Places, drone: &DroneName) -> Option<What> {
+        let last = Self::all(places, drone).pop()?;
+        last.open().ok()?.is_written().then_some(last.what)
     }
 
     fn segment(&self, number: u32) -> PathBuf {
@@ -488,7 +498,7 @@ fn prune(directory: &Path, what: What) {
     let all = runs(directory);
     let same = all
         .iter()
-        .filter(|(run, _)| run.what.is_start() == what.is_start());
+        .filter(|(run, _)| run.what.is_later() == what.is_later());
     for (run, segments) in same.rev().skip(what.kept() - 1) {
         for &number in segments {
             let _ = remove_file(&run.segment(number));
@@ -567,12 +577,14 @@ mod tests {
         let mut reader = all[0].open().unwrap();
         assert_eq!(read(&mut reader), ["Building the image", "| red\u{fffd}"]);
         assert!(reader.is_written() && transcript.has_output());
+        assert_eq!(Run::under_way(&places, &drone), Some(What::Spawn));
         let copy = transcript.clone();
         drop(transcript);
         copy.output("more");
         assert!(reader.is_written());
         drop(copy);
         assert!(!reader.is_written());
+        assert_eq!(Run::under_way(&places, &drone), None);
         assert_eq!(read(&mut reader), ["| more"]);
         assert_eq!(reader.cut_off(), None);
     }

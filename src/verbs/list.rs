@@ -6,7 +6,10 @@ use serde_json::json;
 use super::{Context, ssh_command};
 use crate::docker::{Drone, Life};
 use crate::error::Result;
+use crate::host::transcript::{Run, What};
 use crate::life::memory::Memory;
+use crate::life::starting::Start;
+use crate::life::starting::setup::Setup;
 use crate::life::work::known::Work;
 
 /// List all drones
@@ -57,8 +60,24 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
         "ssh_port": drone.ssh_port,
         "disk": context.disk(drone).to_json(drone),
         "work": Work::read(&context.places, &drone.identity.name).map(Work::to_json),
+        "setup": setup(context, drone),
+        "under_way": under_way(context, drone).map(What::as_str),
         "memory": {"killed": memory.killed, "near_limit": memory.near_limit},
     })
+}
+
+/// What of its setup has not come to a good end; nothing is said of what cannot be read.
+pub(super) fn setup(context: &Context<'_>, drone: &Drone) -> Setup {
+    let start = Start::of(&context.places, &drone.identity.name);
+    let start = start.ok().flatten();
+    start.map(|start| start.setup).unwrap_or_default()
+}
+
+/// What is under way of a drone that is not there yet.
+fn under_way(context: &Context<'_>, drone: &Drone) -> Option<What> {
+    let is_made = !matches!(drone.life, Life::Egg | Life::Bare);
+    let under_way = || Run::under_way(&context.places, &drone.identity.name);
+    if is_made { None } else { under_way() }
 }
 
 fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<String> {
@@ -73,7 +92,11 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
     ]
     .map(str::to_owned);
     let rows = drones.iter().zip(memories).map(|(drone, memory)| {
+        let under_way = under_way(context, drone);
         let reach = match drone.life {
+            _ if under_way.is_some() => {
+                format!("hatchery logs --spawn --follow {}", drone.identity.repo)
+            }
             Life::Running => ssh_command(&context.config, drone, "USER"),
             Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
             Life::Egg => format!("hatchery spawn {}", drone.identity.repo),
@@ -85,11 +108,15 @@ fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<St
             drone.life.as_str().to_owned(),
             drone.identity.repo.to_string(),
             match drone.life {
+                _ if under_way.is_some() => {
+                    format!("{} under way", under_way.map_or("", What::as_str))
+                }
                 Life::Bare => "container gone, work safe in its volume".to_owned(),
                 _ => [
                     Some(drone.docker_status.as_str()),
                     memory.word(),
                     disk.word(drone),
+                    setup(context, drone).word().as_deref(),
                 ]
                 .into_iter()
                 .flatten()

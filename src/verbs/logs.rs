@@ -12,7 +12,7 @@ use super::asked::Asked;
 use super::{Context, is_bare};
 use crate::docker::{Container, Docker, LogEntry, Logs as Lines};
 use crate::error::{Code, Error, Result};
-use crate::host::transcript::{Line, Reader, Run, What};
+use crate::host::transcript::{Line, Reader, Run};
 use crate::life::siblings;
 use crate::ui::clean;
 
@@ -206,7 +206,7 @@ impl Logs {
     async fn transcripts(&self, context: &Context<'_>, asked: &Asked) -> Result<()> {
         let drone = asked.name();
         let mut runs = Run::all(&context.places, &drone);
-        let last = runs.iter().rposition(|run| run.what != What::Start);
+        let last = runs.iter().rposition(|run| !run.what.is_later());
         runs.drain(..last.unwrap_or(0));
         let mut readers = runs.iter().map(Run::open).collect::<Result<Vec<_>>>()?;
         let Some(newest) = readers.last_mut() else {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::json;
 
+use super::list::setup;
 use super::{Context, ssh_command};
 use crate::credd::daemon::permissions;
 use crate::docker::{Docker, Drone, Life, Usage};
@@ -258,6 +259,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         "memory": report.memory,
         "disk": report.disk.to_json(drone),
         "work": report.work.map(|(work, _)| work.to_json()),
+        "setup": setup(context, drone),
         "last_kill": report.last_kill.as_ref()
             .map(|kill| json!({"process": kill.process, "at": kill.at()})),
         "out_of_memory": report.memory.killed > 0,
@@ -355,6 +357,13 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     }
     if let Some(amount) = report.disk.amount_then() {
         rows.push(("disk", amount));
+    }
+    let setup = setup(context, drone);
+    if let Some(mut words) = setup.words() {
+        if drone.life == Life::Running && !setup.due().is_empty() {
+            words = format!("{words}; `hatchery rerun {}` runs it", drone.identity.repo);
+        }
+        rows.push(("setup", words));
     }
     rows.extend(work_row(drone, report));
     rows

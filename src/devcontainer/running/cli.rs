@@ -50,6 +50,10 @@ pub const TEMPORARY: &str = "tmp";
 /// The names of secret variables with their stand-ins, in the workshop.
 const SECRETS_FILE: &str = "secrets.json";
 
+/// How much the pipe may hold by which the CLI tells of its work, in bytes: what Linux gives to everybody
+/// (pipe(7), pipe-max-size).
+const PIPE: usize = 1024 * 1024;
+
 /// The longest result that the CLI may print, in bytes.
 const MAX_RESULT: u64 = 1024 * 1024;
 
@@ -151,9 +155,22 @@ pub enum Outcome {
         container: Option<String>,
         /// The lifecycle command that ran last.
         step: Option<String>,
+        /// The lifecycle command that failed, where one did.
+        failed: Option<Failed>,
         /// The last lines of output.
         last_lines: Vec<String>,
     },
+}
+
+/// A lifecycle command that has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Of which property it is.
+    pub stage: Stage,
+    /// The property's name, and where it is one of several commands of that, its own before it.
+    pub command: String,
+    /// Its exit status, where it ended by itself.
+    pub status: Option<i64>,
 }
 
 /// The CLI at work. Dropping it kills it with all that it started.
@@ -172,6 +189,7 @@ impl Running {
                 message: "the devcontainer CLI was lost".to_owned(),
                 container: None,
                 step: None,
+                failed: None,
                 last_lines: Vec::new(),
             })
         })
@@ -434,6 +452,11 @@ async fn attend(
 ) {
     let stdout = group.child().stdout.take();
     let stderr = group.child().stderr.take();
+    if let Some(stderr) = &stderr {
+        // When Node ends, it drops what does not fit into the pipe: the CLI's last words, of a command that has
+        // said much. A smaller one does as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(stderr, PIPE);
+    }
     let reading = async {
         if let Some(stderr) = stderr {
             let _ = process::lines(stderr, |line| {
@@ -538,6 +561,7 @@ struct Log {
     secrets: Environment,
     last_lines: LastLines,
     step: Option<String>,
+    failed: Option<Failed>,
     stage: watch::Sender<Option<Stage>>,
     /// What a command has said that failed; which of several it was comes next.
     unnamed: Vec<String>,
@@ -630,10 +654,16 @@ impl Log {
                 self.end_line();
                 self.name_lines(failed.and_then(|(of, _)| Stage::one_of(of)));
                 if let Some((of, status)) = failed
-                    && let Some(what) = Stage::that_failed(of)
+                    && let Some((stage, command)) = Stage::that_failed(of)
                 {
                     let status: String = status.chars().take_while(char::is_ascii_digit).collect();
-                    self.said(&format!("{what} failed with exit code {status}"));
+                    self.said(&format!("{command} failed with exit code {status}"));
+                    // Of several, the first has stopped what comes after them.
+                    self.failed.get_or_insert(Failed {
+                        stage,
+                        command,
+                        status: status.parse().ok(),
+                    });
                 }
                 Vec::new()
             }
@@ -741,6 +771,7 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
         container_id: Option<String>,
         remote_user: Option<String>,
         message: Option<String>,
+        description: Option<String>,
     }
     log.name_lines(None);
     log.end_line();
@@ -752,13 +783,25 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
     let Log {
         last_lines,
         step,
+        failed,
         denied,
         ..
     } = log;
-    let failed = |message: String, container| Outcome::Failed {
+    // What the log says of it may be lost: it has the status as well.
+    let described = answer.as_ref().and_then(|answer| {
+        let (stage, command) = Stage::that_failed(answer.description.as_deref()?)?;
+        Some(Failed {
+            stage,
+            command: clean::line(&command),
+            status: None,
+        })
+    });
+    let failed = failed.or(described);
+    let ended_badly = |message: String, container| Outcome::Failed {
         message,
         container,
         step,
+        failed,
         last_lines: last_lines.into(),
     };
     match answer {
@@ -771,11 +814,11 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
             container,
             remote_user,
         },
-        Some(answer) => failed(
+        Some(answer) => ended_badly(
             harmless(answer.message.as_deref().unwrap_or("it gave no reason")),
             answer.container_id,
         ),
-        None => failed(
+        None => ended_badly(
             denied.unwrap_or_else(|| "it ended without a result".to_owned()),
             None,
         ),
@@ -867,6 +910,31 @@ mod tests {
             outcome("", Log::default()),
             Outcome::Failed { .. }
         ));
+    }
+
+    #[test]
+    fn which_command_failed_is_known_although_the_log_ends_before() {
+        let result =
+            r#"{"outcome":"error","message":"Command failed: /bin/sh -c x","containerId":"ab",
+            "description":"web of postCreateCommand from devcontainer.json failed."}"#
+                .replace('\n', "");
+        let mut log = Log::default();
+        let said =
+            "web of postCreateCommand from devcontainer.json failed with exit code 3. Skipping.";
+        let entry = serde_json::json!({"type": "text", "level": 3, "text": said}).to_string();
+        for status in [None, Some(3)] {
+            let Outcome::Failed { failed, .. } = outcome(&result, log) else {
+                panic!("it failed")
+            };
+            let expected = Failed {
+                stage: Stage::PostCreate,
+                command: "web of postCreateCommand".to_owned(),
+                status,
+            };
+            assert_eq!(failed, Some(expected));
+            log = Log::default();
+            log.read(&entry);
+        }
     }
 
     #[test]

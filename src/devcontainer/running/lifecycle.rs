@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// For how long the last command may hold a spawn that nobody asked to wait for it.
@@ -13,19 +14,25 @@ const EARLIER: Duration = Duration::from_secs(5 * 60);
 const SAID_AFTER: Duration = Duration::from_secs(30);
 
 /// A property of devcontainer.json that holds commands, in the order in which they are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
     /// Runs on the host, which hatchery does not let it; `waitFor` may name it.
+    #[serde(rename = "initializeCommand")]
     Initialize,
     /// `onCreateCommand`
+    #[serde(rename = "onCreateCommand")]
     OnCreate,
     /// `updateContentCommand`
+    #[serde(rename = "updateContentCommand")]
     UpdateContent,
     /// `postCreateCommand`
+    #[serde(rename = "postCreateCommand")]
     PostCreate,
     /// `postStartCommand`
+    #[serde(rename = "postStartCommand")]
     PostStart,
     /// Runs when an editor attaches, not in a spawn.
+    #[serde(rename = "postAttachCommand")]
     PostAttach,
 }
 
@@ -51,8 +58,23 @@ impl Stage {
         }
     }
 
+    /// Those that are run in a drone, in order.
+    pub const IN_THE_DRONE: [Self; 5] = [
+        Self::OnCreate,
+        Self::UpdateContent,
+        Self::PostCreate,
+        Self::PostStart,
+        Self::PostAttach,
+    ];
+
     fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+    }
+
+    /// The property's name without `Command`, as a person types it.
+    pub fn short(self) -> &'static str {
+        let name = self.as_str();
+        name.strip_suffix("Command").unwrap_or(name)
     }
 
     /// The stage that the devcontainer CLI names when it begins ("Running postStartCommand...").
@@ -73,14 +95,15 @@ impl Stage {
 impl Stage {
     /// What failed, as the devcontainer CLI tells of it ("postCreateCommand from devcontainer.json", "web of
     /// postCreateCommand from …"), in few words. Nothing where the text is of something else.
-    pub fn that_failed(text: &str) -> Option<String> {
+    pub fn that_failed(text: &str) -> Option<(Self, String)> {
         let stage = Self::ALL
             .into_iter()
             .find(|stage| text.contains(stage.as_str()))?;
-        Some(match Self::one_of(text) {
+        let command = match Self::one_of(text) {
             Some(name) => format!("{name} of {stage}"),
             None => stage.to_string(),
-        })
+        };
+        Some((stage, command))
     }
 }
 
@@ -117,9 +140,14 @@ impl Lifecycle {
         }
     }
 
+    /// Whether there is such a command.
+    pub fn has(&self, stage: Stage) -> bool {
+        self.present.contains(&stage)
+    }
+
     /// Whether there is something that only an editor runs.
     pub fn attaches(&self) -> bool {
-        self.present.contains(&Stage::PostAttach)
+        self.has(Stage::PostAttach)
     }
 
     /// The commands that a spawn runs after this one.
@@ -176,6 +204,11 @@ impl Vigil {
         }
     }
 
+    /// The commands that it looks at.
+    pub const fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
     /// A command has begun; several of one stage have their time together.
     pub fn begun(&mut self, stage: Stage, now: Instant) {
         if self.running.is_none_or(|(before, _)| before != stage) {
@@ -217,12 +250,15 @@ impl Vigil {
         }))
     }
 
-    /// What a person must know of a command that was left running.
-    pub fn left(&self, stage: Stage) -> String {
+    /// What a person must know of a command that was left running in this drone.
+    pub fn left(&self, stage: Stage, drone: &str) -> String {
         let missed: Vec<_> = self.lifecycle.after(stage).map(Stage::as_str).collect();
         let mut text = format!("{stage} still runs in the drone and is not waited for");
         if !missed.is_empty() {
-            text = format!("{text}; {} is not run", missed.join(", "));
+            let missed = missed.join(", ");
+            text = format!(
+                "{text}; {missed} is not run: once it has ended, `hatchery rerun {drone}` does"
+            );
         }
         text + "."
     }
@@ -283,11 +319,9 @@ mod tests {
         assert!(matches!(vigil.due(at(30)), Some(Due::Say(text)) if text.contains("5 minutes")));
         assert_eq!((vigil.due(at(31)), vigil.next()), (None, Some(at(300))));
         assert_eq!(vigil.due(at(300)), Some(Due::Leave(Stage::PostCreate)));
-        assert!(
-            vigil
-                .left(Stage::PostCreate)
-                .contains("postStartCommand is not run")
-        );
+        assert!(vigil.left(Stage::PostCreate, "acme-site").contains(
+            "postStartCommand is not run: once it has ended, `hatchery rerun acme-site` does"
+        ));
         vigil.begun(Stage::PostStart, at(40));
         assert_eq!(vigil.due(at(70)), Some(Due::Leave(Stage::PostStart)));
         vigil.begun(Stage::OnCreate, at(100));

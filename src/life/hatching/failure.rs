@@ -385,6 +385,7 @@ mod tests {
             message: message.to_owned(),
             container: None,
             step: None,
+            failed: None,
             last_lines: lines.iter().map(|&line| line.to_owned()).collect(),
         };
         failure(
@@ -406,6 +407,7 @@ mod tests {
                 message: message.to_owned(),
                 container: None,
                 step: None,
+                failed: None,
                 last_lines: vec!["the last line".to_owned()],
             };
             let denied = Denied {
@@ -433,6 +435,7 @@ mod tests {
             message: "Command failed: docker pull acme/x".to_owned(),
             container: None,
             step: None,
+            failed: None,
             last_lines: vec![format!("Error response from daemon: {denied}")],
         };
         let error = failure(outcome, Denied::default(), disks(), Some("acme/x"));
@@ -572,6 +575,7 @@ mod tests {
                 message: "Command failed: docker buildx".into(),
                 container: None,
                 step: None,
+                failed: None,
                 last_lines: vec!["#9 ERROR: Feature \"x\" failed to install!".into()],
             };
             failure(

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use self::failure::{Denied, failure};
 pub use self::replacing::Old;
 use crate::cage::Support;
-use crate::devcontainer::running::cli::{self, Event, Outcome};
+use crate::devcontainer::running::cli::{self, Event, Failed, Outcome};
 use crate::devcontainer::running::guard::Rules;
 use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
@@ -51,6 +51,7 @@ use crate::life::readiness;
 use crate::life::registration::Registration;
 use crate::life::reserve;
 use crate::life::siblings;
+use crate::life::starting::setup::{How, Setup};
 use crate::life::starting::{self, Start};
 use crate::life::teardown;
 use crate::life::work;
@@ -661,8 +662,11 @@ impl<'a> Hatching<'a> {
                         (Some(Due::Leave(stage)), Some(container)) => {
                             // What runs in the drone goes on without the CLI.
                             drop(running);
-                            self.server.ui.talk(&vigil.left(stage));
-                            return self.full(container, prepared, None, Some(stage)).await.map(Ok);
+                            let name = self.identity.name.as_str();
+                            self.server.ui.talk(&vigil.left(stage, name));
+                            let setup = Setup::until(stage, How::LeftRunning, vigil.lifecycle());
+                            let hatched = self.full(container, prepared, setup, None, Some(stage));
+                            return hatched.await.map(Ok);
                         }
                         _ => {}
                     }
@@ -670,25 +674,35 @@ impl<'a> Hatching<'a> {
             }
         };
         let Some(container) = started else {
-            if let Outcome::Failed { last_lines, .. } = &outcome
-                && prepared.compose.is_some()
-                && let Some(fallen) = sibling::find(&self.identity.name, last_lines)
-            {
-                return Err(fallen.error(self.server.docker, &self.identity.name).await);
-            }
             let refusals = outlet.map(|outlet| outlet.refusals()).unwrap_or_default();
             let denied = Denied {
                 unlisted: &door.unlisted(),
                 refusals: &refusals,
             };
-            let image = prepared.image.as_deref();
-            return Err(failure(outcome, denied, self.disks(), image));
+            return Err(self.not_started(outcome, denied, prepared).await);
         };
         self.server.ui.step("Waiting for ssh");
         while let Some(result) = ready.join_next().await {
             result.unwrap_or_else(lost)?;
         }
-        self.hatched(outcome, container, prepared).await.map(Ok)
+        let at = (vigil.lifecycle(), *stage.borrow());
+        self.hatched(outcome, container, prepared, at).await.map(Ok)
+    }
+
+    /// Why the devcontainer CLI has ended and nothing was started.
+    async fn not_started(
+        &self,
+        outcome: Outcome,
+        denied: Denied<'_>,
+        prepared: &Prepared,
+    ) -> Error {
+        if let Outcome::Failed { last_lines, .. } = &outcome
+            && prepared.compose.is_some()
+            && let Some(fallen) = sibling::find(&self.identity.name, last_lines)
+        {
+            return fallen.error(self.server.docker, &self.identity.name).await;
+        }
+        failure(outcome, denied, self.disks(), prepared.image.as_deref())
     }
 
     fn is_at(&self, step: String) {
@@ -1043,13 +1057,16 @@ impl<'a> Hatching<'a> {
         Ok(())
     }
 
-    /// Believes nothing: the container that the CLI speaks of is the one that was furnished.
+    /// Believes nothing: the container that the CLI speaks of is the one that was furnished. Where its setup
+    /// failed, it was at this stage.
     async fn hatched(
         &self,
         outcome: Outcome,
         container: String,
         prepared: &Prepared,
+        (lifecycle, stage): (&Lifecycle, Option<Stage>),
     ) -> Result<Hatched> {
+        let mut setup = Setup::default();
         let setup_failed = match outcome {
             Outcome::Success {
                 container: other, ..
@@ -1062,6 +1079,7 @@ impl<'a> Hatching<'a> {
             Outcome::Success { .. } => None,
             Outcome::Failed {
                 step,
+                failed,
                 last_lines,
                 message,
                 ..
@@ -1069,6 +1087,21 @@ impl<'a> Hatching<'a> {
                 let lost = step.is_none() && failure::is_of_the_start(&message);
                 let what = step.unwrap_or(message);
                 self.still_runs(&container, &what, lost).await?;
+                let failed = failed.or_else(|| {
+                    stage.map(|stage| Failed {
+                        stage,
+                        command: stage.to_string(),
+                        status: None,
+                    })
+                });
+                if let Some(Failed {
+                    stage,
+                    command: which,
+                    status,
+                }) = failed
+                {
+                    setup = Setup::until(stage, How::Failed { which, status }, lifecycle);
+                }
                 let error = Error::new(
                     Code::LifecycleFailed,
                     format!("{} runs, but its setup failed: {what}", self.identity.name),
@@ -1083,7 +1116,8 @@ impl<'a> Hatching<'a> {
                 })
             }
         };
-        self.full(&container, prepared, setup_failed, None).await
+        self.full(&container, prepared, setup, setup_failed, None)
+            .await
     }
 
     /// Fails where the container has ended, or nobody was told of its start: then it is not the setup
@@ -1109,6 +1143,7 @@ impl<'a> Hatching<'a> {
         &self,
         container: &str,
         prepared: &Prepared,
+        setup: Setup,
         setup_failed: Option<Error>,
         still_running: Option<Stage>,
     ) -> Result<Hatched> {
@@ -1126,6 +1161,7 @@ impl<'a> Hatching<'a> {
             goes_on: still_running == Some(Stage::PostStart),
             files,
             config: self.wishes.variant.clone(),
+            setup,
             ..Start::default()
         };
         starting::spawned(server, drone, container, known).await?;

@@ -1,5 +1,5 @@
-//! `postStartCommand` of the merged configuration, as one script for the drone's `sh`: what it holds goes on
-//! in order when nobody waits for it any more.
+//! The commands of one property of the merged configuration, as one script for the drone's `sh`: what it holds
+//! goes on in order when nobody waits for it any more.
 
 use std::fmt::Write;
 
@@ -7,17 +7,22 @@ use serde_json::Value;
 
 use crate::devcontainer::running::lifecycle::Stage;
 use crate::ssh::environment::quoted;
+use crate::ui::clean;
 
-/// Where a command ends badly, what it belongs to is said, and nothing after it is run.
-const FAILED: &str = r#"failed() { echo "$1 ended with status $2"; exit 1; }
+/// Where a command ends badly, what it belongs to is said, and nothing after it is run; its status is the script's.
+const FAILED: &str = r#"failed() { echo "$1 ended with status $2"; exit "$2"; }
 first() { [ -n "$bad" ] || { bad=$1 status=$2; }; }
 "#;
 
 /// The commands of all entries, features' first, one after the other; those of an object at once, as the
 /// devcontainers specification has it ("Formatting string vs. array properties"). Nothing where there are none.
 /// `resolve` puts in what variables stand for.
-pub fn script(metadata: &[Value], resolve: &impl Fn(&str) -> String) -> Option<String> {
-    let name = Stage::PostStart.as_str();
+pub fn script(
+    stage: Stage,
+    metadata: &[Value],
+    resolve: &impl Fn(&str) -> String,
+) -> Option<String> {
+    let name = stage.as_str();
     let mut script = FAILED.to_owned();
     for entry in metadata {
         let of = match entry.get("id").and_then(Value::as_str) {
@@ -53,6 +58,16 @@ pub fn script(metadata: &[Value], resolve: &impl Fn(&str) -> String) -> Option<S
     (script != FAILED).then_some(script)
 }
 
+/// Which command it was that ended badly, from the last line of what the script printed.
+pub fn that_failed(stage: Stage, printed: &str) -> String {
+    let last = printed.trim_end().lines().next_back().unwrap_or_default();
+    let named = last.rsplit_once(" ended with status ");
+    match named {
+        Some((which, _)) if which.contains(stage.as_str()) => clean::line(which),
+        _ => stage.to_string(),
+    }
+}
+
 /// The words of one command, for a shell. The CLI takes an empty one for none.
 fn words(command: &Value, resolve: &impl Fn(&str) -> String) -> Option<String> {
     // No argument of a program can hold a NUL.
@@ -79,7 +94,7 @@ mod tests {
     /// Runs the script of these entries: its status and what it said.
     fn run(metadata: &Value) -> Option<(i32, String)> {
         let resolve = |text: &str| text.replace("${x}", "it's \"X\"");
-        let script = script(metadata.as_array().unwrap(), &resolve)?;
+        let script = script(Stage::PostStart, metadata.as_array().unwrap(), &resolve)?;
         let shell = std::process::Command::new("/bin/sh")
             .args(["-c", &script])
             .output()
@@ -98,17 +113,17 @@ mod tests {
             ),
             (
                 json!([{"id": "f", "postStartCommand": "exit 3"}, {"postStartCommand": "echo never"}]),
-                1,
+                3,
                 "postStartCommand of the feature f ended with status 3\n",
             ),
             (
                 json!([{"postStartCommand": ["exit", "0"]}]),
-                1,
+                127,
                 "postStartCommand ended with status 127\n",
             ),
             (
                 json!([{"postStartCommand": {"a 'b'": "sleep 0.1; exit 4", "c": "exit 5", "d": ["true"], "e": ""}}, {"postStartCommand": "echo never"}]),
-                1,
+                4,
                 "a 'b' of postStartCommand ended with status 4\n",
             ),
             (
@@ -127,6 +142,24 @@ mod tests {
                 Some((status, said.to_owned())),
                 "{metadata}"
             );
+        }
+    }
+
+    #[test]
+    fn which_one_failed_is_known_by_the_last_line() {
+        for (printed, which) in [
+            (
+                "x\na of postCreateCommand ended with status 4\n",
+                "a of postCreateCommand",
+            ),
+            (
+                "postCreateCommand of the feature f ended with status 1",
+                "postCreateCommand of the feature f",
+            ),
+            ("all ended with status 4\n", "postCreateCommand"),
+            ("", "postCreateCommand"),
+        ] {
+            assert_eq!(that_failed(Stage::PostCreate, printed), which, "{printed}");
         }
     }
 

@@ -1,34 +1,31 @@
 //! What is due after each start of a drone, no matter who started it: `postStartCommand`, and the way in past what
 //! that may have closed.
 //!
-//! At its spawn the devcontainer CLI runs the command; at every later start hatchery does, in the same way:
-//! as the remote user, in the workspace's folder, with `remoteEnv` and what the user's shell sets.
+//! At its spawn the devcontainer CLI runs the command; at every later start hatchery does, in the same way. And
+//! what is left of a setup is run again when a person asks.
 
 mod commands;
 mod record;
+pub mod rerun;
+mod running;
+pub mod setup;
 mod shell;
 
 use std::time::Duration;
 
-use crate::devcontainer::replaced;
-use crate::devcontainer::running::lifecycle::{Lifecycle, Stage, Vigil};
-use crate::docker::{Container, Drone, Output, Setting};
+use crate::devcontainer::running::lifecycle::{Stage, Vigil};
+use crate::docker::{Container, Drone};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
-use crate::host::transcript::{Pieces, What};
-use crate::host::{Places, Transcript};
-use crate::life::furnish;
-use crate::life::furnish::accounts::Accounts;
-use crate::life::teardown;
+use crate::host::Places;
+use crate::host::transcript::What;
 use crate::life::waking::For;
 use crate::life::way_in::{self, WayIn};
-use crate::secret::Environment;
 use crate::server::Server;
-use crate::ssh::environment;
-use crate::ui::clean;
 
 pub use self::record::Start;
+use self::running::{Ended, Failure, Job};
 
 /// For how long a command is stayed with that is to be waited for until it ends: nobody may be there to give
 /// up.
@@ -37,6 +34,8 @@ const MOST: Duration = Duration::from_secs(5 * 60);
 const UNASKED: Duration = Duration::from_secs(30);
 /// The most lines that are shown of what a command said.
 const LAST_LINES: usize = 20;
+/// How a transcript ends of a command that goes on.
+const UNHEARD: &str = "it still runs; what it says from now on is not kept";
 
 /// How the command of this start did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +74,7 @@ pub async fn finish(
     let mut start = Start {
         ran_for: this.to_owned(),
         goes_on: false,
+        setup: known.setup.after_a_stop(),
         ..known
     };
     // Not after it: what ends hatchery is not tried over and over.
@@ -83,13 +83,24 @@ pub async fn finish(
     if !is_due {
         return Ok(Started::Done);
     }
-    let started = command(server, drone, &container, &start.folder, by).await;
+    let ended = async {
+        let job = Job::new(server, drone, &container, &start.folder)?;
+        command(&job, name, by).await
+    };
+    let ended = ended.await;
     open_way(server, name, container.id()).await;
-    if started.as_ref().is_ok_and(|it| *it == Started::StillRuns) {
-        start.goes_on = true;
+    let ended = ended?;
+    let before = (start.goes_on, start.setup.clone());
+    start.goes_on = ended == Ended::StillRuns;
+    start.setup = start.setup.and(Stage::PostStart, &ended);
+    if before != (start.goes_on, start.setup.clone()) {
         start.write(server.places, name)?;
     }
-    started
+    match ended {
+        Ended::Well => Ok(Started::Done),
+        Ended::StillRuns => Ok(Started::StillRuns),
+        Ended::Badly(failure) => Err(failed(name, &failure)),
+    }
 }
 
 /// What is left to do of a spawn's start: the devcontainer CLI has run the command itself. `known` is all that
@@ -143,87 +154,41 @@ async fn open_way(server: Server<'_>, drone: &DroneName, container: &str) {
 }
 
 /// Runs the `postStartCommand`s.
-async fn command(
-    server: Server<'_>,
-    drone: &Drone,
-    container: &Container,
-    folder: &str,
-    by: For,
-) -> Result<Started> {
-    let (docker, name) = (server.docker, &drone.identity.name);
-    let metadata = furnish::metadata(container)?;
-    let own = environment::by_name(container.environment());
-    let id = teardown::devcontainer_id(&drone.identity);
-    let basename = folder.rsplit('/').next().unwrap_or_default();
-    let resolve = |text: &str| {
-        replaced(text, |variable| match variable {
-            "containerWorkspaceFolder" => Some(folder.to_owned()),
-            "containerWorkspaceFolderBasename" => Some(basename.to_owned()),
-            "devcontainerId" => Some(id.clone()),
-            _ => environment::of_container(variable, &own),
-        })
+async fn command(job: &Job<'_>, name: &DroneName, by: For) -> Result<Ended> {
+    let stage = Stage::PostStart;
+    let Some(script) = job.script(stage) else {
+        return Ok(Ended::Well);
     };
-    let Some(script) = commands::script(&metadata, &resolve) else {
-        return Ok(Started::Done);
-    };
-    server.ui.step("Running postStartCommand");
-    let inside = docker.inside(container.id());
-    let user = furnish::user_of(container);
-    let accounts = Accounts::of(docker, container.id()).await?;
-    let shell = accounts.shell(&user).unwrap_or("/bin/sh");
-    let secrets = server.config.secrets(&drone.identity.repo)?;
-    let mut environment = shell::environment(&inside, &user, shell, &metadata, &own).await;
-    secrets.lay_over(&mut environment);
-    let setting = Setting {
-        user: &user,
-        directory: Some(folder),
-        environment,
-    };
-    let lifecycle = Lifecycle::of(&metadata);
-    let within = lifecycle.patience(Stage::PostStart).unwrap_or(MOST);
+    let ui = job.ui();
+    ui.step("Running postStartCommand");
+    let lifecycle = job.lifecycle();
+    let within = lifecycle.patience(stage).unwrap_or(MOST);
     let within = match by {
         For::Person => within,
         For::Recovery => within.min(UNASKED),
     };
-    let argv = ["/bin/sh", "-c", &script];
-    let transcript = Transcript::begin(server.places, name, What::Start);
-    if let Err(error) = &transcript {
-        server.ui.warn(&not_kept("postStartCommand", error));
+    let transcript = job.transcript(What::Start, "postStartCommand");
+    let mut unheard = |_: &str| {};
+    let ended = job
+        .run(
+            (stage, &script),
+            Some(within),
+            transcript.as_ref(),
+            &mut unheard,
+        )
+        .await;
+    if matches!(ended, Ok(Ended::StillRuns)) {
+        ui.talk(&Vigil::new(lifecycle).left(stage, name.as_str()));
     }
-    let transcript = transcript.ok().map(|it| it.hiding(&secrets));
     if let Some(transcript) = &transcript {
-        transcript.said(&format!("start of {}", drone.identity.repo));
-        transcript.said("Running postStartCommand");
-    }
-    let (mut out, mut err) = (Pieces::default(), Pieces::default());
-    let mut heard = |is_error: bool, part: &[u8]| {
-        if let Some(transcript) = &transcript {
-            let pieces = if is_error { &mut err } else { &mut out };
-            pieces.push(part, |line| transcript.output(line));
-        }
-    };
-    let running = inside.run_heard(&setting, &argv, b"", &mut heard);
-    let ended = tokio::time::timeout(within, running).await;
-    let started = match ended {
-        Err(_) => {
-            let left = Vigil::new(lifecycle).left(Stage::PostStart);
-            server.ui.talk(&left);
-            Ok(Started::StillRuns)
-        }
-        Ok(ended) => ended.and_then(|output| judged(name.as_str(), &output, &secrets)),
-    };
-    if let Some(transcript) = &transcript {
-        out.end(|line| transcript.output(line));
-        err.end(|line| transcript.output(line));
-        match &started {
-            Ok(Started::Done) => transcript.said("done"),
-            Ok(Started::StillRuns) => {
-                transcript.said("it still runs; what it says from now on is not kept");
-            }
+        match &ended {
+            Ok(Ended::Well) => transcript.said("done"),
+            Ok(Ended::StillRuns) => transcript.said(UNHEARD),
+            Ok(Ended::Badly(failure)) => transcript.failed(&failed(name, failure)),
             Err(error) => transcript.failed(error),
         }
     }
-    started
+    ended
 }
 
 /// What is said where this has no transcript.
@@ -234,26 +199,17 @@ pub fn not_kept(what: &str, error: &Error) -> String {
     )
 }
 
-fn judged(name: &str, output: &Output, secrets: &Environment) -> Result<Started> {
-    if output.status == 0 {
-        return Ok(Started::Done);
-    }
-    let said = format!("{}{}", output.stdout, output.stderr);
-    let lines: Vec<String> = said
-        .lines()
-        .map(|line| clean::line(&secrets.hide(line)))
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let before = lines.len().saturating_sub(LAST_LINES);
-    Err(Error::new(
+/// A `postStartCommand` that ended badly at a start.
+fn failed(name: &DroneName, failure: &Failure) -> Error {
+    Error::new(
         Code::LifecycleFailed,
         format!("{name} runs, but its postStartCommand failed"),
     )
     .hint(format!(
-        "fix it in the drone; it is run again at the drone's next start; `hatchery logs --spawn {name}` \
-         shows its whole output"
+        "fix it in the drone, then `hatchery rerun {name}`; `hatchery logs --spawn {name}` shows its whole \
+         output"
     ))
-    .with_details(lines.into_iter().skip(before).collect::<Vec<_>>()))
+    .with_details(failure.lines.clone())
 }
 
 /// The workspace's folder in this drone: where what a person runs begins.

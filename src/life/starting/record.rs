@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::setup::Setup;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
 use crate::host::{Places, write_whole};
@@ -23,6 +24,9 @@ pub struct Start {
     /// Which of several configurations the container was made from, where one was chosen.
     #[serde(default)]
     pub config: Option<String>,
+    /// What of the drone's setup has not come to a good end.
+    #[serde(default)]
+    pub setup: Setup,
 }
 
 impl Start {
