@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod config;
 mod cp;
+mod detached;
 mod doctor;
 mod exec;
 mod inside;
@@ -15,6 +16,7 @@ mod list;
 mod logs;
 mod rebuild;
 mod recover;
+mod rerun;
 mod slay;
 mod spawn;
 mod ssh;
@@ -26,6 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::asked::Asked;
 use crate::config::Config;
@@ -76,6 +79,7 @@ enum Verb {
     SshConfig(ssh_config::SshConfig),
     Cp(cp::Cp),
     Audit(audit::Audit),
+    Rerun(rerun::Rerun),
     Recover(recover::Recover),
     Doctor(doctor::Doctor),
     Ca(ca::Ca),
@@ -106,13 +110,14 @@ impl Cli {
             ui,
         };
         match self.verb {
-            Verb::Spawn(verb) => verb.run(&context).await,
+            Verb::Spawn(verb) => return verb.run(&context).await,
             Verb::List(verb) => verb.run(&context).await,
             Verb::Status(verb) => verb.run(&context).await,
             Verb::Burrow(verb) => verb.run(&context).await,
             Verb::Unburrow(verb) => verb.run(&context).await,
             Verb::Rebuild(verb) => verb.run(context).await,
             Verb::Slay(verb) => verb.run(&context).await,
+            Verb::Rerun(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Ssh(verb) => return verb.run(&context).await,
             Verb::Cp(verb) => return verb.run(&context).await,
@@ -277,18 +282,35 @@ fn known_hosts_line(context: &Context<'_>, drone: &Drone) -> Result<Option<Strin
 
 /// Waits until the person or the system says stop.
 async fn interrupted() -> Error {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => signal.recv().await,
-            // Without a handler the signal ends the process as it always does.
-            Err(_) => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        _ = wait(SignalKind::interrupt()) => {}
-        _ = wait(SignalKind::terminate()) => {}
-        _ = wait(SignalKind::hangup()) => {}
+        () = signalled(SignalKind::interrupt()) => {}
+        () = signalled(SignalKind::terminate()) => {}
+        () = signalled(SignalKind::hangup()) => {}
     }
     Error::new(Code::Interrupted, "interrupted")
+}
+
+/// The same for what goes on where the connection is lost to the person's terminal.
+async fn told_to_stop(context: &Context<'_>) -> Error {
+    tokio::select! {
+        () = signalled(SignalKind::interrupt()) => {}
+        () = signalled(SignalKind::terminate()) => {}
+        () = async {
+            signalled(SignalKind::hangup()).await;
+            context.ui.talk("The terminal is gone; this goes on without it.");
+            std::future::pending::<()>().await;
+        } => {}
+    }
+    Error::new(Code::Interrupted, "interrupted")
+}
+
+/// Waits for a signal, which does from now on nothing else.
+async fn signalled(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        // Without a handler the signal ends the process as it always does.
+        Err(_) => std::future::pending().await,
+    }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::spawn::{
     Made, free_port, is_somebodys, left_behind, report, stays, transcribe, transcribed,
 };
-use super::{Context, interrupted};
+use super::{Context, told_to_stop};
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
 use crate::host::transcript::What;
@@ -157,7 +157,7 @@ impl Rebuild {
         transcribe(context, &identity, What::Rebuild);
         let hatched = tokio::select! {
             hatched = hatching.run() => hatched,
-            error = interrupted() => Err(error),
+            error = told_to_stop(context) => Err(error),
         };
         let ended = match hatched {
             Ok(hatched) => {

@@ -3,13 +3,15 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Context, interrupted, is_bare, known_hosts_line, ssh_command};
+use super::detached::{self, Detach, Started};
+use super::{Context, is_bare, known_hosts_line, ssh_command, told_to_stop};
 use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::permission::{Access, Permission};
-use crate::drone::{Identity, Scope};
+use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::host::Transcript;
@@ -51,10 +53,27 @@ pub struct Spawn {
     /// It can then do on this server whatever it likes.
     #[arg(long)]
     trust: bool,
+
+    #[command(flatten)]
+    detach: Detach,
 }
 
 impl Spawn {
-    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+    pub async fn run(self, context: &Context<'_>) -> Result<ExitCode> {
+        if self.detach.is_asked() {
+            let repo = context.repository(&self.repo)?;
+            return match detached::start().await? {
+                Started::Ended(status) => Ok(status),
+                Started::GoesOn => {
+                    under_way(context, &repo);
+                    Ok(ExitCode::SUCCESS)
+                }
+            };
+        }
+        self.here(context).await.map(|()| ExitCode::SUCCESS)
+    }
+
+    async fn here(self, context: &Context<'_>) -> Result<()> {
         let repo = context.repository(&self.repo)?;
         let identity = Identity::new(self.scope(context, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
@@ -84,11 +103,15 @@ impl Spawn {
             admit(context, &docker, &identity).await?;
             admitted.set(true);
             transcribe(context, &identity, What::Spawn);
+            if self.detach.is_started() {
+                context.ui.finish();
+                detached::go_on()?;
+            }
             hatching.run().await
         };
         let hatched = tokio::select! {
             hatched = spawning => hatched,
-            error = interrupted() => Err(error),
+            error = told_to_stop(context) => Err(error),
         };
         let done = match hatched {
             Ok(hatched) => report(context, &docker, &identity, hatched, Made::Spawned).await,
@@ -164,6 +187,20 @@ fn narrowed(
         }
     }
     Ok(permissions)
+}
+
+/// Tells of a spawn that goes on by itself.
+fn under_way(context: &Context<'_>, repo: &RepoId) {
+    let name = DroneName::of(repo);
+    if context.ui.json() {
+        context.ui.json_result(&serde_json::json!({
+            "name": name, "repository": repo, "state": "spawning",
+        }));
+        return;
+    }
+    context.ui.result(format!(
+        "{name} is being made; `hatchery logs --spawn --follow {name}` shows how it goes on."
+    ));
 }
 
 /// `NAME=ACCESS`, as GitHub names permissions.
@@ -407,14 +444,15 @@ pub(super) async fn report(
     let ssh = ssh_command(&context.config, &drone, &hatched.user);
     let known_hosts = known_hosts_line(context, &drone)?;
     if let Some(error) = hatched.setup_failed {
-        let repo = &identity.repo;
+        let name = &identity.name;
         return Err(error.hint(match made {
             Made::Spawned => format!(
-                "the drone stays: `{ssh}`; fix it there, or `hatchery slay {repo}` and spawn again"
+                "the drone stays: `{ssh}`; fix it there, then `hatchery rerun {name}` goes on with the setup; \
+                 or `hatchery slay {name}` and spawn again"
             ),
-            Made::Rebuilt => {
-                format!("the drone stays: `{ssh}`; fix it there, then `hatchery rebuild {repo}`")
-            }
+            Made::Rebuilt => format!(
+                "the drone stays: `{ssh}`; fix it there, then `hatchery rerun {name}` goes on with the setup"
+            ),
         }));
     }
     if context.ui.json() {

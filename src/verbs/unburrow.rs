@@ -115,8 +115,8 @@ async fn report(
 fn stays(error: Error, repo: &RepoId) -> Error {
     match error.code() {
         Code::LifecycleFailed => error.hint(format!(
-            "the drone is awake; fix it there: the command is run again when `hatchery burrow {repo}` and \
-             `hatchery unburrow {repo}` start it; `hatchery logs --spawn {repo}` shows its whole output"
+            "the drone is awake; fix it there, then `hatchery rerun {repo}`; `hatchery logs --spawn {repo}` \
+             shows its whole output"
         )),
         _ => error,
     }

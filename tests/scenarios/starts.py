@@ -45,6 +45,12 @@ def starts() -> str:
     return server.succeed("docker exec starts-plain cat /home/vscode/starts")
 
 
+def state_of(name: str) -> dict[str, object]:
+    """What list says of a drone."""
+    said: list[dict[str, object]] = json.loads(server.succeed("hatchery list --json"))
+    return next(drone for drone in said if drone["repository"] == f"starts/{name}")
+
+
 def firewall(name: str) -> str | None:
     """What status says of a drone's own."""
     said: str | None = json.loads(server.succeed(f"hatchery status starts/{name} --json"))["firewall"]
@@ -113,11 +119,35 @@ publish_devcontainer(
         }
     },
 )
+# Held until somebody says go; what the second prints is long.
+publish_devcontainer(
+    "starts/held",
+    {"devcontainer.json": {"image": IMAGE, "postCreateCommand": "until test -e /tmp/go; do sleep 0.1; done; seq 9"}},
+)
+publish_devcontainer(
+    "starts/setup",
+    {
+        "devcontainer.json": {
+            "image": IMAGE,
+            "postCreateCommand": {"web": "seq 99999; test -e ~/fixed || exit 7", "other": "true"},
+            "postStartCommand": "echo started >> ~/started",
+        }
+    },
+)
 compose = {"dockerComposeFile": "compose.yml", "service": "app", "workspaceFolder": "/workspaces/stack"}
 publish_devcontainer("starts/stack", {"devcontainer.json": compose, "compose.yml": {"services": SERVICES}})
 dockerfile = f"FROM {IMAGE}\nRUN echo 'the larva refuses to morph' >&2; exit 42\n"
 broken = {"build": {"dockerfile": "Dockerfile"}}
 publish_devcontainer("starts/broken", {"devcontainer.json": broken, "Dockerfile": dockerfile})
+# A terminal that is lost, and one that nobody needs any more.
+server.succeed(
+    "script -qc 'hatchery spawn starts/held' /dev/null < /dev/null > /root/said.held 2>&1 &",
+    "script -qec 'hatchery spawn --detach starts/setup' /dev/null < /dev/null > /root/said.setup",
+)
+contains(
+    server.succeed("cat /root/said.setup"),
+    "starts-setup is being made; `hatchery logs --spawn --follow starts-setup` shows how it goes on.",
+)
 DRONES = ("plain", "wall", "late", "fails", "stack")
 server.succeed(
     " ".join(
@@ -154,8 +184,53 @@ with subtest("where it fails the drone is awake, and why is told"):
     server.succeed("hatchery burrow starts/fails")
     told = hatchery("unburrow starts/fails", status=1)
     contains(told, "[lifecycle-failed]", "its postStartCommand failed", "it is broken", "ended with status 3")
+    contains(told, "`hatchery rerun starts/fails`")
     assert drones()["starts/fails"] == "running", drones()
     assert firewall("fails") is None
+
+with subtest("a spawn whose terminal is lost goes on"):
+    server.wait_until_succeeds("hatchery logs --spawn starts/held | grep -x 'Running postCreateCommand'", timeout=60)
+    assert state_of("held")["under_way"] == "spawn", state_of("held")
+    contains(" ".join(hatchery("list").split()), "spawn under way", "hatchery logs --spawn --follow starts/held")
+    server.succeed("pkill -KILL -f '^script .*starts/held'")
+    said = "hatchery logs --spawn starts/held | grep -x 'The terminal is gone; this goes on without it.'"
+    server.wait_until_succeeds(said, timeout=10)
+    assert state_of("held")["state"] == "egg", state_of("held")
+    server.succeed("docker exec starts-held touch /tmp/go", "hatchery logs --spawn --follow starts/held | grep -x done")
+    assert (state_of("held")["state"], state_of("held")["under_way"]) == ("running", None), state_of("held")
+
+with subtest("one that was detached told in its log what it would have said"):
+    said = server.succeed("hatchery logs --spawn --follow starts/setup")
+    contains(said, "web of postCreateCommand failed with exit code 7\n", "its setup failed", "[lifecycle-failed]\n")
+    contains(error_of("hatchery spawn --detach starts/setup", 4, "drone-exists")["message"], "has a drone already")
+
+with subtest("a setup that failed is told of, and goes on once what it failed for is there"):
+    state = state_of("setup")
+    assert state["state"] == "running", state
+    assert state["setup"] == [
+        {"command": "postCreateCommand", "state": "failed", "which": "web of postCreateCommand", "status": 7},
+        {"command": "postStartCommand", "state": "not-run"},
+    ], state["setup"]
+    contains(hatchery("list"), "postCreateCommand failed")
+    contains(
+        hatchery("status starts/setup"),
+        "web of postCreateCommand failed with exit status 7, postStartCommand was not run; "
+        "`hatchery rerun starts/setup` runs it",
+    )
+    said = hatchery("rerun starts/setup", status=1)
+    contains(said, "Running postCreateCommand\n", "\n99999\n", "web of postCreateCommand of starts-setup failed with")
+    contains(said, "exit status 7 [lifecycle-failed]")
+    server.fail("docker exec starts-setup test -e /home/vscode/started")
+    server.succeed("docker exec -u vscode starts-setup touch /home/vscode/fixed")
+    done = json.loads(server.succeed("hatchery rerun starts/setup --json"))["done"]
+    assert done == ["postCreateCommand", "postStartCommand"], done
+    assert state_of("setup")["setup"] == [], state_of("setup")
+    assert "setup" not in hatchery("status starts/setup").replace("starts-setup", "").replace("starts/setup", "")
+    hatchery("rerun starts/setup postStart")
+    assert server.succeed("docker exec starts-setup cat /home/vscode/started") == "started\n" * 2
+    contains(error_of("hatchery rerun starts/setup", 2, "usage")["hint"], "postCreate, postStart")
+    contains(error_of("hatchery rerun starts/setup onCreate", 2, "usage")["message"], "has no onCreateCommand")
+    contains(server.succeed("hatchery logs --spawn starts/setup"), "\nrerun of starts/setup\n", "  | 99999\n")
 
 with subtest("all that spawns and starts have said is kept, for the group alone"):
     said = server.succeed("hatchery logs --spawn starts/plain")
@@ -238,6 +313,6 @@ with subtest("one that is closed when nobody waits any more is opened soon"):
     server.succeed("hatchery recover")
     is_walled("late")
 
-for name in DRONES:
+for name in (*DRONES, "held", "setup"):
     server.succeed(f"hatchery slay --force starts/{name}", f"test ! -e {LOGS_OF}/starts-{name}")
 contains(hatchery("logs --spawn starts/plain", status=3), "nothing is kept of a spawn of starts-plain")
