@@ -1,6 +1,7 @@
 //! The list of drones: a query for a label.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
@@ -64,6 +65,8 @@ pub struct Drone {
     pub started_at: Option<String>,
     /// Whether Docker says that the container's last run ended for want of memory.
     pub out_of_memory: bool,
+    /// The container as Docker described it then.
+    pub seen: Option<Arc<Container>>,
 }
 
 impl Docker {
@@ -167,6 +170,7 @@ impl Docker {
             pid: inspected.pid(),
             started_at: inspected.started_at().map(str::to_owned),
             out_of_memory: inspected.out_of_memory(),
+            seen: Some(Arc::new(inspected)),
         })))
     }
 }
@@ -198,6 +202,7 @@ impl Drone {
             pid: None,
             started_at: None,
             out_of_memory: false,
+            seen: None,
         }
     }
 }

@@ -237,6 +237,7 @@ mod tests {
             pid,
             started_at: Some(started_at.to_owned()),
             out_of_memory,
+            seen: None,
         }
     }
 

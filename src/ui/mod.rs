@@ -5,6 +5,8 @@ pub mod clean;
 #[cfg(feature = "server")]
 pub mod raw;
 #[cfg(feature = "server")]
+pub mod table;
+#[cfg(feature = "server")]
 mod terminal;
 #[cfg(feature = "server")]
 pub mod voice;

@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::clean;
+use super::table::Table;
 use crate::error::{Code, Error, Result};
 use crate::host::Transcript;
 use crate::ui::voice;
@@ -167,6 +169,32 @@ impl Ui {
         write_line(&self.results, &clean::line(&line.to_string()));
     }
 
+    /// A table as the result.
+    pub fn table<const N: usize>(&self, table: &Table<N>) {
+        self.finish();
+        self.write_table(table);
+    }
+
+    /// The same in the place of one before it, with this above it.
+    pub fn table_again<const N: usize>(&self, title: &str, table: &Table<N>) {
+        if let Ok(mut results) = self.results.lock() {
+            // The cursor goes to the upper left corner, and what was there goes (ECMA-48: CUP, ED).
+            let _ = writeln!(results, "\u{1b}[H\u{1b}[2J{}\n", clean::line(title));
+        }
+        self.write_table(table);
+    }
+
+    fn write_table<const N: usize>(&self, table: &Table<N>) {
+        let stdout = io::stdout();
+        let width = stdout.is_terminal().then(|| width_of(&stdout)).flatten();
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let dumb = set("TERM").is_none_or(|term| term == "dumb");
+        let colour = stdout.is_terminal() && !dumb && set("NO_COLOR").is_none();
+        for line in table.lines(width, colour) {
+            write_line(&self.results, &line);
+        }
+    }
+
     /// A line of a result that may have no end; false where nobody reads it any more.
     ///
     /// # Errors
@@ -244,6 +272,12 @@ impl Ui {
         }
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     }
+}
+
+/// How many characters fit into a line of this terminal.
+fn width_of(terminal: &io::Stdout) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal.as_fd()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 fn write_line(to: &Sink, line: &str) {

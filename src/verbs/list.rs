@@ -1,54 +1,122 @@
 //! `hatchery list`
 
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, ssh_command};
-use crate::docker::{Drone, Life};
-use crate::error::Result;
+use super::{Context, interrupted, known_hosts_line, ssh_command};
+use crate::docker::{Docker, Drone, Life};
+use crate::error::{Code, Error, Result};
 use crate::host::transcript::{Run, What};
+use crate::life::furnish;
 use crate::life::memory::Memory;
-use crate::life::starting::Start;
 use crate::life::starting::setup::Setup;
+use crate::life::starting::{self, Start};
 use crate::life::work::known::Work;
+use crate::ui::table::{Cell, Column, Table, Tone};
+
+/// How often `--watch` looks.
+const LOOKS_EVERY: Duration = Duration::from_secs(2);
+
+/// What stands in the table; what is told elsewhere as well is left out first where there is no room.
+const COLUMNS: [Column; 8] = [
+    column("NAME", 0),
+    column("STATE", 0),
+    column("REPOSITORY", 2),
+    column("USER", 3),
+    column("DISK", 0),
+    column("WORK", 0),
+    column("HOW IT IS", 0),
+    column("REACH IT WITH", 1),
+];
+
+const fn column(head: &'static str, spare: u8) -> Column {
+    Column { head, spare }
+}
 
 /// List all drones
+///
+/// On a terminal, columns are left out where there is no room for all.
 #[derive(Debug, Args)]
-pub struct List {}
+pub struct List {
+    /// Look again every two seconds, until Ctrl-C
+    #[arg(short, long, conflicts_with = "json")]
+    watch: bool,
+}
 
 impl List {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
-        let (drones, warnings) = context.docker().await?.drones().await?;
-        let drones: Vec<_> = drones
-            .into_iter()
-            .map(|drone| context.known(drone))
-            .collect();
-        let memories = Memory::of_all(&context.places, &drones).await;
-        for warning in warnings {
-            context
-                .ui
-                .warn(&format!("carries a drone's label but is none: {warning}"));
+        let docker = context.docker().await?;
+        if !self.watch {
+            return once(context, &docker).await;
         }
-        if context.ui.json() {
-            let both = drones.iter().zip(&memories);
-            let rows: Vec<_> = both
-                .map(|(drone, memory)| row(context, drone, memory))
-                .collect();
-            context.ui.json_result(&rows);
-        } else if drones.is_empty() {
-            context
-                .ui
-                .talk("No drones. `hatchery spawn org/repo` makes one.");
-        } else {
-            for line in table(context, &drones, &memories) {
-                context.ui.result(line);
-            }
+        if !std::io::stdout().is_terminal() {
+            return Err(Error::new(Code::Usage, "--watch needs a terminal")
+                .hint("elsewhere, `hatchery list` as often as it is needed"));
         }
-        Ok(())
+        tokio::select! {
+            done = over_and_over(context, &docker) => done,
+            // It is how one leaves it.
+            _ = interrupted() => Ok(()),
+        }
     }
 }
 
+async fn over_and_over(context: &Context<'_>, docker: &Docker) -> Result<()> {
+    loop {
+        let drones = known(context, docker.drones().await?.0);
+        let memories = Memory::of_all(&context.places, &drones).await;
+        let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+        let title = format!("{} drones at {now}; Ctrl-C ends this.", drones.len());
+        context
+            .ui
+            .table_again(&title, &table(context, &drones, &memories));
+        tokio::time::sleep(LOOKS_EVERY).await;
+    }
+}
+
+async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
+    let (drones, warnings) = docker.drones().await?;
+    let drones = known(context, drones);
+    let memories = Memory::of_all(&context.places, &drones).await;
+    for warning in warnings {
+        context
+            .ui
+            .warn(&format!("carries a drone's label but is none: {warning}"));
+    }
+    if context.ui.json() {
+        let both = drones.iter().zip(&memories);
+        let rows: Vec<_> = both
+            .map(|(drone, memory)| row(context, drone, memory))
+            .collect();
+        context.ui.json_result(&rows);
+    } else if drones.is_empty() {
+        context
+            .ui
+            .talk("No drones. `hatchery spawn org/repo` makes one.");
+    } else {
+        context.ui.table(&table(context, &drones, &memories));
+    }
+    Ok(())
+}
+
+fn known(context: &Context<'_>, drones: Vec<Drone>) -> Vec<Drone> {
+    let known = drones.into_iter().map(|drone| context.known(drone));
+    known.collect()
+}
+
+/// Whom a person works as; nothing where there is no container that says so.
+fn user(drone: &Drone) -> Option<String> {
+    drone.seen.as_deref().map(furnish::user_of)
+}
+
 fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Value {
+    let user = user(drone);
+    let seen = drone.seen.as_deref();
+    let workspace = seen.and_then(|seen| starting::folder_of(&context.places, seen, drone).ok());
+    let runs = drone.life == Life::Running;
     json!({
         "name": drone.identity.name,
         "repository": drone.identity.repo,
@@ -58,6 +126,11 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
         "hostname": context.config.tailnet.as_ref()
             .map(|tailnet| format!("{}.{}", drone.identity.name, tailnet.domain)),
         "ssh_port": drone.ssh_port,
+        "ssh": user.as_deref().filter(|_| runs)
+            .map(|user| ssh_command(&context.config, drone, user)),
+        "known_hosts": known_hosts_line(context, drone).ok().flatten(),
+        "user": user,
+        "workspace": workspace,
         "disk": context.disk(drone).to_json(drone),
         "work": Work::read(&context.places, &drone.identity.name).map(Work::to_json),
         "setup": setup(context, drone),
@@ -80,65 +153,60 @@ fn under_way(context: &Context<'_>, drone: &Drone) -> Option<What> {
     if is_made { None } else { under_way() }
 }
 
-fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Vec<String> {
-    let head = [
-        "NAME",
-        "STATE",
-        "REPOSITORY",
-        "DOCKER SAYS",
-        "DISK",
-        "WORK",
-        "REACH IT WITH",
-    ]
-    .map(str::to_owned);
-    let rows = drones.iter().zip(memories).map(|(drone, memory)| {
-        let under_way = under_way(context, drone);
-        let reach = match drone.life {
-            _ if under_way.is_some() => {
-                format!("hatchery logs --spawn --follow {}", drone.identity.repo)
-            }
-            Life::Running => ssh_command(&context.config, drone, "USER"),
-            Life::Burrowed | Life::Stopped => format!("hatchery unburrow {}", drone.identity.repo),
-            Life::Egg => format!("hatchery spawn {}", drone.identity.repo),
-            Life::Bare => format!("hatchery rebuild {}", drone.identity.repo),
-        };
-        let disk = context.disk(drone);
-        [
-            drone.identity.name.to_string(),
-            drone.life.as_str().to_owned(),
-            drone.identity.repo.to_string(),
-            match drone.life {
-                _ if under_way.is_some() => {
-                    format!("{} under way", under_way.map_or("", What::as_str))
-                }
-                Life::Bare => "container gone, work safe in its volume".to_owned(),
-                _ => [
-                    Some(drone.docker_status.as_str()),
-                    memory.word(),
-                    disk.word(drone),
-                    setup(context, drone).word().as_deref(),
-                ]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(", "),
-            },
-            disk.amount().unwrap_or_else(|| "not counted".to_owned()),
-            Work::read(&context.places, &drone.identity.name)
+fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Table<8> {
+    let rows = drones.iter().zip(memories);
+    let rows = rows.map(|(drone, memory)| cells(context, drone, memory));
+    Table::new(COLUMNS, rows.collect())
+}
+
+fn cells(context: &Context<'_>, drone: &Drone, memory: &Memory) -> [Cell; 8] {
+    let name = &drone.identity.name;
+    let repo = &drone.identity.repo;
+    let (disk, user) = (context.disk(drone), user(drone));
+    let (under_way, setup) = (under_way(context, drone), setup(context, drone));
+    let reach = match drone.life {
+        _ if under_way.is_some() => format!("hatchery logs --spawn --follow {repo}"),
+        Life::Running => ssh_command(&context.config, drone, user.as_deref().unwrap_or("root")),
+        Life::Burrowed | Life::Stopped => format!("hatchery unburrow {repo}"),
+        Life::Egg => format!("hatchery spawn {repo}"),
+        Life::Bare => format!("hatchery rebuild {repo}"),
+    };
+    let (troubles, how) = match (under_way, drone.life) {
+        (Some(what), _) => (Vec::new(), format!("{} under way", what.as_str())),
+        (None, Life::Bare) => (
+            Vec::new(),
+            "container gone, work safe in its volume".to_owned(),
+        ),
+        (None, _) => {
+            let failed = setup.word();
+            let troubles = [memory.word(), disk.word(drone), failed.as_deref()];
+            let troubles: Vec<_> = troubles.into_iter().flatten().map(str::to_owned).collect();
+            (troubles, drone.docker_status.clone())
+        }
+    };
+    let tone = match drone.life {
+        _ if !troubles.is_empty() => Tone::Bad,
+        Life::Running => Tone::Good,
+        Life::Burrowed => Tone::Quiet,
+        _ if under_way.is_some() => Tone::Plain,
+        Life::Stopped | Life::Egg | Life::Bare => Tone::Bad,
+    };
+    // What is wrong comes first: the end may be cut off.
+    let how: Vec<_> = troubles.into_iter().chain([how]).collect();
+    [
+        Cell::from(name.to_string()),
+        Cell::toned(drone.life.as_str(), tone),
+        Cell::from(repo.to_string()),
+        Cell::from(user.unwrap_or_default()),
+        Cell::from(disk.amount().unwrap_or_else(|| "not counted".to_owned())),
+        Cell::from(
+            Work::read(&context.places, name)
                 .map_or_else(|| "not looked at".to_owned(), |work| work.words()),
-            reach,
-        ]
-    });
-    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths);
-            let line: Vec<_> = cells
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            line.join("  ").trim_end().to_owned()
-        })
-        .collect()
+        ),
+        Cell::toned(
+            &how.join(", "),
+            if tone == Tone::Bad { tone } else { Tone::Plain },
+        ),
+        Cell::from(reach),
+    ]
 }

@@ -82,7 +82,7 @@ with subtest("beyond the limit it is burrowed; what it has in its volume and in 
 with subtest("it stays so, and list and status say why"):
     is_silent(count())
     assert drones() == {"acme/site": "burrowed", "acme/stack": "running"}, drones()
-    contains(row("acme/site"), ", burrowed for limits.disk ", " MiB of 128.0 MiB ", "hatchery unburrow acme/site")
+    contains(row("acme/site"), " burrowed for limits.disk, ", " MiB of 128.0 MiB ", "hatchery unburrow acme/site")
     contains(
         hatchery("status acme/site", prefix=SMALL), f"{ZERG}acme-site was burrowed ", "`hatchery unburrow acme/site`"
     )
@@ -140,7 +140,7 @@ with subtest("where Docker's disk is nearly full, the drone that goes on filling
     said = count(full)
     contains(said, f"{ZERG}warning: acme-site was burrowed ", "Docker's disk had 512.0 MiB free", "grown most, by 10")
     assert drones() == {"acme/site": "burrowed", "acme/stack": "running"}, drones()
-    contains(row("acme/site"), ", burrowed for limits.reserve ")
+    contains(row("acme/site"), " burrowed for limits.reserve, ")
     hatchery("unburrow acme/site", prefix=UNLIMITED)
     contains(count(full), "no drone has grown")
     assert drones() == {"acme/site": "running", "acme/stack": "running"}, drones()

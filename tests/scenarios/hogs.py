@@ -146,7 +146,7 @@ with subtest("hundreds of processes that never wait"):
 if bears_memory:
     with subtest("processes that take memory for as long as there is any"):
         hog("sh -c 'while :; do tail /dev/zero; done'")
-        server.wait_until_succeeds(f"hatchery list | grep -q ' {HOG} .*, out of memory '", timeout=60)
+        server.wait_until_succeeds(f"hatchery list | grep -q ' {HOG} .* out of memory, '", timeout=60)
         stays_up("memory")
         status, line = told(HOG)
         assert status["state"] == "running" and status["memory"]["killed"] > 0, status
@@ -181,7 +181,7 @@ with subtest("a full disk: the timer burrows it"):
         server.wait_until_succeeds(f"docker exec acme-site sh -c 'test $(stat -c %s {path}) -gt 150000000'", timeout=60)
     stays_up("disk")
     server.succeed("touch -d '1 hour ago' /run/hatchery/.locks/.disk")
-    server.wait_until_succeeds(f"hatchery list | grep -q ' {HOG} .*, burrowed for limits.disk '", timeout=180)
+    server.wait_until_succeeds(f"hatchery list | grep -q ' {HOG} .* burrowed for limits.disk, '", timeout=180)
     status, line = told(HOG)
     assert status["state"] == "burrowed" and status["disk"]["burrowed_for"] == "limit", status
     contains(line, " of 256.0 MiB ")

@@ -79,7 +79,7 @@ else:
 
     with subtest("a process is killed: list and status tell it of this drone alone"):
         eat()
-        assert ", out of memory " in row("acme/site"), row("acme/site")
+        assert " out of memory, " in row("acme/site"), row("acme/site")
         tells(hatchery("status acme/site"), "once")
         eat()
         assert memory("acme/site")["killed"] == 2, memory("acme/site")
@@ -118,9 +118,9 @@ else:
         spare = LIMIT * 95 // 100 - memory("acme/plain")["in_use"]
         fill = f"python3 -c 'import time; filled = b\"x\" * {spare}; time.sleep(600)'"
         server.succeed(f"docker exec --detach acme-plain {fill}")
-        server.wait_until_succeeds("hatchery list | grep -q 'acme/plain .*, memory nearly full '", timeout=30)
+        server.wait_until_succeeds("hatchery list | grep -q 'acme/plain .* memory nearly full, '", timeout=30)
         contains(hatchery("status acme/plain"), f"{ZERG}acme-plain is near its memory limit: ", " of 256.0 MiB in use.")
-        assert ", out of memory " in row("acme/site"), row("acme/site")
+        assert " out of memory, " in row("acme/site"), row("acme/site")
         server.succeed("pkill -f '[f]illed = b'")
         server.wait_until_fails("hatchery list | grep 'memory nearly full'", timeout=30)
         assert memory("acme/plain")["killed"] == 0, memory("acme/plain")
@@ -129,7 +129,7 @@ else:
         assert hatchery("recover") == ""
         server.succeed("docker restart --time 5 acme-site")
         tells(hatchery("status acme/site"), "2 times")
-        assert ", out of memory " in row("acme/site"), row("acme/site")
+        assert " out of memory, " in row("acme/site"), row("acme/site")
 
     with subtest("the next verb tells it, and who was told is not told again"):
         tells(hatchery("burrow acme/site"), "2 times")

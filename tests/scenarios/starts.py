@@ -2,6 +2,7 @@
 And what is kept of what a spawn and the starts have said."""
 
 import json
+import re
 
 # Where it runs, as whom and with what; TOOL is the shell's, MARK is remoteEnv's.
 LOGS = 'echo "$(id -un) $PWD $MARK $TOOL ${containerWorkspaceFolder}" >> /home/vscode/starts'
@@ -49,6 +50,11 @@ def state_of(name: str) -> dict[str, object]:
     """What list says of a drone."""
     said: list[dict[str, object]] = json.loads(server.succeed("hatchery list --json"))
     return next(drone for drone in said if drone["repository"] == f"starts/{name}")
+
+
+def of_terminal(command: str) -> str:
+    """What this shows on a terminal of 80 columns."""
+    return server.succeed(f"script -qec 'stty cols 80; TERM=xterm {command}' /dev/null < /dev/null")
 
 
 def firewall(name: str) -> str | None:
@@ -204,6 +210,20 @@ with subtest("one that was detached told in its log what it would have said"):
     contains(said, "web of postCreateCommand failed with exit code 7\n", "its setup failed", "[lifecycle-failed]\n")
     contains(error_of("hatchery spawn --detach starts/setup", 4, "drone-exists")["message"], "has a drone already")
 
+with subtest("a list fits the terminal, has colour there and nowhere else, and is looked at again and again"):
+    assert "\x1b" not in server.succeed("hatchery list") and "\x1b" not in of_terminal("NO_COLOR=1 hatchery list")
+    contains(server.succeed("hatchery list").splitlines()[0], "NAME", "REPOSITORY", "USER", "REACH IT WITH")
+    listed = of_terminal("hatchery list")
+    contains(listed, "\x1b[32mrunning\x1b[0m", "\x1b[33mrunning\x1b[0m", "postCreate failed")
+    shown = re.sub(r"\x1b\[[0-9]*m", "", listed).splitlines()
+    assert len(shown) == 1 + len(drones()) and all(len(line) <= 80 for line in shown), shown
+    contains(shown[0], "NAME", "STATE", "DISK", "WORK", "HOW IT IS")
+    server.succeed("script -qec 'hatchery list --watch' /root/watched < /dev/null > /dev/null 2>&1 &")
+    server.wait_until_succeeds("test $(grep -c 'Ctrl-C ends this' /root/watched) -ge 2", timeout=20)
+    server.succeed("pkill -INT -fx 'hatchery list --watch'")
+    server.wait_until_succeeds("grep 'COMMAND_EXIT_CODE=\"0\"' /root/watched", timeout=10)
+    contains(error_of("hatchery list --watch", 2, "usage")["message"], "cannot be used with")
+
 with subtest("a setup that failed is told of, and goes on once what it failed for is there"):
     state = state_of("setup")
     assert state["state"] == "running", state
@@ -211,7 +231,9 @@ with subtest("a setup that failed is told of, and goes on once what it failed fo
         {"command": "postCreateCommand", "state": "failed", "which": "web of postCreateCommand", "status": 7},
         {"command": "postStartCommand", "state": "not-run"},
     ], state["setup"]
-    contains(hatchery("list"), "postCreateCommand failed")
+    contains(hatchery("list"), "postCreate failed, Up ")
+    assert state["user"] == "vscode" and state["workspace"] == "/workspaces/setup", state
+    assert state["ssh"] == f"ssh -p 2222 vscode@starts-setup.{DOMAIN}", state
     contains(
         hatchery("status starts/setup"),
         "web of postCreateCommand failed with exit status 7, postStartCommand was not run; "

@@ -96,7 +96,7 @@ impl Setup {
     /// The failure that stands for all in a list.
     pub fn word(&self) -> Option<String> {
         self.0.iter().find_map(|it| match &it.how {
-            How::Failed { .. } => Some(format!("{} failed", it.stage)),
+            How::Failed { .. } => Some(format!("{} failed", it.stage.short())),
             How::LeftRunning | How::NotRun => None,
         })
     }
@@ -138,7 +138,7 @@ mod tests {
         };
         let setup = Setup::until(Stage::PostCreate, failed, &lifecycle);
         assert_eq!(setup.due(), [Stage::PostCreate, Stage::PostStart]);
-        assert_eq!(setup.word().unwrap(), "postCreateCommand failed");
+        assert_eq!(setup.word().unwrap(), "postCreate failed");
         assert_eq!(
             setup.words().unwrap(),
             "web of postCreateCommand failed with exit status 3, postStartCommand was not run"
