@@ -47,6 +47,7 @@ pub struct Repository {
     pub(super) workspace: Workspace,
     left_out: Vec<String>,
     file: Option<PathBuf>,
+    read: BTreeMap<String, String>,
     images: Names,
     /// Whether its image is the configuration's.
     is_configured: bool,
@@ -174,6 +175,7 @@ impl Repository {
             workspace,
             left_out: Vec::new(),
             file,
+            read: checkout.seen(),
             images,
             is_configured,
         })
@@ -182,6 +184,12 @@ impl Repository {
     /// The devcontainer.json, where there is one.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// The files that say what it is, by path, as they were read: devcontainer.json, Dockerfiles, compose
+    /// files, features of its own. Files with variables' values are not among them.
+    pub const fn read(&self) -> &BTreeMap<String, String> {
+        &self.read
     }
 
     /// The image that is named directly, by devcontainer.json or the drone's service.

@@ -88,8 +88,8 @@ fn concerns_drones(event: &EventMessage) -> bool {
 }
 
 /// The drones among what is labelled as one; volumes come first. Whatever was made from a drone's
-/// image has the image's labels, so only what has the drone's name speaks for it; and its volume,
-/// which no image can label, goes before its container.
+/// image has the image's labels, so only what has the drone's name speaks for it. Its container's scope
+/// counts, which the door has written; its volume's does as long as there is no container.
 fn sort_out(labelled: impl Iterator<Item = Labelled>) -> (Vec<Identity>, Vec<String>) {
     let mut drones: BTreeMap<DroneName, Identity> = BTreeMap::new();
     let mut warnings = Vec::new();
@@ -103,13 +103,13 @@ fn sort_out(labelled: impl Iterator<Item = Labelled>) -> (Vec<Identity>, Vec<Str
             }
         };
         match drones.get(&identity.name) {
-            None => {
+            Some(first) if first.repo != identity.repo => warnings.push(format!(
+                "{what} {name} is of {}, and the drone's volume of {}, which counts",
+                identity.repo, first.repo
+            )),
+            _ => {
                 drones.insert(identity.name.clone(), identity);
             }
-            Some(first) if *first == identity => {}
-            Some(_) => warnings.push(format!(
-                "{what} {name} says otherwise than the drone's volume, whose scope counts"
-            )),
         }
     }
     (drones.into_values().collect(), warnings)
@@ -177,9 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn a_container_does_not_widen_what_its_volume_says() {
-        let both = [labelled("volume", SITE), labelled("container", WIDER)];
+    fn the_scope_is_the_containers_and_without_one_the_volumes() {
+        let both = [labelled("volume", WIDER), labelled("container", SITE)];
         let (drones, warnings) = sort_out(both.into_iter());
+        assert_eq!(drones[0].scope, Scope::from_json(SITE).unwrap());
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let (drones, _) = sort_out([labelled("volume", WIDER)].into_iter());
+        assert_eq!(drones[0].scope, Scope::from_json(WIDER).unwrap());
+    }
+
+    #[test]
+    fn a_container_of_another_repository_with_the_same_name_counts_for_nothing() {
+        let other = r#"{"repositories":["acme/Site.","victim/secret"]}"#;
+        let (drones, warnings) =
+            sort_out([labelled("volume", SITE), labelled("container", other)].into_iter());
         assert_eq!(drones[0].scope, Scope::from_json(SITE).unwrap());
         assert_eq!(warnings.len(), 1, "{warnings:?}");
     }

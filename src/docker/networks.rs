@@ -34,7 +34,8 @@ impl Docker {
         let named = |network: &Network| network.name.as_deref() == Some(name);
         if let Some(there) = self.networks().await?.into_iter().find(named) {
             let labels = there.labels.unwrap_or_default();
-            if Identity::from_labels(&labels).ok().as_ref() == Some(identity) {
+            // Its scope may have been another then.
+            if Identity::from_labels(&labels).is_ok_and(|it| it.repo == identity.repo) {
                 return Ok(());
             }
             return Err(Error::new(

@@ -168,9 +168,9 @@ impl Passage {
                 let name: String = asked.take("Image")?.unwrap_or_default();
                 let image = self.shown_image(&call, &name).await?;
                 let image = image.ok_or_else(|| no_image(&name))?;
-                let body = judge::labelled(&body, &image, &self.shared.bounds)?;
-                let request = request.map(|()| full(body.to_string()));
                 let name = call.query.get("name").unwrap_or_default().to_owned();
+                let body = judge::labelled(&body, &name, &image, &self.shared.bounds)?;
+                let request = request.map(|()| full(body.to_string()));
                 let answer = self.shared.docker.make(resized(request)).await?;
                 let (answer, id) = created(answer).await?;
                 if let Some(id) = id {

@@ -101,7 +101,7 @@ impl AsRef<std::path::Path> for DroneName {
     }
 }
 
-/// What a drone's tokens may touch. Fixed when the drone is created.
+/// What a drone's tokens may touch. It stays the same for as long as the drone's container is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scope {
     repositories: Vec<RepoId>,
@@ -247,6 +247,13 @@ impl Identity {
             (LABEL_SCOPE, self.scope.to_json()),
             (LABEL_SCHEMA, SCHEMA.to_owned()),
         ]
+    }
+
+    /// The labels that stay the same for as long as the drone is there, whatever its scope becomes: the
+    /// devcontainer CLI finds it by them, and makes `${devcontainerId}` of them.
+    pub fn lasting_labels(&self) -> [(&'static str, String); 3] {
+        let [drone, repo, _, schema] = self.labels();
+        [drone, repo, schema]
     }
 
     /// Reads the labels back.

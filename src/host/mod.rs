@@ -111,6 +111,11 @@ impl Places {
         self.scopes().join(format!("{drone}.start"))
     }
 
+    /// What is remembered of how the drone's container was made.
+    pub fn recipe_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.recipe"))
+    }
+
     /// What is remembered of processes of the drone that were killed for memory.
     pub fn memory_file(&self, drone: &DroneName) -> PathBuf {
         self.scopes().join(format!("{drone}.memory"))
@@ -264,6 +269,7 @@ impl Places {
         remove_file(&self.socket_link(drone))?;
         remove_file(&self.node_file(drone))?;
         remove_file(&self.start_file(drone))?;
+        remove_file(&self.recipe_file(drone))?;
         self.forget_memory(drone)?;
         remove_file(&self.disk_file(drone))?;
         remove_file(&self.work_file(drone))?;

@@ -2,7 +2,8 @@
 //!
 //! - how it comes to be: [`hatching`] goes through the steps; [`clone`](mod@clone) brings the
 //!   repository, [`hand_in`] adds files of this server's, [`builder`] builds its images, [`furnish`] fills
-//!   the container, [`readiness`] waits for it, [`login`] tries whether a person gets in;
+//!   the container, [`readiness`] waits for it, [`login`] tries whether a person gets in,
+//!   [`recipe`] is what is remembered of that;
 //! - how it comes back: [`waking`] starts it, [`starting`] does what is due after each start, [`recovery`] finds
 //!   those that should run and do not, [`registration`] remembers its node in the tailnet, [`siblings`] are the
 //!   services beside it, [`parts`] of the clone are put back where they are mounted, [`way_in`] is kept open
@@ -24,6 +25,7 @@ pub mod login;
 pub mod memory;
 pub mod parts;
 pub mod readiness;
+pub mod recipe;
 pub mod recovery;
 pub mod registration;
 pub mod reserve;

@@ -192,7 +192,7 @@ pub async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>
 /// `${devcontainerId}`: what the devcontainer CLI names volumes after, derived from its labels
 /// (devcontainers specification, "devcontainer-id-variable": SHA-256 in base 32, 52 digits).
 pub fn devcontainer_id(identity: &Identity) -> String {
-    let labels: BTreeMap<_, _> = identity.labels().into();
+    let labels: BTreeMap<_, _> = identity.lasting_labels().into();
     let hash = Sha256::digest(serde_json::json!(labels).to_string());
     let bit = |index: usize| (hash[index / 8] >> (7 - index % 8)) & 1;
     // 52 digits of 5 bits hold 260; the number has 256, so that it begins with four zeros.

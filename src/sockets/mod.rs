@@ -73,6 +73,24 @@ impl<'a> Sockets<'a> {
         Ok(Some(directory))
     }
 
+    /// Has the socket of a drone whose container has stopped served with another scope: tokens of the old one
+    /// are revoked, and what asks from now on gets those of the new one. The one daemon learns the scope from
+    /// the container that is made next.
+    pub async fn rescope(&self, config: &Config, identity: &Identity) -> Result<()> {
+        let (Self::Systemd(places, _) | Self::Daemon(places)) = self else {
+            return Ok(());
+        };
+        prepare(config, places, &identity.scope)?;
+        let Self::Systemd(places, systemd) = self else {
+            return Ok(());
+        };
+        write_scope(places, identity)?;
+        // GitHub may be away; they expire within the hour.
+        let _ = self.revoke(&identity.name).await;
+        // It has read the old scope when it started.
+        systemd.stop(&service_unit(&identity.name)).await
+    }
+
     /// Revokes the drone's live tokens. Where no service runs for it there are none.
     pub async fn revoke(&self, name: &DroneName) -> Result<()> {
         let (places, asleep) = match self {

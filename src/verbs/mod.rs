@@ -17,6 +17,7 @@ mod logs;
 mod rebuild;
 mod recover;
 mod rerun;
+mod scope;
 mod slay;
 mod spawn;
 mod ssh;

@@ -7,12 +7,14 @@ use clap::Args;
 use super::spawn::{
     Made, free_port, is_somebodys, left_behind, report, stays, transcribe, transcribed,
 };
-use super::{Context, told_to_stop};
+use super::{Context, scope, told_to_stop};
 use crate::docker::{Docker, Drone, Life};
+use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::host::transcript::What;
 use crate::life::builder;
 use crate::life::hatching::{Hatching, Old, Wishes};
+use crate::life::recipe::{Extent, Recipe};
 use crate::life::reserve;
 use crate::life::starting::Start;
 use crate::life::teardown;
@@ -20,10 +22,13 @@ use crate::life::work;
 
 /// Give a drone a new container, made from the devcontainer.json that is in its volume now
 ///
-/// Its volumes stay, and so do its name, its host key and what its tokens may access. What is only in the
-/// old container goes: installed programs, files in the home directory. The old container runs on until
-/// all is built; a refusal or a failed build leaves it as it was. A drone whose container was removed gets
-/// a new one.
+/// Its volumes stay, and so do its name and its host key. What is only in the old container goes: installed
+/// programs, files in the home directory. It shows what changes in the configuration, and in what its tokens
+/// may access, and asks. The old container runs on until all is built; a refusal or a failed build leaves it
+/// as it was. A drone whose container was removed gets a new one.
+///
+/// What was asked with --repo and --permission at the spawn or the last rebuild counts until another is given:
+/// each of the two replaces what was asked with it before.
 #[derive(Debug, Args)]
 pub struct Rebuild {
     /// org/repo or the drone's name
@@ -33,6 +38,9 @@ pub struct Rebuild {
     /// Which of the repository's .devcontainer/NAME/devcontainer.json, instead of the one it has
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
+
+    #[command(flatten)]
+    scope: scope::Asked,
 
     /// Read the configuration from a new clone of the default branch, not from the drone's volume
     #[arg(long)]
@@ -76,45 +84,21 @@ impl Rebuild {
             )));
         }
         if drone.life != Life::Bare {
-            self.ask(context, &drone).await?;
+            self.can_ask(context, &drone)?;
         }
         work::check_nameless(&docker, &drone).await?;
         self.replace(context, &docker, drone, trusted).await
     }
 
-    /// Asks whether the old container may go.
-    async fn ask(&self, context: &Context<'_>, drone: &Drone) -> Result<()> {
-        if self.yes {
+    /// Refuses where the person is to be asked whether the old container may go, and cannot be.
+    fn can_ask(&self, context: &Context<'_>, drone: &Drone) -> Result<()> {
+        if self.yes || (context.ui.terminal() && std::io::stdin().is_terminal()) {
             return Ok(());
         }
         let (name, repo) = (&drone.identity.name, &drone.identity.repo);
-        let goes = format!(
-            "what is only in the old container of {name} goes: installed programs, files in the home \
-             directory"
-        );
-        if !context.ui.terminal() || !std::io::stdin().is_terminal() {
-            return Err(Error::new(Code::Usage, goes).hint(format!(
-                "copy what is to be kept into its workspace, then `hatchery rebuild --yes {repo}`"
-            )));
-        }
-        context
-            .ui
-            .talk(&format!("Its volumes stay, and {goes}. Go on? [y/N]"));
-        let answer = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            // An end of the input is no.
-            let _ = std::io::stdin().read_line(&mut line);
-            line
-        });
-        // Nothing is made yet: a signal ends it.
-        let answer = answer.await.unwrap_or_default();
-        match answer.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(Error::new(
-                Code::Interrupted,
-                format!("{name} stays as it is"),
-            )),
-        }
+        Err(Error::new(Code::Usage, Old::goes(name)).hint(format!(
+            "copy what is to be kept into its workspace, then `hatchery rebuild --yes {repo}`"
+        )))
     }
 
     async fn replace(
@@ -124,7 +108,13 @@ impl Rebuild {
         drone: Drone,
         trusted: bool,
     ) -> Result<()> {
-        let identity = drone.identity.clone();
+        let recipe = Recipe::of(&context.places, &drone.identity.name)?;
+        let extent = match &recipe {
+            Some(recipe) => recipe.extent.clone(),
+            None => Extent::of(&drone.identity.scope),
+        };
+        let extent = self.scope.over(extent, context)?;
+        let identity = Identity::new(extent.scope(&context.config, &drone.identity.repo)?);
         let (name, repo) = (&identity.name, &identity.repo);
         context.places.sweep();
         let machine = docker.machine().await?;
@@ -145,9 +135,12 @@ impl Rebuild {
             submodules: false,
             trusted,
             ssh_port,
+            extent,
             old: Some(Old {
                 drone: drone.clone(),
                 from_default_branch: self.from_default_branch,
+                recipe,
+                asks: !self.yes && drone.life != Life::Bare,
             }),
         };
         let sockets = context.sockets().await?;

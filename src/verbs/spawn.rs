@@ -1,22 +1,21 @@
 //! `hatchery spawn`
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::detached::{self, Detach, Started};
-use super::{Context, is_bare, known_hosts_line, ssh_command, told_to_stop};
+use super::{Context, is_bare, known_hosts_line, scope, ssh_command, told_to_stop};
 use crate::docker::{Docker, Drone, Life, Wanted};
-use crate::drone::permission::{Access, Permission};
-use crate::drone::{DroneName, Identity, Scope};
+use crate::drone::{DroneName, Identity};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::host::Transcript;
 use crate::host::transcript::What;
 use crate::life::hatching::{Hatched, Hatching, Wishes};
+use crate::life::recipe::Extent;
 use crate::life::reserve;
 use crate::life::starting;
 use crate::life::teardown;
@@ -36,13 +35,8 @@ pub struct Spawn {
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
 
-    /// A further repository that its GitHub tokens may touch
-    #[arg(long = "repo", value_name = "ORG/REPO")]
-    repositories: Vec<String>,
-
-    /// What its GitHub tokens may do, and nothing beyond: `contents=read`
-    #[arg(long = "permission", value_name = "NAME=ACCESS", value_parser = permission)]
-    permissions: Vec<(Permission, Access)>,
+    #[command(flatten)]
+    scope: scope::Asked,
 
     /// Clone its submodules too
     #[arg(long)]
@@ -75,7 +69,8 @@ impl Spawn {
 
     async fn here(self, context: &Context<'_>) -> Result<()> {
         let repo = context.repository(&self.repo)?;
-        let identity = Identity::new(self.scope(context, &repo)?);
+        let extent = self.scope.over(Extent::default(), context)?;
+        let identity = Identity::new(extent.scope(&context.config, &repo)?);
         let _lock = context.places.lock(&identity.name)?;
         context.places.sweep();
         let docker = context.docker().await?;
@@ -91,6 +86,7 @@ impl Spawn {
                 Some(_) => None,
                 None => Some(free_port(&identity)?),
             },
+            extent,
             old: None,
         };
         let sockets = context.sockets().await?;
@@ -124,69 +120,6 @@ impl Spawn {
         };
         transcribed(context, &identity, done)
     }
-
-    /// What its tokens may touch: its own repository, what the configuration adds and what was
-    /// asked for; and what they may do with it.
-    fn scope(&self, context: &Context<'_>, repo: &RepoId) -> Result<Scope> {
-        let config = &context.config;
-        if config.github.app_id.is_none()
-            && !(self.repositories.is_empty() && self.permissions.is_empty())
-        {
-            return Err(Error::new(
-                Code::Usage,
-                "--repo and --permission are about GitHub tokens, and this server has no GitHub App",
-            )
-            .hint("set github.app_id in the configuration, and give hatchery-credd the App's key"));
-        }
-        let settings = config.drones.get(repo).cloned().unwrap_or_default();
-        let mut repositories = vec![repo.clone()];
-        let asked = self
-            .repositories
-            .iter()
-            .map(|text| context.repository(text));
-        for other in settings.repositories.into_iter().map(Ok).chain(asked) {
-            let other = other?;
-            if !repositories.contains(&other) {
-                repositories.push(other);
-            }
-        }
-        let configured = settings.permissions;
-        let permissions = if self.permissions.is_empty() {
-            configured
-        } else {
-            let all = configured.as_ref().unwrap_or(&config.github.permissions);
-            Some(narrowed(&self.permissions, all)?)
-        };
-        Scope::new(repositories, permissions).map_err(|error| {
-            Error::new(Code::ConfigInvalid, format!("drones.\"{repo}\"")).because(error)
-        })
-    }
-}
-
-/// The permissions that were asked for, which the configured ones must hold.
-fn narrowed(
-    asked: &[(Permission, Access)],
-    configured: &BTreeMap<Permission, Access>,
-) -> Result<BTreeMap<Permission, Access>> {
-    let mut permissions = BTreeMap::new();
-    for &(permission, access) in asked {
-        let most = configured.get(&permission);
-        if most.is_none_or(|&most| most < access) {
-            let most = most.map_or("nothing".to_owned(), ToString::to_string);
-            return Err(Error::new(
-                Code::Usage,
-                format!("{permission}={access} is more than the configuration gives: {most}"),
-            )
-            .hint("raise it in [github.permissions] or in [drones.\"org/repo\"] first"));
-        }
-        if permissions.insert(permission, access).is_some() {
-            return Err(Error::new(
-                Code::Usage,
-                format!("{permission} is given twice"),
-            ));
-        }
-    }
-    Ok(permissions)
 }
 
 /// Tells of a spawn that goes on by itself.
@@ -201,19 +134,6 @@ fn under_way(context: &Context<'_>, repo: &RepoId) {
     context.ui.result(format!(
         "{name} is being made; `hatchery logs --spawn --follow {name}` shows how it goes on."
     ));
-}
-
-/// `NAME=ACCESS`, as GitHub names permissions.
-fn permission(text: &str) -> std::result::Result<(Permission, Access), String> {
-    let (name, access) = text
-        .split_once('=')
-        .ok_or("give it as NAME=ACCESS, like contents=read")?;
-    let permission: Permission = name.parse().map_err(|error| format!("{error}"))?;
-    let access: Access = access.parse().map_err(|error| format!("{error}"))?;
-    if !permission.allows(access) {
-        return Err(format!("{permission} cannot be {access}"));
-    }
-    Ok((permission, access))
 }
 
 /// Refuses where the drone, its name or the last free place is taken; clears an egg.

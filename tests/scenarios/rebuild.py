@@ -1,6 +1,8 @@
 """A drone gets a new container from what is in its volume, and keeps its work; one without a container too."""
 
+import hashlib
 import json
+import re
 
 SITE = "/workspaces/site"
 TOKEN = "curl -sS --unix-socket /var/run/github-creds.sock http://localhost/token"
@@ -8,6 +10,22 @@ HOST_KEY = "ssh-keyscan -p 2222 -t ed25519 acme-site.tail.example.test 2> /dev/n
 # No build of the drone's own: that takes ten seconds.
 QUICK = {"image": IMAGE, "containerEnv": {"MARK": "quick"}}
 DRAFT = f"git -C {SITE} log -1 --format=%s; cat {SITE}/draft"
+
+
+SCOPE = "/var/lib/hatchery/drones/acme-site.json"
+
+
+def token(repository: str) -> str:
+    """What the drone gets that asks for a token for this repository."""
+    return in_drone("acme-site", f"{TOKEN}?repo={repository}")
+
+
+def has_scope(repositories: list[str], permissions: dict[str, str] | None = None) -> None:
+    """It is on the label, in the drone, and in what systemd starts the service with."""
+    scope = {"repositories": repositories} | ({"permissions": permissions} if permissions else {})
+    assert json.loads(docker_inspect("acme-site")["Config"]["Labels"]["hatchery.scope"]) == scope
+    assert json.loads(server.succeed(f"cat {SCOPE}")) == scope
+    assert json.loads(in_drone("acme-site", "cat /run/hatchery/drone.json"))["repositories"] == repositories
 
 
 def write(files: dict[str, object], name: str = "acme-site", at: str = SITE) -> None:
@@ -59,6 +77,7 @@ with subtest("rebuilt: what is new is there, work, name, key and token stay, the
     said = hatchery("rebuild --yes acme/site")
     contains(said, "acme-site is rebuilt, with all that its volume acme-site holds", f"Pulling {IMAGE}")
     contains(said, "ssh -p 2222 vscode@acme-site.tail.example.test")
+    contains(said, "  +++ b/.devcontainer/devcontainer.json", "postCreateCommand", "  +++ b/.devcontainer/Dockerfile")
     assert container() != first
     assert in_drone("acme-site", "cat /usr/local/share/said ~/of-the-setup") == "builtdraft\n"
     assert in_drone("acme-site", f"{DRAFT}; readlink {SITE}/link") == "Mine\ndraft\n/etc/passwd\n"
@@ -68,17 +87,30 @@ with subtest("rebuilt: what is new is there, work, name, key and token stay, the
     assert in_drone("acme-site", TOKEN).startswith("ghs_")
     server.fail("docker images -q --filter dangling=true --filter label=hatchery.drone=acme-site | grep .")
 
-with subtest("what is refused or does not build leaves the drone as it was"):
+with subtest("asked on a terminal, with what changes before the question: a no leaves the drone as it was"):
     second = container()
+    write({"Dockerfile": f"{tool}RUN echo $'\\e[2Jmore'\n"})
+    command = "hatchery rebuild acme/site --repo acme/gears"
+    said = server.succeed(f"echo no | script -qec '{command}' /dev/null 2>&1 || true")
+    contains(said, "Its tokens' repositories: acme/site → acme/site, acme/gears", "  --- a/.devcontainer/Dockerfile")
+    contains(said, "  +RUN echo", "Go on? [y/N]", "acme-site is not rebuilt", "acme-site stays as it was: running.")
+    assert said.index("+RUN") < said.index("Go on?"), said
+    assert "b/.devcontainer/devcontainer.json" not in said, said
+    is_as_it_was(second)
+    has_scope(["acme/site"])
+
+with subtest("what is refused or does not build leaves the drone as it was"):
     for trust in ("", 'trust = ["acme/*"]'):
         server.succeed(f"(cat /etc/hatchery/config.toml; echo '[devcontainer]'; echo '{trust}') > /root/trust.toml")
         hostile = {"image": IMAGE, "privileged": True, "initializeCommand": "touch /root/ran-here"}
         write({"devcontainer.json": hostile})
-        said = hatchery("--config /root/trust.toml rebuild --yes acme/site", status=6)
+        said = hatchery("--config /root/trust.toml rebuild --yes --repo acme/gears acme/site", status=6)
         contains(said, "privileged", "[gate-refused]", "acme-site stays as it was: running.")
         contains(said, "devcontainer.trust does not count for what is in a volume")
         server.fail("test -e /root/ran-here")
         is_as_it_was(second)
+    has_scope(["acme/site"])
+    contains(token("acme/gears"), "out-of-scope")
     write({"devcontainer.json": changed, "Dockerfile": f"{tool}RUN echo broken; false\n"})
     contains(hatchery("rebuild --yes acme/site", status=1), "[build-failed]", "acme-site stays as it was: running.")
     is_as_it_was(second)
@@ -106,9 +138,12 @@ with subtest("a container that was removed: every way leads to rebuild, which br
     assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "quick\nMine\ndraft\n"
     assert laptop.succeed(HOST_KEY) == key
 
+WIDER = "--repo acme/gears --permission contents=read --permission metadata=read"
+READ = {"contents": "read", "metadata": "read"}
+
 with subtest("killed or failed once the old container is gone, it is bare, and another one brings it back"):
     for point in ("ContainerCreated", "ContainerStarted"):
-        server.execute(f"HATCHERY_FAULT={point} hatchery rebuild --yes acme/site")
+        server.execute(f"HATCHERY_FAULT={point} hatchery rebuild --yes {WIDER} acme/site")
         assert drones()["acme/site"] == "bare", point
         contains(hatchery("spawn acme/site", status=4), "`hatchery rebuild acme/site` makes")
         contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` makes")
@@ -128,6 +163,12 @@ with subtest("killed or failed once the old container is gone, it is bare, and a
     assert in_drone("acme-site", DRAFT) == "Mine\ndraft\n"
     on("acme-site", f"cd {SITE}/.devcontainer; mv kept devcontainer.json; test ! -v MARK")
 
+with subtest("the scope that was asked for stays, also where no container is left to read it from"):
+    has_scope(["acme/site", "acme/gears"], READ)
+    wide = token("acme/gears")
+    assert wide.startswith("ghs_"), wide
+    assert re.search(r"^scope +acme/site, acme/gears$", server.succeed("hatchery status acme/site"), re.MULTILINE)
+
 with subtest("a burrowed drone is rebuilt, and runs then"):
     other = encoded(json.dumps({"image": IMAGE, "containerEnv": {"MARK": "other"}}))
     on("acme-site", f"cd {SITE}/.devcontainer; mkdir other; base64 -d > other/devcontainer.json <<< {other}")
@@ -137,8 +178,17 @@ with subtest("a burrowed drone is rebuilt, and runs then"):
     assert (drones()["acme/site"], container()) == ("burrowed", burrowed)
     hatchery("rebuild --yes --config other acme/site")
     assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "other\nMine\ndraft\n"
-    hatchery("rebuild --yes acme/site")
+    has_scope(["acme/site", "acme/gears"], READ)
+
+with subtest("a rebuild narrows the scope: tokens of the old one are revoked"):
+    wide = hashlib.sha256(token("acme/gears").encode()).hexdigest()
+    said = hatchery("rebuild --yes --repo acme/site acme/site")
+    contains(said, "Its tokens' repositories: acme/site, acme/gears → acme/site", "Its configuration is as it was")
     assert in_drone("acme-site", "echo $MARK") == "other\n"
+    has_scope(["acme/site"], READ)
+    contains(token("acme/gears"), "out-of-scope")
+    assert token("acme/site").startswith("ghs_")
+    assert [known["revoked"] for known in fake("tokens") if known["sha256"] == wide] == [True]
 
 with subtest("a compose drone keeps its services and what they hold"):
     hatchery("spawn acme/stack")

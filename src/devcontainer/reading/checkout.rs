@@ -1,7 +1,9 @@
 //! The checkout on disk: a stranger's tree. Nothing outside it is ever read through it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Code, Error, Result, host_io};
 
@@ -12,6 +14,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Checkout {
     root: PathBuf,
+    seen: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// Why a path of the repository cannot be used.
@@ -29,7 +32,10 @@ impl Checkout {
         let root = path
             .canonicalize()
             .map_err(|error| host_io("read", path, error))?;
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            seen: Arc::default(),
+        })
     }
 
     /// Its path.
@@ -83,8 +89,26 @@ impl Checkout {
             .to_string()
     }
 
-    /// The text of a file that [`Self::inside`] gave.
+    /// What [`Self::read`] has given so far, by path.
+    pub fn seen(&self) -> BTreeMap<String, String> {
+        self.seen
+            .lock()
+            .map(|seen| seen.clone())
+            .unwrap_or_default()
+    }
+
+    /// The text of a file of the configuration that [`Self::inside`] gave.
     pub fn read(&self, path: &Path) -> Result<String> {
+        let text = self.read_values(path)?;
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.insert(self.shown(path), text.clone());
+        }
+        Ok(text)
+    }
+
+    /// The same of a file with variables' values, some of which may be secret: it is not among
+    /// [`Self::seen`].
+    pub fn read_values(&self, path: &Path) -> Result<String> {
         let shown = self.shown(path);
         let wrong = |what: &str| {
             Error::new(Code::DevcontainerInvalid, format!("{shown}: {what}"))

@@ -279,7 +279,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     if let Some(install) = &up.dotfiles.install {
         command.arg("--dotfiles-install-command").arg(install);
     }
-    for (key, value) in up.identity.labels() {
+    // The scope is the door's to write.
+    for (key, value) in up.identity.lasting_labels() {
         command.arg("--id-label").arg(format!("{key}={value}"));
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -185,14 +185,19 @@ pub fn present(shown: &HostConfig, own: &Own, bounds: &Bounds) -> Judged<()> {
     host::host(host, false, own, bounds).map(|_| ())
 }
 
-/// For a trusted repository: the body as it is, but for labels that its image claims.
-pub fn labelled(body: &[u8], image: &ImageInspect, bounds: &Bounds) -> Judged<Value> {
+/// For a trusted repository: the body of the container of this name as it is, but for labels that its image
+/// claims, and for the drone's own.
+pub fn labelled(body: &[u8], name: &str, image: &ImageInspect, bounds: &Bounds) -> Judged<Value> {
     let mut body: Map<String, Value> = serde_json::from_slice(body)
         .map_err(|error| Stop::Malformed(format!("the body: {error}")))?;
     let given = body.remove("Labels").unwrap_or_default();
     let given: Option<HashMap<String, String>> = serde_json::from_value(given)
         .map_err(|error| Stop::Malformed(format!("Labels: {error}")))?;
     let mut given = given.unwrap_or_default();
+    if name == bounds.name() {
+        let own = bounds.identity.labels();
+        given.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    }
     let of_image = image.config.clone().and_then(|config| config.labels);
     given.extend(labels::emptied(
         &of_image.unwrap_or_default(),

@@ -3,6 +3,7 @@
 //! Cloning, building and joining the tailnet go on at once. They meet when the devcontainer CLI
 //! has created the container: it is looked at, furnished, and only then started.
 
+mod changes;
 mod container;
 mod failure;
 mod replacing;
@@ -10,6 +11,7 @@ mod sibling;
 mod survey;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +50,7 @@ use crate::life::hand_in;
 use crate::life::login;
 use crate::life::parts;
 use crate::life::readiness;
+use crate::life::recipe::{Extent, Recipe};
 use crate::life::registration::Registration;
 use crate::life::reserve;
 use crate::life::siblings;
@@ -87,6 +90,8 @@ pub struct Wishes {
     pub trusted: bool,
     /// The loopback port for ssh, where there is no tailnet.
     pub ssh_port: Option<u16>,
+    /// What was asked for its scope, which is in its identity.
+    pub extent: Extent,
     /// The drone that is rebuilt, whose volume is kept with all that is in it.
     pub old: Option<Old>,
 }
@@ -149,6 +154,8 @@ struct Credentials {
 /// What a created container is held against, and what goes into it.
 struct Furniture<'a> {
     prepared: &'a Prepared,
+    /// The files of the configuration.
+    read: &'a BTreeMap<String, String>,
     ssh_files: &'a [DroneFile],
     credentials: Option<&'a Credentials>,
     /// Whether the configuration names the image's user by now.
@@ -275,6 +282,7 @@ impl<'a> Hatching<'a> {
         for line in repository.left_out() {
             self.server.ui.warn(line);
         }
+        self.tell_changes(repository.read()).await?;
         if repository.is_compose() {
             cli::check_compose(&self.identity.repo).await?;
         }
@@ -329,6 +337,7 @@ impl<'a> Hatching<'a> {
             self.stays_where_it_is(&prepared, clone_is_at.as_deref())?;
             let furniture = Furniture {
                 prepared: &prepared,
+                read: repository.read(),
                 ssh_files: &ssh_files,
                 credentials: credentials.as_ref(),
                 again: remote_user.is_some(),
@@ -388,7 +397,10 @@ impl<'a> Hatching<'a> {
 
     /// Has the drone's socket served, where this server has a GitHub App.
     async fn credentials(&self) -> Result<Option<Credentials>> {
-        let opened = self.server.sockets.open(self.server.config, self.identity);
+        // The old container's tokens are what they were for as long as that is there.
+        let old = self.wishes.old.as_ref().map(|old| &old.drone.identity);
+        let identity = old.unwrap_or(self.identity);
+        let opened = self.server.sockets.open(self.server.config, identity);
         let Some(directory) = opened.await? else {
             return Ok(None);
         };
@@ -665,7 +677,7 @@ impl<'a> Hatching<'a> {
                             let name = self.identity.name.as_str();
                             self.server.ui.talk(&vigil.left(stage, name));
                             let setup = Setup::until(stage, How::LeftRunning, vigil.lifecycle());
-                            let hatched = self.full(container, prepared, setup, None, Some(stage));
+                            let hatched = self.full(container, furniture, setup, None, Some(stage));
                             return hatched.await.map(Ok);
                         }
                         _ => {}
@@ -686,7 +698,9 @@ impl<'a> Hatching<'a> {
             result.unwrap_or_else(lost)?;
         }
         let at = (vigil.lifecycle(), *stage.borrow());
-        self.hatched(outcome, container, prepared, at).await.map(Ok)
+        self.hatched(outcome, container, furniture, at)
+            .await
+            .map(Ok)
     }
 
     /// Why the devcontainer CLI has ended and nothing was started.
@@ -1063,7 +1077,7 @@ impl<'a> Hatching<'a> {
         &self,
         outcome: Outcome,
         container: String,
-        prepared: &Prepared,
+        furniture: &Furniture<'_>,
         (lifecycle, stage): (&Lifecycle, Option<Stage>),
     ) -> Result<Hatched> {
         let mut setup = Setup::default();
@@ -1116,7 +1130,7 @@ impl<'a> Hatching<'a> {
                 })
             }
         };
-        self.full(&container, prepared, setup, setup_failed, None)
+        self.full(&container, furniture, setup, setup_failed, None)
             .await
     }
 
@@ -1142,7 +1156,7 @@ impl<'a> Hatching<'a> {
     async fn full(
         &self,
         container: &str,
-        prepared: &Prepared,
+        furniture: &Furniture<'_>,
         setup: Setup,
         setup_failed: Option<Error>,
         still_running: Option<Stage>,
@@ -1150,6 +1164,8 @@ impl<'a> Hatching<'a> {
         fault::reached(Point::Reachable);
         let docker = self.server.docker;
         let (server, drone) = (self.server, &self.identity.name);
+        let prepared = furniture.prepared;
+        Recipe::new(&self.wishes.extent, furniture.read).write(server.places, drone)?;
         let files = if prepared.mounts_parts {
             let clone = (self.checkout.as_path(), prepared.in_volume.as_str());
             parts::files(server, drone, container, clone).await?

@@ -7,9 +7,11 @@ use super::Hatching;
 use crate::devcontainer::{Prepared, Repository};
 use crate::docker::{Drone, Held, Life, Wanted};
 use crate::door::judge;
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::host::Size;
+use crate::life::recipe::Recipe;
 use crate::life::siblings;
 use crate::life::starting::Start;
 use crate::life::teardown;
@@ -29,6 +31,20 @@ pub struct Old {
     pub drone: Drone,
     /// Whether the configuration is that of the default branch, not that of the volume.
     pub from_default_branch: bool,
+    /// How its container was made, where that is known.
+    pub recipe: Option<Recipe>,
+    /// Whether the person is asked before anything is made.
+    pub asks: bool,
+}
+
+impl Old {
+    /// What is said of the old container of this drone.
+    pub fn goes(name: &DroneName) -> String {
+        format!(
+            "what is only in the old container of {name} goes: installed programs, files in the home \
+             directory"
+        )
+    }
 }
 
 impl Hatching<'_> {
@@ -141,11 +157,17 @@ impl Hatching<'_> {
     /// Makes way for the new container: the old one is stopped, leaves the tailnet and is removed. Its
     /// volumes stay, and its siblings are compose's to keep or to replace.
     pub(super) async fn make_way(&self) -> Result<()> {
-        let Some(Old { drone, .. }) = &self.wishes.old else {
+        let Some(Old { drone, recipe, .. }) = &self.wishes.old else {
             return Ok(());
         };
         let (docker, config, places) = (self.server.docker, self.server.config, self.server.places);
         let name = &self.identity.name;
+        // From here on there is no label to read a scope from.
+        let recipe = Recipe {
+            extent: self.wishes.extent.clone(),
+            files: recipe.as_ref().and_then(|it| it.files.clone()),
+        };
+        recipe.write(places, name)?;
         places.mark_rebuild(name)?;
         if let Some(container) = &drone.container {
             self.server.ui.step("Removing the old container");
@@ -183,6 +205,9 @@ impl Hatching<'_> {
             docker.remove_container(container).await?;
         }
         self.replaced.set(true);
+        if drone.identity.scope != self.identity.scope {
+            self.server.sockets.rescope(config, self.identity).await?;
+        }
         self.join().await;
         Ok(())
     }

@@ -153,7 +153,7 @@ fn included(
             for file in files.one_or_many() {
                 let file = reader.place.private_file(file, "include.env_file", gate);
                 if let Some(file) = file {
-                    interpolate::read_env(&checkout.read(Path::new(&file))?, &mut variables);
+                    interpolate::read_env(&checkout.read_values(Path::new(&file))?, &mut variables);
                 }
             }
             variables
@@ -175,7 +175,9 @@ fn included(
 pub(super) fn dot_env(base: &Path, checkout: &Checkout, gate: &mut Gate) -> Result<Variables> {
     let mut variables = Variables::new();
     match checkout.inside(base, ".env") {
-        Ok(path) if path.is_file() => interpolate::read_env(&checkout.read(&path)?, &mut variables),
+        Ok(path) if path.is_file() => {
+            interpolate::read_env(&checkout.read_values(&path)?, &mut variables);
+        }
         Ok(_) | Err(BadPath::Missing) => {}
         Err(BadPath::Outside) => {
             gate.turn_to(checkout.shown(&base.join(".env")));

@@ -379,7 +379,13 @@ fn a_trusted_repositorys_container_is_its_own_but_for_labels() {
     }}))
     .unwrap();
     let asked = json!({"Image": "x", "HostConfig": {"Privileged": true}, "Labels": {"a": "b"}});
-    let made = labelled(asked.to_string().as_bytes(), &image, &bounds()).unwrap();
+    let made = labelled(
+        asked.to_string().as_bytes(),
+        "acme-site-db",
+        &image,
+        &bounds(),
+    )
+    .unwrap();
     assert_eq!(made["HostConfig"], asked["HostConfig"]);
     assert_eq!(
         made["Labels"],

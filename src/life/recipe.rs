@@ -1,0 +1,212 @@
+//! What this server remembers of how a drone's container was made: what was asked for its scope, and the
+//! configuration as it was read. A rebuild begins with it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::drone::permission::{Access, Permission};
+use crate::drone::{DroneName, Scope};
+use crate::error::{Code, Error, Result, host_io};
+use crate::host::{Places, write_whole};
+use crate::repo::RepoId;
+
+/// The most that is kept of a configuration, in bytes.
+const MAX_KEPT: usize = 512 * 1024;
+/// The largest record that is read, in bytes: what is kept, as JSON, and 500 repositories.
+const MAX_RECORD: u64 = 8 * 1024 * 1024;
+
+/// What was asked for a drone's scope beyond the configuration of this server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Further repositories, as `--repo` names them.
+    #[serde(default)]
+    pub repositories: Vec<RepoId>,
+    /// What its tokens may do, as `--permission` says; without it as the configuration says.
+    #[serde(default)]
+    pub permissions: Option<BTreeMap<Permission, Access>>,
+}
+
+impl Extent {
+    /// What must have been asked for, where only the scope itself is known.
+    pub fn of(scope: &Scope) -> Self {
+        Self {
+            repositories: scope.repositories()[1..].to_vec(),
+            permissions: scope.permissions().cloned(),
+        }
+    }
+
+    /// The scope of this repository's drone: the repository itself, what the configuration adds, and what was
+    /// asked for.
+    ///
+    /// # Errors
+    /// A permission that was asked for is more than the configuration gives.
+    pub fn scope(&self, config: &Config, repo: &RepoId) -> Result<Scope> {
+        let settings = config.drones.get(repo).cloned().unwrap_or_default();
+        let mut repositories = vec![repo.clone()];
+        for other in settings.repositories.iter().chain(&self.repositories) {
+            if !repositories.contains(other) {
+                repositories.push(other.clone());
+            }
+        }
+        let configured = settings.permissions;
+        let permissions = match &self.permissions {
+            None => configured,
+            Some(asked) => {
+                let most = configured.as_ref().unwrap_or(&config.github.permissions);
+                is_within(asked, most)?;
+                Some(asked.clone())
+            }
+        };
+        Scope::new(repositories, permissions).map_err(|error| {
+            Error::new(Code::ConfigInvalid, format!("drones.\"{repo}\"")).because(error)
+        })
+    }
+}
+
+/// Refuses permissions that the configured ones do not hold.
+fn is_within(
+    asked: &BTreeMap<Permission, Access>,
+    configured: &BTreeMap<Permission, Access>,
+) -> Result<()> {
+    for (permission, &access) in asked {
+        let most = configured.get(permission);
+        if most.is_none_or(|&most| most < access) {
+            let most = most.map_or("nothing".to_owned(), ToString::to_string);
+            return Err(Error::new(
+                Code::Usage,
+                format!("{permission}={access} is more than the configuration gives: {most}"),
+            )
+            .hint(
+                "raise it in [github.permissions] or in [drones.\"org/repo\"] first, or ask for less with \
+                 `--permission`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How a drone's container was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// What was asked for its scope.
+    pub extent: Extent,
+    /// The files of its configuration, by path in the repository; absent where they were too large to keep.
+    pub files: Option<BTreeMap<String, String>>,
+}
+
+impl Recipe {
+    /// How it was made, with these files, if they are not too large.
+    pub fn new(extent: &Extent, files: &BTreeMap<String, String>) -> Self {
+        let size: usize = files
+            .iter()
+            .map(|(path, text)| path.len() + text.len())
+            .sum();
+        Self {
+            extent: extent.clone(),
+            files: (size <= MAX_KEPT).then(|| files.clone()),
+        }
+    }
+
+    /// What is remembered, if anything is.
+    pub fn of(places: &Places, drone: &DroneName) -> Result<Option<Self>> {
+        let path = places.recipe_file(drone);
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(host_io("read", &path, error)),
+        };
+        let mut text = String::new();
+        file.take(MAX_RECORD)
+            .read_to_string(&mut text)
+            .map_err(|error| host_io("read", &path, error))?;
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
+                .hint("remove it: the drone's scope is then taken from its label")
+                .because(error)
+        })
+    }
+
+    /// Writes it down.
+    pub fn write(&self, places: &Places, drone: &DroneName) -> Result<()> {
+        places.shared_directory(&places.scopes())?;
+        let text = serde_json::json!(self).to_string();
+        write_whole(&places.recipe_file(drone), 0o640, text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repo(text: &str) -> RepoId {
+        text.parse().unwrap()
+    }
+
+    fn config() -> Config {
+        let text = r#"
+            [drones."acme/site"]
+            repositories = ["acme/theme"]
+            permissions = { contents = "write", issues = "read" }
+        "#;
+        let config = Config::parse(text, "config.toml".as_ref());
+        config.unwrap()
+    }
+
+    #[test]
+    fn a_scope_is_what_the_configuration_says_now_and_what_was_asked_for() {
+        let site = repo("acme/site");
+        let asked = Extent {
+            repositories: vec![repo("Acme/Theme"), repo("acme/lib"), site.clone()],
+            permissions: None,
+        };
+        let scope = asked.scope(&config(), &site).unwrap();
+        let all = [site.clone(), repo("acme/theme"), repo("acme/lib")];
+        assert_eq!(scope.repositories(), all);
+        assert_eq!(scope.permissions().unwrap().len(), 2);
+        let of = Extent::of(&scope);
+        assert_eq!(of.repositories, all[1..]);
+        assert_eq!(of.scope(&config(), &site).unwrap(), scope);
+        let bare = Extent::default().scope(&Config::default(), &site).unwrap();
+        assert_eq!(bare.repositories(), &all[..1]);
+        assert_eq!(bare.permissions(), None);
+    }
+
+    #[test]
+    fn nothing_beyond_the_configuration_can_be_asked_for() {
+        for (permission, fits) in [
+            (r#"{"contents": "read"}"#, true),
+            (r#"{"contents": "write"}"#, true),
+            (r#"{"issues": "write"}"#, false),
+            (r#"{"actions": "read"}"#, false),
+        ] {
+            let asked = Extent {
+                repositories: Vec::new(),
+                permissions: Some(serde_json::from_str(permission).unwrap()),
+            };
+            let scope = asked.scope(&config(), &repo("acme/site"));
+            assert_eq!(scope.is_ok(), fits, "{permission}: {scope:?}");
+        }
+    }
+
+    #[test]
+    fn it_reads_back_what_it_wrote_and_keeps_no_configuration_that_is_too_large() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = Places::under(directory.path());
+        let drone = DroneName::of(&repo("acme/site"));
+        assert_eq!(Recipe::of(&places, &drone).unwrap(), None);
+        let extent = Extent::default();
+        let small = BTreeMap::from([("a".to_owned(), "{}".to_owned())]);
+        let made = Recipe::new(&extent, &small);
+        made.write(&places, &drone).unwrap();
+        assert_eq!(Recipe::of(&places, &drone).unwrap(), Some(made));
+        let large = BTreeMap::from([("a".to_owned(), "x".repeat(MAX_KEPT))]);
+        assert_eq!(Recipe::new(&extent, &large).files, None);
+        std::fs::write(places.recipe_file(&drone), "{").unwrap();
+        assert!(Recipe::of(&places, &drone).is_err());
+        places.forget(&drone).unwrap();
+        assert_eq!(Recipe::of(&places, &drone).unwrap(), None);
+    }
+}
