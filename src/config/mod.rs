@@ -2,6 +2,7 @@
 
 mod building;
 mod git;
+mod home;
 mod registries;
 mod runtime;
 mod subnets;
@@ -16,6 +17,7 @@ use url::Url;
 
 pub use self::building::{Builder, Known};
 pub use self::git::{Git, Words};
+pub use self::home::HomePath;
 pub use self::registries::{Namespace, Registries, Registry};
 pub use self::runtime::Runtime;
 pub use self::subnets::Subnets;
@@ -336,6 +338,8 @@ pub struct Devcontainer {
     /// Secret variables for all drones: a file as for `docker run --env-file`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env_file: Option<PathBuf>,
+    /// Directories of the user's home that outlive a container.
+    pub home: Vec<HomePath>,
 }
 
 /// `[dotfiles]`
@@ -385,6 +389,9 @@ impl Dotfiles {
     }
 }
 
+/// How many directories of the home may outlive a container: each is a volume.
+const MAX_HOME_DIRECTORIES: usize = 32;
+
 /// The feature that starts sshd on port 2222.
 pub const SSHD_FEATURE: &str = "ghcr.io/devcontainers/features/sshd:1";
 /// The feature that runs tailscaled.
@@ -414,7 +421,26 @@ impl Default for Devcontainer {
                 .filter_map(|known| known.to_owned().try_into().ok())
                 .collect(),
             env_file: None,
+            home: Vec::new(),
         }
+    }
+}
+
+impl Devcontainer {
+    fn check_home(&self) -> std::result::Result<(), (&'static str, String)> {
+        const KEY: &str = "devcontainer.home";
+        if self.home.len() > MAX_HOME_DIRECTORIES {
+            let what = format!("names more than {MAX_HOME_DIRECTORIES} directories");
+            return Err((KEY, what));
+        }
+        for (index, one) in self.home.iter().enumerate() {
+            if let Some(other) = self.home[..index].iter().find(|it| it.overlaps(one)) {
+                let (one, other) = (one.as_str(), other.as_str());
+                let what = format!("names {other:?} and {one:?}; one is in the other");
+                return Err((KEY, what));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -677,6 +703,7 @@ impl Config {
             ));
         }
         self.check_env_files()?;
+        self.devcontainer.check_home()?;
         self.dotfiles.check()?;
         self.limits.check()?;
         for pattern in &self.devcontainer.trust {
@@ -896,6 +923,22 @@ mod tests {
         assert!(config.tailnet.is_none());
         assert_eq!(config.limits.drones, 16);
         assert_eq!(config.github.permissions.len(), 7);
+    }
+
+    #[test]
+    fn directories_of_the_home_are_apart() {
+        for (home, told) in [
+            (r#""../x""#, "home: \"../x\" is no directory of a home"),
+            (
+                r#"".config/gh", ".config""#,
+                "home names \".config/gh\" and \".config\"",
+            ),
+        ] {
+            let text = format!("[devcontainer]\nhome = [{home}]\n");
+            let error = Config::parse(&text, Path::new("c.toml")).unwrap_err();
+            let said = error.message();
+            assert!(said.contains("c.toml:2") && said.contains(told), "{said}");
+        }
     }
 
     #[test]

@@ -30,4 +30,5 @@ pub use reading::locate::locate;
 pub use reading::variables::replaced;
 pub use repository::{Judgement, Repository};
 pub(crate) use writing::compose::{LOG, cpus};
+pub use writing::home::{HomeMount, takes_mounts};
 pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat, is_number};

@@ -87,6 +87,7 @@ impl World {
             sockets: Some(Path::new("/run/hatchery/acme-site")),
             image,
             remote_user: None,
+            home: Some("/home/dev"),
             work: &self.work(),
             token: "0123456789abcdef",
         };

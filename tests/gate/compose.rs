@@ -89,6 +89,27 @@ fn a_sibling_keeps_its_own_restart_policy_and_a_note_of_it() {
 }
 
 #[test]
+fn directories_of_the_home_are_volumes_by_their_own_names() {
+    let mut world = with(TEMPLATE);
+    world.config = config("[devcontainer]\nhome = [\".claude\"]\n");
+    world.write(
+        ".devcontainer/devcontainer.json",
+        r#"{"dockerComposeFile": "docker-compose.yml", "service": "app",
+            "mounts": ["type=volume,source=theirs,target=/home/dev/.claude"]}"#,
+    );
+    let file = world.composed();
+    let name = "acme-site.home..claude";
+    assert_eq!(file["volumes"][name], json!({"name": name}));
+    let at = |mount: &&serde_json::Value| mount["target"] == "/home/dev/.claude";
+    let mounts = file["services"]["app"]["volumes"].as_array().unwrap();
+    let there: Vec<_> = mounts.iter().filter(at).collect();
+    assert_eq!(
+        there,
+        [&json!({"type": "volume", "source": name, "target": "/home/dev/.claude"})]
+    );
+}
+
+#[test]
 fn a_project_is_written_anew_with_the_drone_in_its_service() {
     let mut world = with(TEMPLATE);
     world.config = config(&format!(

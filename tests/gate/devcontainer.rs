@@ -726,6 +726,22 @@ fn the_environment_knows_where_tools_open() {
 }
 
 #[test]
+fn directories_of_the_home_are_mounted_after_what_the_repository_mounts() {
+    let mut world =
+        with(r#""image": "x", "mounts": ["type=volume,source=theirs,target=/home/dev/.claude"]"#);
+    world.config = config("[devcontainer]\nhome = [\".claude\", \".config/gh\"]\n");
+    assert_eq!(
+        world.written()["mounts"],
+        json!([
+            "type=volume,source=acme-site.theirs,target=/home/dev/.claude",
+            "type=volume,source=acme-site.home..claude,target=/home/dev/.claude",
+            "type=volume,source=acme-site.home..config_sgh,target=/home/dev/.config/gh",
+            "type=bind,source=/run/hatchery/acme-site,target=/run/hatchery,readonly",
+        ])
+    );
+}
+
+#[test]
 fn parts_of_the_repository_are_mounted_from_the_drones_volume() {
     let world = with(
         r#""mounts": ["source=${localWorkspaceFolder}/.config,target=/root/.config,type=bind,consistency=cached",

@@ -12,6 +12,9 @@ QUICK = {"image": IMAGE, "containerEnv": {"MARK": "quick"}}
 DRAFT = f"git -C {SITE} log -1 --format=%s; cat {SITE}/draft"
 
 
+HOME = '[".claude", ".config/tool"]'
+IN_HOME = "cat ~/.claude/given ~/.claude/kept ~/.config/tool/kept"
+WITH_HOME = "--config /root/home.toml"
 SCOPE = "/var/lib/hatchery/drones/acme-site.json"
 
 
@@ -54,6 +57,7 @@ def is_as_it_was(before: str) -> None:
 start_and_wait()
 stop_recovery()
 laptop_trusts_drones()
+server.succeed(f"(cat /etc/hatchery/config.toml; echo '[devcontainer]'; echo 'home = {HOME}') > /root/home.toml")
 take_inventory()
 
 with subtest("work is done in a drone, and its configuration is changed there"):
@@ -64,6 +68,7 @@ with subtest("work is done in a drone, and its configuration is changed there"):
         f"cd {SITE}; git {GIT_AUTHOR} commit -q --allow-empty -m Mine; echo draft > draft; touch ~/in-the-container",
     )
     tool = f"FROM {IMAGE}\nCOPY .devcontainer/said /usr/local/share/said\n"
+    tool += "RUN install -d -o vscode -g vscode -m 700 ~vscode/.claude; echo of the image > ~vscode/.claude/given\n"
     write({"said": "built", "Dockerfile": tool})
     # Not all that git or a person's tools leave is a file.
     on("acme-site", f"ln -s /etc/passwd {SITE}/link; mkfifo {SITE}/pipe; ln {SITE}/draft {SITE}/again")
@@ -74,7 +79,7 @@ with subtest("work is done in a drone, and its configuration is changed there"):
     is_as_it_was(first)
 
 with subtest("rebuilt: what is new is there, work, name, key and token stay, the old container goes"):
-    said = hatchery("rebuild --yes acme/site")
+    said = hatchery(f"{WITH_HOME} rebuild --yes acme/site")
     contains(said, "acme-site is rebuilt, with all that its volume acme-site holds", f"Pulling {IMAGE}")
     contains(said, "ssh -p 2222 vscode@acme-site.tail.example.test")
     contains(said, "  +++ b/.devcontainer/devcontainer.json", "postCreateCommand", "  +++ b/.devcontainer/Dockerfile")
@@ -86,6 +91,19 @@ with subtest("rebuilt: what is new is there, work, name, key and token stay, the
     assert [node for node in nodes() if node.startswith("acme-site")] == ["acme-site"]
     assert in_drone("acme-site", TOKEN).startswith("ghs_")
     server.fail("docker images -q --filter dangling=true --filter label=hatchery.drone=acme-site | grep .")
+
+with subtest("what devcontainer.home names lives in volumes, with what the image has there, and is the user's"):
+    assert in_drone("acme-site", "stat -c '%U %a' ~/.claude ~/.config/tool ~/.config") == (
+        "vscode 700\nvscode 755\nvscode 755\n"
+    )
+    on(
+        "acme-site",
+        "rm ~/.claude/given; echo mine > ~/.claude/given; echo a > ~/.claude/kept; echo b > ~/.config/tool/kept",
+    )
+    on(
+        "acme-site",
+        "touch ~/.config/in-the-container; git init -q ~/.config/tool/plugin; touch ~/.config/tool/plugin/own",
+    )
 
 with subtest("asked on a terminal, with what changes before the question: a no leaves the drone as it was"):
     second = container()
@@ -139,6 +157,7 @@ with subtest("a container that was removed: every way leads to rebuild, which br
     assert laptop.succeed(HOST_KEY) == key
 
 WIDER = "--repo acme/gears --permission contents=read --permission metadata=read"
+SCOPES = ["acme/site", "acme/gears", "acme/parts"]
 READ = {"contents": "read", "metadata": "read"}
 
 with subtest("killed or failed once the old container is gone, it is bare, and another one brings it back"):
@@ -157,17 +176,20 @@ with subtest("killed or failed once the old container is gone, it is bare, and a
     assert drones()["acme/site"] == "bare"
     nobody = json.dumps({"image": IMAGE, "remoteUser": "nobody-there"})
     server.succeed(f"{write_into} 'base64 -d > /w/site/.devcontainer/devcontainer.json' <<< {encoded(nobody)}")
-    contains(hatchery("rebuild acme/site", status=1), "nobody-there", "acme-site has no container now, and its volume")
+    said = hatchery(f"rebuild {WIDER} --repo acme/parts acme/site", status=1)
+    contains(said, "nobody-there", "acme-site has no container now, and its volume")
     server.fail("docker inspect acme-site --type container")
     hatchery("rebuild --from-default-branch acme/site")
     assert in_drone("acme-site", DRAFT) == "Mine\ndraft\n"
     on("acme-site", f"cd {SITE}/.devcontainer; mv kept devcontainer.json; test ! -v MARK")
 
 with subtest("the scope that was asked for stays, also where no container is left to read it from"):
-    has_scope(["acme/site", "acme/gears"], READ)
+    has_scope(SCOPES, READ)
     wide = token("acme/gears")
     assert wide.startswith("ghs_"), wide
-    assert re.search(r"^scope +acme/site, acme/gears$", server.succeed("hatchery status acme/site"), re.MULTILINE)
+    assert re.search(
+        r"^scope +acme/site, acme/gears, acme/parts$", server.succeed("hatchery status acme/site"), re.MULTILINE
+    )
 
 with subtest("a burrowed drone is rebuilt, and runs then"):
     other = encoded(json.dumps({"image": IMAGE, "containerEnv": {"MARK": "other"}}))
@@ -176,14 +198,21 @@ with subtest("a burrowed drone is rebuilt, and runs then"):
     burrowed = container()
     contains(hatchery("rebuild --yes --config none acme/site", status=1), "acme-site stays as it was: burrowed.")
     assert (drones()["acme/site"], container()) == ("burrowed", burrowed)
-    hatchery("rebuild --yes --config other acme/site")
+    hatchery(f"{WITH_HOME} rebuild --yes --config other acme/site")
     assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "other\nMine\ndraft\n"
-    has_scope(["acme/site", "acme/gears"], READ)
+    has_scope(SCOPES, READ)
+
+with subtest("what is in these volumes is there again; it is no work, but for what is in a repository"):
+    assert in_drone("acme-site", IN_HOME) == "mine\na\nb\n"
+    laptop.fail(f"{SSH} vscode@acme-site.{DOMAIN} test -e .config/in-the-container")
+    said = hatchery("slay acme/site", status=1)
+    contains(said, "[work-would-be-lost]", "plugin")
+    assert said.count("/home/vscode/") == 1, said
 
 with subtest("a rebuild narrows the scope: tokens of the old one are revoked"):
     wide = hashlib.sha256(token("acme/gears").encode()).hexdigest()
     said = hatchery("rebuild --yes --repo acme/site acme/site")
-    contains(said, "Its tokens' repositories: acme/site, acme/gears → acme/site", "Its configuration is as it was")
+    contains(said, f"Its tokens' repositories: {', '.join(SCOPES)} → acme/site", "Its configuration is as it was")
     assert in_drone("acme-site", "echo $MARK") == "other\n"
     has_scope(["acme/site"], READ)
     contains(token("acme/gears"), "out-of-scope")
@@ -191,12 +220,14 @@ with subtest("a rebuild narrows the scope: tokens of the old one are revoked"):
     assert [known["revoked"] for known in fake("tokens") if known["sha256"] == wide] == [True]
 
 with subtest("a compose drone keeps its services and what they hold"):
-    hatchery("spawn acme/stack")
+    hatchery(f"{WITH_HOME} spawn acme/stack")
+    on("acme-stack", "echo stack > ~/.claude/kept; touch ~/in-the-container")
     database = compose_container("acme-stack", "db")
     server.succeed(f"docker exec {database} sh -c 'echo kept > /var/lib/data/kept; echo kept > /in-the-container'")
     compose = "$(ls /workspaces/stack/.devcontainer/docker-compose.y*)"
     on("acme-stack", f"sed -i 's,STACK: acme/stack,STACK: rebuilt,' {compose}; cd /workspaces/stack; touch mine")
-    hatchery("rebuild --yes acme/stack")
+    hatchery(f"{WITH_HOME} rebuild --yes acme/stack")
+    assert in_drone("acme-stack", "cat ~/.claude/kept; ls ~/in-the-container 2> /dev/null || true") == "stack\n"
     assert compose_container("acme-stack", "db") == database
     assert server.succeed(f"docker exec {database} cat /var/lib/data/kept /in-the-container") == "kept\nkept\n"
     assert in_drone("acme-stack", "echo $STACK; ls /workspaces/stack/mine") == "rebuilt\n/workspaces/stack/mine\n"

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::home::HomeMount;
 use crate::config::{Config, Limits};
 use crate::devcontainer::judging::compose::{Project, WORKSPACE};
 use crate::devcontainer::judging::images;
@@ -28,6 +29,8 @@ pub struct Emission<'a> {
     pub sockets: Option<&'a Path>,
     /// The mounts of devcontainer.json, in compose's long form.
     pub mounts: Vec<Value>,
+    /// The volumes in the remote user's home.
+    pub home: Vec<HomeMount>,
     /// What makes the tags of its images ones that no repository knows.
     pub token: &'a str,
     /// Variables of devcontainer.json's that the devcontainer CLI does not hand on.
@@ -76,6 +79,9 @@ impl Project {
                 }
             }
         }
+        for mount in &with.home {
+            mount.declare(&mut volumes);
+        }
         volumes.insert(
             WORKSPACE.into(),
             json!({"external": true, "name": with.volume}),
@@ -109,8 +115,9 @@ impl Project {
             if with.config.tailnet.is_some() {
                 append(drone, "devices", json!("/dev/net/tun:/dev/net/tun"));
             }
-            for mount in &with.mounts {
-                put_mount(drone, mount.clone());
+            let home = with.home.iter().map(HomeMount::to_compose);
+            for mount in with.mounts.iter().cloned().chain(home) {
+                put_mount(drone, mount);
             }
             // What the image has there does not get into the clone.
             let workspace = json!({

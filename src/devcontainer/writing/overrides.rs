@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::compose::{Emission, LOG, SSHD_PORT, cpus};
+use super::home::HomeMount;
 use crate::config::Config;
 use crate::devcontainer::Repository;
 use crate::devcontainer::judging::base::Base;
@@ -29,7 +30,7 @@ pub struct ImageFacts {
 
 impl ImageFacts {
     /// The last word that the metadata has on a property.
-    fn says(&self, property: &str) -> Option<&str> {
+    pub fn says(&self, property: &str) -> Option<&str> {
         let entries = self.metadata.iter().rev();
         entries
             .filter_map(|entry| entry.get(property)?.as_str())
@@ -54,6 +55,8 @@ pub struct Seat<'a> {
     pub image: Option<&'a ImageFacts>,
     /// The remote user, where a built image taught it; it counts before all else.
     pub remote_user: Option<&'a str>,
+    /// The remote user's home, where it is known.
+    pub home: Option<&'a str>,
     /// A directory of ours, outside the checkout.
     pub work: &'a Path,
     /// A text that makes names of images ones that no repository knows.
@@ -87,6 +90,16 @@ pub struct Prepared {
     pub image: Option<String>,
     /// The number of the remote user, whose name only the image knows.
     pub uid: Option<String>,
+    /// The volumes in the remote user's home.
+    pub home: Vec<HomeMount>,
+}
+
+impl Seat<'_> {
+    fn home_mounts(&self) -> Vec<HomeMount> {
+        let home = self.home.into_iter();
+        home.flat_map(|home| HomeMount::all(self.config, &self.identity.name, home))
+            .collect()
+    }
 }
 
 /// The names of a compose project.
@@ -156,6 +169,7 @@ impl Repository {
                 .map(str::to_owned)
                 .or_else(|| self.image_of_dockerfile()),
             uid,
+            home: seat.home_mounts(),
         })
     }
 
@@ -204,7 +218,10 @@ impl Repository {
         } else {
             let sockets = seat.sockets.map(metadata::sockets_mount);
             let own = self.mounts().map(text);
-            own.chain(sockets.map(Value::String)).collect()
+            // Of two at one place the last counts.
+            let home = seat.home_mounts();
+            let home = home.iter().map(|mount| json!(mount.to_text()));
+            own.chain(home).chain(sockets.map(Value::String)).collect()
         };
         if !mounts.is_empty() {
             config.insert("mounts".into(), Value::Array(mounts));
@@ -307,6 +324,7 @@ impl Repository {
             token: seat.token,
             labels: seat.identity.labels().into(),
             environment: self.env_of_lines(),
+            home: seat.home_mounts(),
             mounts: self
                 .passed
                 .mounts

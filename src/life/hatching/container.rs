@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::devcontainer::SOCKETS_TARGET;
+use crate::devcontainer::{HomeMount, SOCKETS_TARGET};
 use crate::docker::Container;
 use crate::door::judge::is_the_sockets;
 use crate::drone::{DroneName, Identity};
@@ -37,6 +37,32 @@ pub(super) fn has_its_volume(container: &Container, name: &DroneName, target: &s
         format!("the volume {name} is not mounted at {target}"),
     )
     .hint("work in this drone would not outlive it; check workspaceMount in its devcontainer.json"))
+}
+
+/// Checks that the volumes in the user's home are where they are to be.
+pub(super) fn has_its_home(
+    container: &Container,
+    name: &DroneName,
+    home: &[HomeMount],
+) -> Result<()> {
+    let lacks = home.iter().find(|mount| {
+        !container
+            .volumes()
+            .any(|(volume, at)| volume == mount.volume && at == mount.target)
+    });
+    let Some(lacks) = lacks else {
+        return Ok(());
+    };
+    Err(Error::new(
+        Code::DevcontainerFailed,
+        format!(
+            "the volume {} is not mounted at {} of {name}",
+            lacks.volume, lacks.target
+        ),
+    )
+    .hint(
+        "devcontainer.home names it; check what else its devcontainer.json or image mounts there",
+    ))
 }
 
 /// Checks that the directory of the drone's socket, and no other, is mounted where it is to be.

@@ -30,7 +30,7 @@ use crate::devcontainer::running::guard::Rules;
 use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
     ImageFacts, METADATA_LABEL, Prepared, Repository, Seat, check_image, check_metadata, is_number,
-    parse_metadata,
+    parse_metadata, takes_mounts,
 };
 use crate::docker::{Container, Login, Machine, Owner, Tree, Wanted};
 use crate::door::{self, Bounds, Door, Making};
@@ -158,8 +158,8 @@ struct Furniture<'a> {
     read: &'a BTreeMap<String, String>,
     ssh_files: &'a [DroneFile],
     credentials: Option<&'a Credentials>,
-    /// Whether the configuration names the image's user by now.
-    again: bool,
+    /// What is known of the user by now.
+    person: &'a Known,
 }
 
 /// A container with all that goes into it.
@@ -174,8 +174,39 @@ enum Furnished {
     /// All is in it.
     Whole(Whole),
     /// Only the image knows the name of its user, which the configuration must have: people log in by
-    /// names, and sshd runs as root.
-    Again { remote_user: String },
+    /// names, and sshd runs as root. Or it has put the user's home elsewhere than was taken for it.
+    Again(Known),
+}
+
+/// What is known of the remote user before a container is made.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// The name, where only the image knew it.
+    remote_user: Option<String>,
+    /// The home.
+    home: Home,
+}
+
+/// Where volumes are mounted that outlive a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Home {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// As an image has it to which features may be added.
+    Likely(String),
+    /// As a container of this configuration has had it; nowhere where that has none that takes them.
+    Seen(Option<String>),
+}
+
+impl Home {
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::Likely(home) => Some(home),
+            Self::Seen(home) => home.as_deref(),
+        }
+    }
 }
 
 impl<'a> Hatching<'a> {
@@ -312,7 +343,7 @@ impl<'a> Hatching<'a> {
         };
         // Both come to their end: what is still being made could not be taken back.
         let (surveyed, made) = tokio::join!(self.survey(&repository, image.as_ref()), network);
-        let mut remote_user = surveyed?;
+        let mut person = surveyed?;
         made?;
         if own {
             self.builder.replace(Some(Arc::new(self.own_builder()?)));
@@ -329,7 +360,8 @@ impl<'a> Hatching<'a> {
                 ssh_port: self.wishes.ssh_port,
                 sockets: credentials.as_ref().map(|it| it.directory.as_path()),
                 image: image.as_ref(),
-                remote_user: remote_user.as_deref(),
+                remote_user: person.remote_user.as_deref(),
+                home: person.home.path(),
                 work: self.workshop.path(),
                 token: &self.token,
             };
@@ -340,7 +372,7 @@ impl<'a> Hatching<'a> {
                 read: repository.read(),
                 ssh_files: &ssh_files,
                 credentials: credentials.as_ref(),
-                again: remote_user.is_some(),
+                person: &person,
             };
             let up = self.up(&furniture, &mut door).await;
             let up = up.map_err(|error| {
@@ -349,8 +381,8 @@ impl<'a> Hatching<'a> {
             });
             match up? {
                 Ok(hatched) => return Ok(hatched),
-                Err(user) => {
-                    remote_user = Some(user);
+                Err(seen) => {
+                    person = seen;
                     self.created.set(false);
                     self.again.notify_one();
                 }
@@ -541,14 +573,10 @@ impl<'a> Hatching<'a> {
     }
 
     /// Looks into an image that is there before anything is built on it: what cannot become a drone is
-    /// refused at once. The name of the user whom only the image knows.
-    async fn survey(
-        &self,
-        repository: &Repository,
-        facts: Option<&ImageFacts>,
-    ) -> Result<Option<String>> {
-        let (Some(image), Some(_)) = (repository.image(), facts) else {
-            return Ok(None);
+    /// refused at once. What it knows of the user.
+    async fn survey(&self, repository: &Repository, facts: Option<&ImageFacts>) -> Result<Known> {
+        let (Some(image), Some(facts)) = (repository.image(), facts) else {
+            return Ok(Known::default());
         };
         let docker = self.server.docker;
         let container = teardown::beside(&self.identity.name);
@@ -557,8 +585,9 @@ impl<'a> Hatching<'a> {
             .await?;
         // A feature may still add a user, or change one.
         let is_final = repository.features().next().is_none();
-        let user = repository.user(facts);
-        let seen = survey::of(docker, &container, image, user.as_deref(), is_final).await;
+        let user = repository.user(Some(facts));
+        let named = facts.says("remoteUser");
+        let seen = survey::of(docker, &container, image, user.as_deref(), named, is_final).await;
         docker.remove_container(&container).await?;
         seen
     }
@@ -595,12 +624,12 @@ impl<'a> Hatching<'a> {
         })
     }
 
-    /// Runs the devcontainer CLI once. The inner error is the remote user to try again with.
+    /// Runs the devcontainer CLI once. The inner error is what is known of the user, to try again with.
     async fn up(
         &self,
         furniture: &Furniture<'_>,
         door: &mut Door,
-    ) -> Result<std::result::Result<Hatched, String>> {
+    ) -> Result<std::result::Result<Hatched, Known>> {
         let prepared = furniture.prepared;
         // It ends with the CLI, and with it all that is fetched.
         let outlet = if self.wishes.trusted {
@@ -636,7 +665,7 @@ impl<'a> Hatching<'a> {
                         if furnished.as_ref().is_none_or(|whole| whole.container != held.container) {
                             match self.furnish(&held.container, furniture).await? {
                                 Furnished::Whole(whole) => furnished = Some(whole),
-                                Furnished::Again { remote_user } => return Ok(Err(remote_user)),
+                                Furnished::Again(known) => return Ok(Err(known)),
                             }
                         }
                         let is_drones = held.is_drones;
@@ -797,7 +826,7 @@ impl<'a> Hatching<'a> {
             container::has_its_socket(&container, &self.identity.name, sockets)?;
         }
         let id = container.id().to_owned();
-        let (docker, ssh_files) = (self.server.docker, furniture.ssh_files.to_vec());
+        let docker = self.server.docker;
         // Docker opens no container that mounts a part of a volume which is not there yet.
         let beside = match container.image().filter(|_| prepared.mounts_parts) {
             Some(image) => {
@@ -812,21 +841,31 @@ impl<'a> Hatching<'a> {
         let accounts = Accounts::of(docker, beside.as_deref().unwrap_or(&id)).await?;
         let configured = furnish::configured_user(&metadata);
         let unnamed = match &configured {
-            _ if furniture.again => None,
+            _ if furniture.person.remote_user.is_some() => None,
             _ if prepared.uid.is_some() => prepared.uid.clone(),
             Some(user) => Some(user.clone()).filter(|user| is_number(user)),
             None => self.user_of_image(&container).await?,
         };
-        if let Some(user) = unnamed {
-            let remote_user = accounts.name(&user)?;
+        let remote_user = unnamed.map(|user| accounts.name(&user)).transpose()?;
+        let known = remote_user.clone();
+        let user = known.or(configured).unwrap_or_else(|| "root".to_owned());
+        let moved = self.moved_home(&accounts, &user, &furniture.person.home)?;
+        if remote_user.is_some() || moved.is_some() {
             docker.remove_container(&id).await?;
             fault::reached(Point::ContainerDiscarded);
             if let Some(beside) = beside {
                 docker.remove_container(&beside).await?;
             }
-            return Ok(Furnished::Again { remote_user });
+            let Known {
+                remote_user: before,
+                home,
+            } = furniture.person.clone();
+            return Ok(Furnished::Again(Known {
+                remote_user: remote_user.or(before),
+                home: moved.unwrap_or(home),
+            }));
         }
-        let user = configured.unwrap_or_else(|| "root".to_owned());
+        container::has_its_home(&container, &self.identity.name, &prepared.home)?;
         let owner = accounts.owner(&user)?;
         if let Some(beside) = &beside {
             let tree = self.clone_into(beside, Tree::default(), prepared, owner);
@@ -834,21 +873,7 @@ impl<'a> Hatching<'a> {
             fault::reached(Point::ClonePut);
             docker.remove_container(beside).await?;
         }
-        let equipped = async {
-            let tree = Tree::default();
-            let tree = furnish::ssh(docker, &container, ssh_files, &self.secrets, tree).await?;
-            let person = Person::of(&self.server.config.git).await.section();
-            let (tree, told) = match furniture.credentials {
-                Some(Credentials { helper, .. }) => {
-                    let github = &self.server.config.github;
-                    let (tree, section) =
-                        credentials::tree(docker, &id, github, helper, tree).await?;
-                    (tree, vec![section, person])
-                }
-                None => (tree, vec![person]),
-            };
-            gitconfig::tree(docker, &id, &told, tree).await
-        };
+        let equipped = self.equipped(&container, furniture);
         accounts.check(&user)?;
         let (tree, joined) = tokio::try_join!(equipped, self.joined())?;
         let mut tree = accounts.unlocked(&user, tree);
@@ -877,6 +902,52 @@ impl<'a> Hatching<'a> {
             lifecycle: Lifecycle::of(&metadata),
             user,
         }))
+    }
+
+    /// What goes into a container for ssh, git and tokens.
+    async fn equipped(&self, container: &Container, furniture: &Furniture<'_>) -> Result<Tree> {
+        let (docker, id) = (self.server.docker, container.id());
+        let ssh_files = furniture.ssh_files.to_vec();
+        let tree = Tree::default();
+        let tree = furnish::ssh(docker, container, ssh_files, &self.secrets, tree).await?;
+        let person = Person::of(&self.server.config.git).await.section();
+        let (tree, told) = match furniture.credentials {
+            Some(Credentials { helper, .. }) => {
+                let github = &self.server.config.github;
+                let (tree, section) = credentials::tree(docker, id, github, helper, tree).await?;
+                (tree, vec![section, person])
+            }
+            None => (tree, vec![person]),
+        };
+        gitconfig::tree(docker, id, &told, tree).await
+    }
+
+    /// Where the home of a container's user is, if that is not what it was taken for.
+    fn moved_home(&self, accounts: &Accounts, user: &str, taken: &Home) -> Result<Option<Home>> {
+        if self.server.config.devcontainer.home.is_empty() {
+            return Ok(None);
+        }
+        let home = accounts.home(user).filter(|home| takes_mounts(home));
+        match taken {
+            Home::Likely(taken) if Some(taken.as_str()) == home => Ok(None),
+            Home::Seen(seen) if seen.as_deref() == home => Ok(None),
+            Home::Seen(_) => Err(Error::new(
+                Code::DevcontainerInvalid,
+                format!("the home of {user} is elsewhere each time that the image is made"),
+            )
+            .hint(
+                "give the user one home in the image's /etc/passwd, or leave out devcontainer.home",
+            )),
+            Home::Unknown | Home::Likely(_) => {
+                if home.is_none() {
+                    self.server.ui.warn(&format!(
+                        "devcontainer.home is left out: the image's /etc/passwd names no home of {user} that \
+                         can be mounted in"
+                    ));
+                }
+                Ok(Some(Home::Seen(home.map(str::to_owned))))
+            }
+        }
     }
 
     /// What the user gets of the places where the drone's own volumes are mounted.

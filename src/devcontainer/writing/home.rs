@@ -1,0 +1,104 @@
+//! Volumes in the user's home: directories that outlive a container.
+
+use std::path::{Component, Path};
+
+use serde_json::{Map, Value, json};
+
+use crate::config::Config;
+use crate::drone::DroneName;
+
+/// The longest home that anything is mounted in, in characters.
+const MAX_HOME: usize = 200;
+
+/// A volume in the home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeMount {
+    /// The volume's name.
+    pub volume: String,
+    /// Where it is mounted.
+    pub target: String,
+}
+
+impl HomeMount {
+    /// Those of this drone, whose user's home this is.
+    pub fn all(config: &Config, drone: &DroneName, home: &str) -> Vec<Self> {
+        let home = home.trim_end_matches('/');
+        let own = config.devcontainer.home.iter();
+        own.map(|path| Self {
+            volume: format!("{drone}.home.{}", path.in_a_name()),
+            target: format!("{home}/{}", path.as_str()),
+        })
+        .collect()
+    }
+
+    /// As a `--mount` text. What the image has there gets into a new volume.
+    pub(super) fn to_text(&self) -> String {
+        format!("type=volume,source={},target={}", self.volume, self.target)
+    }
+
+    /// In compose's long form, by the name that [`Self::declare`] gives it.
+    pub(super) fn to_compose(&self) -> Value {
+        json!({"type": "volume", "source": self.volume, "target": self.target})
+    }
+
+    /// Names the volume in a compose file, where compose would put the project's name before it.
+    pub(super) fn declare(&self, volumes: &mut Map<String, Value>) {
+        volumes.insert(self.volume.clone(), json!({"name": self.volume}));
+    }
+}
+
+/// Whether volumes can be mounted in this home, which an image names.
+pub fn takes_mounts(home: &str) -> bool {
+    let mut parts = Path::new(home).components();
+    home.len() <= MAX_HOME
+        && home
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+        && parts.next() == Some(Component::RootDir)
+        && parts.clone().next().is_some()
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_the_drones_own_and_lies_in_the_home() {
+        let text = "[devcontainer]\nhome = [\".claude\", \".config/gh_x\"]";
+        let config = Config::parse(text, "config.toml".as_ref()).unwrap();
+        let drone = DroneName::of(&"acme/site".parse().unwrap());
+        let all = HomeMount::all(&config, &drone, "/home/dev/");
+        let shown: Vec<_> = all.iter().map(|it| (&*it.volume, &*it.target)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("acme-site.home..claude", "/home/dev/.claude"),
+                ("acme-site.home..config_sgh_ux", "/home/dev/.config/gh_x"),
+            ]
+        );
+        assert!(all.iter().all(|it| drone.owns("?", &it.volume)));
+        assert_eq!(
+            all[0].to_text(),
+            "type=volume,source=acme-site.home..claude,target=/home/dev/.claude"
+        );
+    }
+
+    #[test]
+    fn a_home_that_would_be_more_than_a_path_takes_none() {
+        for (home, takes) in [
+            ("/root", true),
+            ("/home/dev", true),
+            ("/", false),
+            ("//", false),
+            ("", false),
+            ("home", false),
+            ("/home/..", false),
+            ("/home/a,source=x", false),
+            ("/home/${x}", false),
+            ("/home/a b", false),
+        ] {
+            assert_eq!(takes_mounts(home), takes, "{home}");
+        }
+    }
+}
