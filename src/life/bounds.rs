@@ -141,7 +141,7 @@ fn found_of(disk: &docker::Disk, identity: &Identity) -> Option<Found> {
                 || volume.name == builder::name(&identity.name)
                 || (identity.name.owns(&id, &volume.name)
                     // One without a name is whose containers have it.
-                    && (volume.name.len() != 64 || mounted.contains(volume.name.as_str())))
+                    && (!docker::is_id(&volume.name) || mounted.contains(volume.name.as_str())))
         })
         .collect();
     if layers.is_empty() && volumes.is_empty() {

@@ -6,7 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::docker::{Docker, Wanted};
+use crate::docker::{self, Docker, Wanted};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
@@ -182,7 +182,7 @@ pub async fn volumes(docker: &Docker, identity: &Identity) -> Result<Vec<String>
     names.extend(
         others
             .into_iter()
-            .filter(|volume| volume.len() != 64 && identity.name.owns(&id, volume)),
+            .filter(|volume| !docker::is_id(volume) && identity.name.owns(&id, volume)),
     );
     names.sort();
     names.dedup();

@@ -438,7 +438,7 @@ async fn volumes(
 }
 
 fn is_nameless(volume: &str) -> bool {
-    volume.len() == 64
+    docker::is_id(volume)
 }
 
 /// Where a look finds its programs.
