@@ -43,6 +43,8 @@ pub enum Code {
     DiskFull,
     /// There is no such repository, or it is not visible.
     RepositoryNotFound,
+    /// The repository has no such branch or pull request to start from.
+    HeadNotFound,
     /// There is no such drone.
     DroneNotFound,
     /// The drone is there but does not run.
@@ -100,6 +102,7 @@ impl Code {
             Self::DroneUnhealthy => "drone-unhealthy",
             Self::DiskFull => "disk-full",
             Self::RepositoryNotFound => "repository-not-found",
+            Self::HeadNotFound => "head-not-found",
             Self::DroneNotFound => "drone-not-found",
             Self::DroneNotRunning => "drone-not-running",
             Self::DroneExists => "drone-exists",
@@ -125,7 +128,7 @@ impl Code {
     pub const fn status(self) -> u8 {
         match self {
             Self::Usage | Self::RepositoryMalformed | Self::ConfigInvalid => 2,
-            Self::RepositoryNotFound | Self::DroneNotFound => 3,
+            Self::RepositoryNotFound | Self::HeadNotFound | Self::DroneNotFound => 3,
             Self::DroneExists | Self::NameTaken | Self::DroneBusy => 4,
             Self::LimitReached => 5,
             Self::GateRefused => 6,

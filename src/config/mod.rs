@@ -21,6 +21,7 @@ pub use self::home::HomePath;
 pub use self::registries::{Namespace, Registries, Registry};
 pub use self::runtime::Runtime;
 pub use self::subnets::Subnets;
+use crate::drone::Identity;
 use crate::drone::permission::{Access, Permission};
 use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
@@ -602,9 +603,15 @@ impl Config {
         Ok(())
     }
 
-    /// The secret variables of a repository's drone, read from the files that the configuration names.
-    pub fn secrets(&self, repo: &RepoId) -> Result<Environment> {
-        let own = self.drones.get_key_value(repo).and_then(own_env_file);
+    /// The secret variables of a drone, read from the files that the configuration names. A stranger's has none.
+    pub fn secrets(&self, drone: &Identity) -> Result<Environment> {
+        if drone.is_strangers() {
+            return Ok(Environment::default());
+        }
+        let own = self
+            .drones
+            .get_key_value(&drone.repo)
+            .and_then(own_env_file);
         Environment::read(self.common_env_file().into_iter().chain(own))
     }
 
@@ -757,6 +764,13 @@ impl Config {
             let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
             self.limits.cpus = self.limits.cpus.min(f64::from(processors));
         }
+    }
+
+    /// Takes back what it gives repositories because their owners write what is in them: trust, and private
+    /// images.
+    pub fn trust_no_owner(&mut self) {
+        self.devcontainer.trust.clear();
+        self.registries.serve_nobody();
     }
 
     /// Whether the gate lets this repository through without asking.

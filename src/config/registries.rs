@@ -66,6 +66,13 @@ impl Registries {
         Some((why, hint))
     }
 
+    /// From now on no repository may use the images of any entry.
+    pub(super) fn serve_nobody(&mut self) {
+        for registry in self.0.values_mut() {
+            registry.repositories.clear();
+        }
+    }
+
     /// All entries, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Namespace, &Registry)> {
         self.0.iter()

@@ -125,7 +125,11 @@ mod tests {
         Labelled {
             what,
             name: identity.name.to_string(),
-            labels: identity.labels().map(|(k, v)| (k.to_owned(), v)).into(),
+            labels: identity
+                .labels()
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v))
+                .collect(),
         }
     }
 

@@ -46,8 +46,9 @@ impl Docker {
         }
         let labels = identity
             .labels()
+            .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
-        self.create_bridge(name, labels.into(), addresses).await
+        self.create_bridge(name, labels.collect(), addresses).await
     }
 
     /// Gives a drone that sleeps a new network where its own is gone: `docker network prune` removes

@@ -20,10 +20,11 @@ impl Docker {
     pub async fn create_volume(&self, identity: &Identity) -> Result<()> {
         let labels = identity
             .labels()
+            .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
         let request = VolumeCreateRequest {
             name: Some(identity.name.to_string()),
-            labels: Some(labels.into()),
+            labels: Some(labels.collect()),
             ..VolumeCreateRequest::default()
         };
         let doing = format!("create the volume {}", identity.name);

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::drone::head::Head;
 use crate::drone::permission::{Access, Permission};
 use crate::repo::RepoId;
 
@@ -15,6 +16,8 @@ pub const LABEL_DRONE: &str = "hatchery.drone";
 pub const LABEL_REPO: &str = "hatchery.repo";
 /// Label with the [`Scope`] as JSON.
 pub const LABEL_SCOPE: &str = "hatchery.scope";
+/// Label with the [`Head`] as JSON, on drones that were not started from the default branch.
+pub const LABEL_HEAD: &str = "hatchery.head";
 /// Label with the version of this set of labels.
 pub const LABEL_SCHEMA: &str = "hatchery.schema";
 /// The version that this hatchery writes and reads.
@@ -203,6 +206,8 @@ pub struct Identity {
     pub name: DroneName,
     /// What its tokens may touch.
     pub scope: Scope,
+    /// What it was started from, where that is not the default branch.
+    pub head: Option<Head>,
 }
 
 /// Why labels do not make a drone.
@@ -223,6 +228,9 @@ pub enum LabelError {
     /// Not a scope.
     #[error("the label {LABEL_SCOPE}: {0}")]
     Scope(#[from] ScopeError),
+    /// Not something to start from.
+    #[error("the label {LABEL_HEAD}: {0}")]
+    Head(serde_json::Error),
     /// The name and the repository do not belong together.
     #[error("{0} is not the drone of {1}")]
     Mismatch(DroneName, RepoId),
@@ -236,24 +244,43 @@ impl Identity {
             name: DroneName::of(&repo),
             repo,
             scope,
+            head: None,
         }
     }
 
+    /// The same, started from this.
+    #[must_use]
+    pub fn started_from(mut self, head: Option<Head>) -> Self {
+        self.head = head;
+        self
+    }
+
+    /// Whether what it was started from is a stranger's whom nobody trusts: it gets none of this server's
+    /// secrets.
+    pub fn is_strangers(&self) -> bool {
+        matches!(self.head, Some(Head::Stranger { trusted: false, .. }))
+    }
+
     /// The labels as key and value.
-    pub fn labels(&self) -> [(&'static str, String); 4] {
-        [
+    pub fn labels(&self) -> Vec<(&'static str, String)> {
+        let head = self.head.iter().map(|head| (LABEL_HEAD, head.to_json()));
+        let always = [
             (LABEL_DRONE, self.name.to_string()),
             (LABEL_REPO, self.repo.to_string()),
             (LABEL_SCOPE, self.scope.to_json()),
             (LABEL_SCHEMA, SCHEMA.to_owned()),
-        ]
+        ];
+        always.into_iter().chain(head).collect()
     }
 
     /// The labels that stay the same for as long as the drone is there, whatever its scope becomes: the
     /// devcontainer CLI finds it by them, and makes `${devcontainerId}` of them.
     pub fn lasting_labels(&self) -> [(&'static str, String); 3] {
-        let [drone, repo, _, schema] = self.labels();
-        [drone, repo, schema]
+        [
+            (LABEL_DRONE, self.name.to_string()),
+            (LABEL_REPO, self.repo.to_string()),
+            (LABEL_SCHEMA, SCHEMA.to_owned()),
+        ]
     }
 
     /// Reads the labels back.
@@ -270,7 +297,15 @@ impl Identity {
         if DroneName::of(&repo) != name || scope.own() != &repo {
             return Err(LabelError::Mismatch(name, repo));
         }
-        Ok(Self { repo, name, scope })
+        // The door empties what an image claims.
+        let head = labels.get(LABEL_HEAD).filter(|text| !text.is_empty());
+        let head = head.map(|text| serde_json::from_str(text));
+        Ok(Self {
+            repo,
+            name,
+            scope,
+            head: head.transpose().map_err(LabelError::Head)?,
+        })
     }
 }
 
@@ -282,6 +317,11 @@ mod tests {
     fn repo() -> impl Strategy<Value = RepoId> {
         ("[A-Za-z0-9][A-Za-z0-9-]{0,38}", "[A-Za-z0-9._-]{0,99}x")
             .prop_map(|(owner, name)| format!("{owner}/{name}").parse().unwrap())
+    }
+
+    fn owned(identity: &Identity) -> HashMap<String, String> {
+        let labels = identity.labels().into_iter();
+        labels.map(|(k, v)| (k.to_owned(), v)).collect()
     }
 
     fn name_of(text: &str) -> String {
@@ -322,8 +362,7 @@ mod tests {
     fn labels_of_another_schema_or_owner_are_not_taken() {
         let identity = Identity::new(Scope::from_json(r#"{"repositories":["a/b"]}"#).unwrap());
         let with = |key: &str, value: &str| {
-            let mut labels: HashMap<String, String> =
-                identity.labels().map(|(k, v)| (k.to_owned(), v)).into();
+            let mut labels: HashMap<String, String> = owned(&identity);
             labels.insert(key.to_owned(), value.to_owned());
             Identity::from_labels(&labels)
         };
@@ -342,6 +381,13 @@ mod tests {
             Err(LabelError::Mismatch(..))
         ));
         assert!(with(LABEL_SCOPE, r#"{"repositories":["x/y"]}"#).is_err());
+        assert_eq!(with(LABEL_HEAD, "").unwrap(), identity);
+        assert!(matches!(with(LABEL_HEAD, "{}"), Err(LabelError::Head(_))));
+        let strangers = with(
+            LABEL_HEAD,
+            r#"{"kind":"stranger","number":7,"trusted":false}"#,
+        );
+        assert!(strangers.unwrap().is_strangers() && !identity.is_strangers());
     }
 
     #[test]
@@ -384,7 +430,9 @@ mod tests {
             }
             let permissions = narrow.then(|| BTreeMap::from([("contents".parse().unwrap(), Access::Read)]));
             let identity = Identity::new(Scope::new(repositories, permissions).unwrap());
-            let labels = identity.labels().map(|(k, v)| (k.to_owned(), v)).into();
+            let head = narrow.then_some(Head::Stranger { number: 7, trusted: false });
+            let identity = identity.started_from(head);
+            let labels = owned(&identity);
             prop_assert_eq!(Identity::from_labels(&labels).unwrap(), identity);
         }
 

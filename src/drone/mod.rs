@@ -2,12 +2,14 @@
 
 pub mod file;
 #[cfg(feature = "server")]
+pub mod head;
+#[cfg(feature = "server")]
 mod identity;
 #[cfg(feature = "server")]
 pub mod permission;
 
 #[cfg(feature = "server")]
 pub use self::identity::{
-    DroneName, Identity, LABEL_DRONE, LABEL_REPO, LABEL_SCHEMA, LABEL_SCOPE, LabelError, SCHEMA,
-    Scope, ScopeError,
+    DroneName, Identity, LABEL_DRONE, LABEL_HEAD, LABEL_REPO, LABEL_SCHEMA, LABEL_SCOPE,
+    LabelError, SCHEMA, Scope, ScopeError,
 };

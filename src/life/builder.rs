@@ -261,8 +261,9 @@ impl Builder {
         let own: BTreeMap<_, _> = self
             .identity
             .labels()
+            .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
-            .into();
+            .collect();
         build.labels.extend(own);
         let mut argv = [
             "buildctl",

@@ -7,6 +7,7 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::drone::head::Head;
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{DroneName, Scope};
 use crate::error::{Code, Error, Result, host_io};
@@ -39,11 +40,11 @@ impl Extent {
     }
 
     /// The scope of this repository's drone: the repository itself, what the configuration adds, and what was
-    /// asked for.
+    /// asked for. What was started from a stranger's `head` only reads, unless more was asked for.
     ///
     /// # Errors
     /// A permission that was asked for is more than the configuration gives.
-    pub fn scope(&self, config: &Config, repo: &RepoId) -> Result<Scope> {
+    pub fn scope(&self, config: &Config, repo: &RepoId, head: Option<&Head>) -> Result<Scope> {
         let settings = config.drones.get(repo).cloned().unwrap_or_default();
         let mut repositories = vec![repo.clone()];
         for other in settings.repositories.iter().chain(&self.repositories) {
@@ -52,18 +53,28 @@ impl Extent {
             }
         }
         let configured = settings.permissions;
-        let permissions = match &self.permissions {
-            None => configured,
-            Some(asked) => {
-                let most = configured.as_ref().unwrap_or(&config.github.permissions);
+        let most = configured.as_ref().unwrap_or(&config.github.permissions);
+        let permissions = match (&self.permissions, head) {
+            (Some(asked), _) => {
                 is_within(asked, most)?;
                 Some(asked.clone())
             }
+            (None, Some(Head::Stranger { .. })) => Some(reading(most)),
+            (None, _) => configured,
         };
         Scope::new(repositories, permissions).map_err(|error| {
             Error::new(Code::ConfigInvalid, format!("drones.\"{repo}\"")).because(error)
         })
     }
+}
+
+/// These permissions, none of which changes anything.
+fn reading(all: &BTreeMap<Permission, Access>) -> BTreeMap<Permission, Access> {
+    let metadata = "metadata".parse().ok().map(|name| (name, Access::Read));
+    let own = all.keys().map(|&name| (name, Access::Read));
+    own.filter(|(name, access)| name.allows(*access))
+        .chain(metadata)
+        .collect()
 }
 
 /// Refuses permissions that the configured ones do not hold.
@@ -162,14 +173,16 @@ mod tests {
             repositories: vec![repo("Acme/Theme"), repo("acme/lib"), site.clone()],
             permissions: None,
         };
-        let scope = asked.scope(&config(), &site).unwrap();
+        let scope = asked.scope(&config(), &site, None).unwrap();
         let all = [site.clone(), repo("acme/theme"), repo("acme/lib")];
         assert_eq!(scope.repositories(), all);
         assert_eq!(scope.permissions().unwrap().len(), 2);
         let of = Extent::of(&scope);
         assert_eq!(of.repositories, all[1..]);
-        assert_eq!(of.scope(&config(), &site).unwrap(), scope);
-        let bare = Extent::default().scope(&Config::default(), &site).unwrap();
+        assert_eq!(of.scope(&config(), &site, None).unwrap(), scope);
+        let bare = Extent::default()
+            .scope(&Config::default(), &site, None)
+            .unwrap();
         assert_eq!(bare.repositories(), &all[..1]);
         assert_eq!(bare.permissions(), None);
     }
@@ -186,7 +199,7 @@ mod tests {
                 repositories: Vec::new(),
                 permissions: Some(serde_json::from_str(permission).unwrap()),
             };
-            let scope = asked.scope(&config(), &repo("acme/site"));
+            let scope = asked.scope(&config(), &repo("acme/site"), None);
             assert_eq!(scope.is_ok(), fits, "{permission}: {scope:?}");
         }
     }
@@ -208,5 +221,44 @@ mod tests {
         assert!(Recipe::of(&places, &drone).is_err());
         places.forget(&drone).unwrap();
         assert_eq!(Recipe::of(&places, &drone).unwrap(), None);
+    }
+
+    #[test]
+    fn what_only_reads_changes_nothing() {
+        let all = [
+            ("contents", Access::Write),
+            ("actions", Access::Read),
+            ("workflows", Access::Write),
+            ("repository_projects", Access::Admin),
+        ];
+        let all = all
+            .map(|(name, access)| (name.parse().unwrap(), access))
+            .into();
+        let read: Vec<String> = reading(&all).keys().map(ToString::to_string).collect();
+        assert_eq!(
+            read,
+            ["actions", "contents", "metadata", "repository_projects"]
+        );
+        assert!(reading(&all).values().all(|access| *access == Access::Read));
+        assert_eq!(reading(&BTreeMap::new()).len(), 1);
+    }
+
+    #[test]
+    fn a_stranger_only_reads_unless_more_is_asked_for() {
+        let site = repo("acme/site");
+        let head = Head::Stranger {
+            number: 7,
+            trusted: true,
+        };
+        let scope = |extent: &Extent| extent.scope(&config(), &site, Some(&head)).unwrap();
+        let reads = scope(&Extent::default());
+        let mut reads = reads.permissions().unwrap().values();
+        assert!(reads.all(|access| *access == Access::Read));
+        let asked: BTreeMap<_, _> = [("contents".parse().unwrap(), Access::Write)].into();
+        let writes = Extent {
+            permissions: Some(asked.clone()),
+            ..Extent::default()
+        };
+        assert_eq!(scope(&writes).permissions(), Some(&asked));
     }
 }

@@ -148,7 +148,7 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
         // Its start says so.
         return Ok(());
     };
-    let secrets = server.config.secrets(&drone.identity.repo)?;
+    let secrets = server.config.secrets(&drone.identity)?;
     let mut tree = furnish::ssh(docker, &inspected, files, &secrets, Tree::default()).await?;
     let person = Person::of_configuration(&server.config.git);
     let mut told: Vec<_> = person.iter().map(Person::section).collect();

@@ -116,7 +116,7 @@ async fn environment_of(
     ];
     let of_the_user = of_the_user.into_iter();
     let mut all = environment::over(&own, &metadata);
-    let secrets = context.config.secrets(&there.drone.identity.repo)?;
+    let secrets = context.config.secrets(&there.drone.identity)?;
     secrets.lay_over(&mut all);
     all.extend(of_the_user.filter_map(|(name, value)| Some(format!("{name}={}", value?))));
     Ok(all)

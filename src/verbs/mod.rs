@@ -11,6 +11,7 @@ mod cp;
 mod detached;
 mod doctor;
 mod exec;
+mod head;
 mod inside;
 mod list;
 mod logs;
@@ -111,7 +112,7 @@ impl Cli {
             ui,
         };
         match self.verb {
-            Verb::Spawn(verb) => return verb.run(&context).await,
+            Verb::Spawn(verb) => return verb.run(context).await,
             Verb::List(verb) => verb.run(&context).await,
             Verb::Status(verb) => verb.run(&context).await,
             Verb::Burrow(verb) => verb.run(&context).await,

@@ -65,10 +65,15 @@ impl Rebuild {
         let _lock = context.places.lock(&asked.name())?;
         let drone = context.drone(&docker, &asked).await?;
         let repo = &drone.identity.repo;
-        let trusted = self.trust || (self.from_default_branch && context.config.trusts(repo));
+        let is_strangers = drone.identity.is_strangers();
+        let owners = self.from_default_branch && !is_strangers && context.config.trusts(repo);
+        let trusted = self.trust || owners;
         if !trusted {
             // It trusts what the repository's owners have written, not what a drone has.
             context.config.devcontainer.trust.clear();
+        }
+        if is_strangers {
+            context.config.trust_no_owner();
         }
         let context = &context;
         if drone.life == Life::Egg {
@@ -114,7 +119,9 @@ impl Rebuild {
             None => Extent::of(&drone.identity.scope),
         };
         let extent = self.scope.over(extent, context)?;
-        let identity = Identity::new(extent.scope(&context.config, &drone.identity.repo)?);
+        let head = drone.identity.head.clone();
+        let scope = extent.scope(&context.config, &drone.identity.repo, head.as_ref())?;
+        let identity = Identity::new(scope).started_from(head);
         let (name, repo) = (&identity.name, &identity.repo);
         context.places.sweep();
         let machine = docker.machine().await?;

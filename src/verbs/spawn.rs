@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::detached::{self, Detach, Started};
-use super::{Context, is_bare, known_hosts_line, scope, ssh_command, told_to_stop};
+use super::{Context, head, is_bare, known_hosts_line, scope, ssh_command, told_to_stop};
 use crate::docker::{Docker, Drone, Life, Wanted};
+use crate::drone::head::{BranchName, Head, HeadError, Sought};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
@@ -28,8 +29,19 @@ use crate::ui::voice;
 /// Prints the ssh command that reaches it.
 #[derive(Debug, Args)]
 pub struct Spawn {
-    /// org/repo, or its https or git@ URL
+    /// org/repo, its https or git@ URL, or the URL of a branch, a file or a pull request of it
     repo: String,
+
+    /// Start from this branch, not from the default one
+    #[arg(long, value_name = "BRANCH", value_parser = branch, conflicts_with = "pr")]
+    branch: Option<BranchName>,
+
+    /// Start from this pull request
+    ///
+    /// The tokens of one from a fork can only read unless --permission says more, and the server's secrets,
+    /// private images and devcontainer.trust are not for it unless --trust says so.
+    #[arg(long, value_name = "N", value_parser = pull)]
+    pr: Option<Sought>,
 
     /// Which of the repository's .devcontainer/NAME/devcontainer.json
     #[arg(long, value_name = "NAME")]
@@ -53,13 +65,13 @@ pub struct Spawn {
 }
 
 impl Spawn {
-    pub async fn run(self, context: &Context<'_>) -> Result<ExitCode> {
+    pub async fn run(self, context: Context<'_>) -> Result<ExitCode> {
         if self.detach.is_asked() {
-            let repo = context.repository(&self.repo)?;
+            let (repo, _) = self.asked(&context)?;
             return match detached::start().await? {
                 Started::Ended(status) => Ok(status),
                 Started::GoesOn => {
-                    under_way(context, &repo);
+                    under_way(&context, &repo);
                     Ok(ExitCode::SUCCESS)
                 }
             };
@@ -67,17 +79,33 @@ impl Spawn {
         self.here(context).await.map(|()| ExitCode::SUCCESS)
     }
 
-    async fn here(self, context: &Context<'_>) -> Result<()> {
-        let repo = context.repository(&self.repo)?;
-        let extent = self.scope.over(Extent::default(), context)?;
-        let identity = Identity::new(extent.scope(&context.config, &repo)?);
+    async fn here(self, mut context: Context<'_>) -> Result<()> {
+        let (repo, sought) = self.asked(&context)?;
+        let extent = self.scope.over(Extent::default(), &context)?;
+        let identity = Identity::new(extent.scope(&context.config, &repo, None)?);
         let _lock = context.places.lock(&identity.name)?;
         context.places.sweep();
         let docker = context.docker().await?;
-        make_room(context, &docker, &identity).await?;
+        make_room(&context, &docker, &identity).await?;
         let machine = docker.machine().await?;
         reserve::is_left(&context.config.limits, &machine)?;
         machine.has(context.config.docker.runtime)?;
+        let identity = match sought {
+            None => identity,
+            Some(sought) => {
+                let head = head::find(&context, &docker, &repo, &sought, self.trust).await?;
+                let scope = extent.scope(&context.config, &repo, Some(&head))?;
+                Identity::new(scope).started_from(Some(head))
+            }
+        };
+        let is_from_a_fork = matches!(identity.head, Some(Head::Stranger { .. }));
+        if identity.is_strangers() {
+            context.config.trust_no_owner();
+        }
+        if is_from_a_fork {
+            head::tell(&context, &identity, extent.permissions.is_some());
+        }
+        let context = &context;
         let wishes = Wishes {
             variant: self.config,
             submodules: self.submodules,
@@ -118,7 +146,33 @@ impl Spawn {
                 Err(taking.await)
             }
         };
+        let done = done.map_err(|error| head::explain(&identity, error));
         transcribed(context, &identity, done)
+    }
+
+    /// Which repository, and what of it where that is not the default branch.
+    fn asked(&self, context: &Context<'_>) -> Result<(RepoId, Option<Sought>)> {
+        let malformed = |error: HeadError| {
+            Error::new(Code::RepositoryMalformed, error.to_string()).hint(
+                "give org/repo, or the URL of the repository, of a branch, of a file or of a pull request",
+            )
+        };
+        let (text, in_url) = match Sought::in_url(&self.repo).map_err(malformed)? {
+            Some((repository, sought)) => (repository, Some(sought)),
+            None => (self.repo.as_str(), None),
+        };
+        let repo = context.repository(text)?;
+        let named = self.pr.clone();
+        let named = named.or_else(|| self.branch.clone().map(Sought::Branch));
+        match (in_url, named) {
+            (Some(_), Some(_)) => Err(Error::new(
+                Code::Usage,
+                "the URL says already what to start from; --branch and --pr do so too",
+            )
+            .hint(format!("leave the option out, or give {repo}"))),
+            (Some(sought), None) => Ok((repo, sought)),
+            (None, named) => Ok((repo, named)),
+        }
     }
 }
 
@@ -134,6 +188,14 @@ fn under_way(context: &Context<'_>, repo: &RepoId) {
     context.ui.result(format!(
         "{name} is being made; `hatchery logs --spawn --follow {name}` shows how it goes on."
     ));
+}
+
+fn branch(text: &str) -> std::result::Result<BranchName, HeadError> {
+    text.parse()
+}
+
+fn pull(text: &str) -> std::result::Result<Sought, HeadError> {
+    Sought::pull(text)
 }
 
 /// Refuses where the drone, its name or the last free place is taken; clears an egg.
@@ -220,7 +282,11 @@ fn is_within_limit(context: &Context<'_>, drones: &[Drone], identity: &Identity)
 
 /// Counts the drones once more and creates this one's volume, one spawn at a time: from then on
 /// others count it, and who serves the sockets of all drones knows of it.
-async fn admit(context: &Context<'_>, docker: &Docker, identity: &Identity) -> Result<()> {
+pub(super) async fn admit(
+    context: &Context<'_>,
+    docker: &Docker,
+    identity: &Identity,
+) -> Result<()> {
     let _admission = context.places.admission()?;
     let (drones, _) = docker.drones().await?;
     is_within_limit(context, &drones, identity)?;
@@ -234,7 +300,7 @@ async fn admit(context: &Context<'_>, docker: &Docker, identity: &Identity) -> R
 }
 
 /// Whether [`admit`] has refused and made nothing.
-fn is_refusal(error: &Error) -> bool {
+pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.code(), Code::LimitReached | Code::NameTaken)
 }
 

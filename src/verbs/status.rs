@@ -239,6 +239,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         "name": drone.identity.name,
         "repository": drone.identity.repo,
         "state": drone.life,
+        "head": drone.identity.head,
         "scope": drone.identity.scope,
         "container": drone.container,
         "created": drone.created,
@@ -290,6 +291,9 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         ),
         ("scope", scope.join(", ")),
     ];
+    if let Some(head) = &drone.identity.head {
+        rows.insert(2, ("from", head.to_string()));
+    }
     if drone.life == Life::Running {
         rows.push(("ssh", ssh_command(&context.config, drone, &report.user)));
     }

@@ -84,7 +84,11 @@ impl Labelled {
         let image = docker(&["import", "-"], &[0; 1024]);
         let mut arguments = vec!["create".to_owned(), format!("--name={name}")];
         let labels = identity.labels();
-        arguments.extend(labels.map(|(key, value)| format!("--label={key}={value}")));
+        arguments.extend(
+            labels
+                .into_iter()
+                .map(|(key, value)| format!("--label={key}={value}")),
+        );
         arguments.extend([image.clone(), "/none".to_owned()]);
         docker(&strs(&arguments), b"");
         let remove = [["rm", "-f", name], ["rmi", "-f", &image]];

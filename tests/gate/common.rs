@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hatchery::config::Config;
 use hatchery::devcontainer::{ImageFacts, Judgement, Prepared, Repository, Seat};
 use hatchery::docker::Machine;
-use hatchery::drone::{DroneName, Identity, Scope};
+use hatchery::drone::{Identity, Scope};
 use hatchery::error::{Code, Error, Result};
 use hatchery::repo::RepoId;
 use serde_json::Value;
@@ -125,11 +125,7 @@ pub fn repo() -> RepoId {
 }
 
 fn identity() -> Identity {
-    Identity {
-        repo: repo(),
-        name: DroneName::of(&repo()),
-        scope: Scope::new(vec![repo()], None).unwrap(),
-    }
+    Identity::new(Scope::new(vec![repo()], None).unwrap())
 }
 
 pub fn json_file(path: &Path) -> Value {

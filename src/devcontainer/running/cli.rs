@@ -410,8 +410,9 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
         labels: up
             .identity
             .labels()
+            .into_iter()
             .map(|(key, value)| format!("{key}={value}"))
-            .into(),
+            .collect(),
         drone: up.identity.name.to_string(),
         guard: up.guard.clone(),
         own_builder: up.asks_for_builds,

@@ -322,7 +322,7 @@ impl Repository {
             ssh_port: seat.ssh_port,
             sockets: seat.sockets,
             token: seat.token,
-            labels: seat.identity.labels().into(),
+            labels: seat.identity.labels().into_iter().collect(),
             environment: self.env_of_lines(),
             home: seat.home_mounts(),
             mounts: self

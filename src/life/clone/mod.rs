@@ -1,5 +1,6 @@
 //! Cloning: git, told to trust nothing but the server that it was sent to.
 
+pub mod head;
 mod spelling;
 mod submodules;
 
@@ -15,6 +16,7 @@ use tokio::process::Command;
 use crate::cage::{self, Rules};
 use crate::config::{self, Config};
 use crate::docker;
+use crate::drone::head::Head;
 use crate::error::{Code, Error, Result};
 use crate::host::{self, Size};
 use crate::process::{self, Group};
@@ -62,6 +64,8 @@ pub struct Job<'a> {
     pub config: &'a Config,
     /// What.
     pub repo: &'a RepoId,
+    /// Which of its heads, where that is not the default branch.
+    pub head: Option<&'a Head>,
     /// With its submodules.
     pub submodules: bool,
     /// The newest commit of the default branch alone.
@@ -122,6 +126,11 @@ impl Git<'_> {
         if self.job.shallow {
             command.arg("--depth=1");
         }
+        if let Some(Head::Stranger { .. }) = self.job.head {
+            command.arg("--no-checkout");
+        } else if let Some(branch) = self.job.head.and_then(Head::branch) {
+            command.arg(format!("--branch={branch}"));
+        }
         command.args(["--", &url]).arg(self.into);
         let (said, is_well) = self.run(command).await?;
         if !is_well {
@@ -130,6 +139,9 @@ impl Git<'_> {
                 url: &url,
             };
             return Err(refusal(&subject, &said, self.is_full()));
+        }
+        if let Some(Head::Stranger { number, .. }) = self.job.head {
+            self.check_out_pull(*number, &url).await?;
         }
         if self.job.submodules {
             submodules::fetch(self, self.into).await?;

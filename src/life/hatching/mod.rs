@@ -229,7 +229,7 @@ impl<'a> Hatching<'a> {
             machine,
             checkout,
             token,
-            secrets: server.config.secrets(&identity.repo)?,
+            secrets: server.config.secrets(identity)?,
             node: Mutex::default(),
             joining: Cell::new(false),
             step: RefCell::default(),
@@ -300,7 +300,9 @@ impl<'a> Hatching<'a> {
         for warning in &warnings {
             self.server.ui.warn(warning);
         }
-        hand_in::into(&self.checkout, &self.identity.repo, self.server.config)?;
+        if !self.identity.is_strangers() {
+            hand_in::into(&self.checkout, &self.identity.repo, self.server.config)?;
+        }
         let repository = Repository::judge(
             &self.checkout,
             &self.identity.repo,
@@ -465,6 +467,12 @@ impl<'a> Hatching<'a> {
         let job = clone::Job {
             config,
             repo: &self.identity.repo,
+            // A rebuild that clones is from the default branch.
+            head: self
+                .identity
+                .head
+                .as_ref()
+                .filter(|_| self.wishes.old.is_none()),
             submodules: self.wishes.submodules,
             shallow: false,
             tokens: credentials.map(|it| clone::Tokens {

@@ -63,7 +63,7 @@ impl<'a> Job<'a> {
     ) -> Result<Self> {
         Ok(Self {
             metadata: furnish::metadata(container)?,
-            secrets: server.config.secrets(&drone.identity.repo)?,
+            secrets: server.config.secrets(&drone.identity)?,
             server,
             drone,
             container,

@@ -124,6 +124,7 @@ impl Check {
         let job = clone::Job {
             config,
             repo,
+            head: None,
             submodules: false,
             shallow: true,
             tokens: helper.as_ref().map(|helper| clone::Tokens {
