@@ -24,6 +24,7 @@ pub mod hatching;
 pub mod login;
 pub mod memory;
 pub mod parts;
+pub mod ports;
 pub mod readiness;
 pub mod recipe;
 pub mod recovery;

@@ -15,6 +15,7 @@ mod head;
 mod inside;
 mod list;
 mod logs;
+mod ports;
 mod rebuild;
 mod recover;
 mod rerun;
@@ -80,6 +81,7 @@ enum Verb {
     Logs(logs::Logs),
     SshConfig(ssh_config::SshConfig),
     Cp(cp::Cp),
+    Ports(ports::Ports),
     Audit(audit::Audit),
     Rerun(rerun::Rerun),
     Recover(recover::Recover),
@@ -125,6 +127,7 @@ impl Cli {
             Verb::Cp(verb) => return verb.run(&context).await,
             Verb::Logs(verb) => verb.run(&context).await,
             Verb::Exec(verb) => return verb.run(&context).await,
+            Verb::Ports(verb) => verb.run(&context).await,
             Verb::SshConfig(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,

@@ -52,6 +52,8 @@ publish_devcontainer(
             "image": IMAGE,
             "containerEnv": {"PLACE": "here"},
             "remoteEnv": {"MARK": "set-${containerEnv:PLACE}", "QUOTED": 'it\'s "so"'},
+            "forwardPorts": [8080, "db:5432"],
+            "portsAttributes": {"3000": {"label": "Site\x1b[31m", "protocol": "https"}},
         }
     },
 )
@@ -101,6 +103,31 @@ with subtest("ssh-config: a person's ssh reaches the drone by its name alone"):
     block = server.succeed("cat /tmp/drones")
     laptop.succeed(f"cat > /tmp/drones <<'END'\n{block}END")
     assert laptop.succeed("ssh -F /tmp/drones -o StrictHostKeyChecking=yes into-it id -un") == "vscode\n"
+
+with subtest("ports: what listens, where it is reached, and what the configuration says of it"):
+    serve = "nohup python3 -m http.server --bind {} {} > /dev/null 2>&1 &"
+    by_exec(f"{serve.format('0.0.0.0', 3000)} {serve.format('127.0.0.1', 80)} {serve.format('::1', 5173)}")
+    server.wait_until_succeeds(
+        "hatchery ports into-it --json | jq -e 'map(select(.process)) | length == 3'", timeout=10
+    )
+    ports = json.loads(server.succeed("hatchery ports into/it --json"))
+    told = [[port[key] for key in ("host", "port", "process", "label", "reach", "forwarded", "url")] for port in ports]
+    assert told == [
+        [None, 80, "python3", None, "drone", False, None],
+        [None, 3000, "python3", "Site", "tailnet", False, f"https://into-it.{DOMAIN}:3000"],
+        [None, 5173, "python3", None, "drone", False, None],
+        [None, 8080, None, None, "nowhere", True, None],
+        ["db", 5432, None, None, "sibling", True, None],
+    ], told
+    said = hatchery("ports into-it")
+    contains(
+        said, f"https://into-it.{DOMAIN}:3000\n", "8080     ", "nothing listens\n", "another container's, use -L: "
+    )
+    contains(said, f"listens on 127.0.0.1 only, use -L: ssh -L 8080:localhost:80 -p 2222 vscode@into-it.{DOMAIN}\n")
+    laptop.succeed(f"curl -sf http://into-it.{DOMAIN}:3000 -o /dev/null")
+    laptop.fail(f"curl -sf http://into-it.{DOMAIN}:80 -o /dev/null")
+    laptop.succeed(f"{SSH} -L 5173:localhost:5173 vscode@into-it.{DOMAIN} true")
+    by_exec("pkill python3")
 
 with subtest("ssh: a session begins in the workspace, and its shell reads what is typed"):
     assert server.succeed("printf 'pwd\\necho $MARK\\nexit 3\\n' | hatchery ssh into-it || echo $?") == (
@@ -250,6 +277,7 @@ with subtest("secrets: a change holds after the drone was burrowed, and a file t
 with subtest("what does not run cannot be got into, and what is not there is named"):
     hatchery("burrow into-it")
     contains(hatchery("status into-it"), "burrowed")
+    error_of("hatchery ports into-it", 1, "drone-not-running")
     for verb in ("ssh", "exec"):
         error = error_of(f"hatchery --json {verb} into-it -- true", 1, "drone-not-running")
         assert error["message"] == "into-it is burrowed" and "`hatchery unburrow into/it`" in error["hint"], error

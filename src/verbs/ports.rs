@@ -1,0 +1,184 @@
+//! `hatchery ports`
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, ssh_command};
+use crate::docker::Drone;
+use crate::error::Result;
+use crate::life::furnish;
+use crate::life::ports::{self, Port, Reach};
+
+/// The lowest port that anybody may listen on (`ip_unprivileged_port_start` in `ip(7)`).
+const UNPRIVILEGED: u16 = 1024;
+/// What is added to a lower one on the person's own machine.
+const RAISED_BY: u16 = 8000;
+
+/// Show what listens in a drone, and how it is reached
+///
+/// With the names that portsAttributes gives, and what forwardPorts names beside it. The drone itself says
+/// what listens in it.
+#[derive(Debug, Args)]
+pub struct Ports {
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
+}
+
+impl Ports {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let docker = context.docker().await?;
+        let there = context.running(&docker, &self.drone).await?;
+        let listeners = ports::listeners(&docker, there.container.id(), &there.user).await?;
+        let metadata = furnish::metadata(&there.container).unwrap_or_default();
+        let ports = ports::of(&listeners, &metadata);
+        let way = Way {
+            ssh: ssh_command(&context.config, &there.drone, &there.user),
+            hostname: hostname(context, &there.drone),
+        };
+        if context.ui.json() {
+            let ports = ports.iter().map(|port| {
+                json!({
+                    "host": port.host,
+                    "port": port.port,
+                    "addresses": port.addresses,
+                    "process": port.process,
+                    "label": port.label,
+                    "forwarded": port.forwarded,
+                    "reach": port.reach,
+                    "url": way.url(port),
+                    "ssh": way.forward(port),
+                })
+            });
+            context.ui.json_result(&ports.collect::<Vec<_>>());
+            return Ok(());
+        }
+        if ports.is_empty() {
+            let name = &there.drone.identity.name;
+            context.ui.talk(&format!("Nothing listens in {name}."));
+        }
+        for line in table(&ports, &way) {
+            context.ui.result(line);
+        }
+        Ok(())
+    }
+}
+
+/// The drone's name in the tailnet.
+fn hostname(context: &Context<'_>, drone: &Drone) -> Option<String> {
+    let tailnet = context.config.tailnet.as_ref()?;
+    Some(format!("{}.{}", drone.identity.name, tailnet.domain))
+}
+
+/// How a person gets to a drone's ports.
+struct Way {
+    ssh: String,
+    hostname: Option<String>,
+}
+
+impl Way {
+    /// Where a browser finds it in the tailnet.
+    fn url(&self, port: &Port) -> Option<String> {
+        let hostname = self.hostname.as_ref()?;
+        let is_open = port.reach == Reach::Tailnet;
+        is_open.then(|| format!("{}://{hostname}:{}", port.scheme, port.port))
+    }
+
+    /// The command that brings it to the person's own machine.
+    fn forward(&self, port: &Port) -> Option<String> {
+        let options = self.ssh.strip_prefix("ssh ")?;
+        let host = port.host.as_deref().unwrap_or("localhost");
+        let here = match port.port {
+            low if low < UNPRIVILEGED => low + RAISED_BY,
+            port => port,
+        };
+        Some(format!("ssh -L {here}:{host}:{} {options}", port.port))
+    }
+
+    fn words(&self, port: &Port) -> String {
+        let forward = self.forward(port).map(|command| format!(": {command}"));
+        let forward = forward.unwrap_or_default();
+        match port.reach {
+            Reach::Tailnet => self.url(port).unwrap_or_else(|| format!("use -L{forward}")),
+            Reach::Drone => {
+                let all: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+                format!("listens on {} only, use -L{forward}", all.join(" and "))
+            }
+            Reach::Sibling => format!("another container's, use -L{forward}"),
+            Reach::Nowhere => "nothing listens".to_owned(),
+        }
+    }
+}
+
+fn table(ports: &[Port], way: &Way) -> Vec<String> {
+    let rows: Vec<[String; 4]> = ports
+        .iter()
+        .map(|port| {
+            let number = port.port.to_string();
+            let host = port.host.as_ref();
+            [
+                host.map_or_else(|| number.clone(), |host| format!("{host}:{number}")),
+                port.process.clone().unwrap_or_default(),
+                port.label.clone().unwrap_or_default(),
+                way.words(port),
+            ]
+        })
+        .collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: [usize; 3] = std::array::from_fn(width);
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths).filter(|(_, width)| *width > 0);
+            let cells = cells.map(|(cell, width)| format!("{cell:width$}  "));
+            cells.chain([row[3].clone()]).collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_port_is_told_with_the_way_to_it() {
+        let port = |host: Option<&str>, port, reach| Port {
+            host: host.map(str::to_owned),
+            port,
+            addresses: vec!["127.0.0.1".parse().unwrap()],
+            process: Some("node".to_owned()),
+            label: None,
+            scheme: "http",
+            forwarded: false,
+            reach,
+        };
+        let ports = [
+            port(None, 3000, Reach::Tailnet),
+            port(None, 80, Reach::Drone),
+            port(Some("db"), 5432, Reach::Sibling),
+            port(None, 8080, Reach::Nowhere),
+        ];
+        let mut way = Way {
+            ssh: "ssh -p 2222 dev@a-b.tail.example".to_owned(),
+            hostname: Some("a-b.tail.example".to_owned()),
+        };
+        assert_eq!(
+            table(&ports, &way),
+            [
+                "3000     node  http://a-b.tail.example:3000",
+                "80       node  listens on 127.0.0.1 only, use -L: \
+                 ssh -L 8080:localhost:80 -p 2222 dev@a-b.tail.example",
+                "db:5432  node  another container's, use -L: \
+                 ssh -L 5432:db:5432 -p 2222 dev@a-b.tail.example",
+                "8080     node  nothing listens",
+            ]
+        );
+        way.hostname = None;
+        assert_eq!(
+            way.words(&ports[0]),
+            "use -L: ssh -L 3000:localhost:3000 -p 2222 dev@a-b.tail.example"
+        );
+    }
+}
