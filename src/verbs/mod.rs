@@ -15,6 +15,7 @@ mod head;
 mod inside;
 mod list;
 mod logs;
+mod open;
 mod ports;
 mod rebuild;
 mod recover;
@@ -82,6 +83,7 @@ enum Verb {
     SshConfig(ssh_config::SshConfig),
     Cp(cp::Cp),
     Ports(ports::Ports),
+    Open(open::Open),
     Audit(audit::Audit),
     Rerun(rerun::Rerun),
     Recover(recover::Recover),
@@ -128,6 +130,7 @@ impl Cli {
             Verb::Logs(verb) => verb.run(&context).await,
             Verb::Exec(verb) => return verb.run(&context).await,
             Verb::Ports(verb) => verb.run(&context).await,
+            Verb::Open(verb) => verb.run(&context).await,
             Verb::SshConfig(verb) => verb.run(&context).await,
             Verb::Audit(verb) => verb.run(&context).await,
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,

@@ -129,6 +129,20 @@ with subtest("ports: what listens, where it is reached, and what the configurati
     laptop.succeed(f"{SSH} -L 5173:localhost:5173 vscode@into-it.{DOMAIN} true")
     by_exec("pkill python3")
 
+with subtest("open: links, and the way that they go"):
+    at = f"vscode@into-it.{DOMAIN}:2222/workspaces/it"
+    assert hatchery("open into-it --in zed") == f"zed://ssh/{at}\n"
+    lines = hatchery("open into/it").splitlines()
+    assert lines[:2] == [
+        f"ssh      ssh -p 2222 vscode@into-it.{DOMAIN}",
+        f"vscode   vscode://vscode-remote/ssh-remote+{at}",
+    ], lines
+    opened = json.loads(server.succeed("hatchery open into-it --json"))
+    assert opened["folder"] == "/workspaces/it" and set(opened["links"]) == {"vscode", "cursor", "zed", "gateway"}, (
+        opened
+    )
+    hatchery("open into-it --in ed", status=2)
+
 with subtest("ssh: a session begins in the workspace, and its shell reads what is typed"):
     assert server.succeed("printf 'pwd\\necho $MARK\\nexit 3\\n' | hatchery ssh into-it || echo $?") == (
         "/workspaces/it\nset-here\n3\n"
@@ -277,7 +291,8 @@ with subtest("secrets: a change holds after the drone was burrowed, and a file t
 with subtest("what does not run cannot be got into, and what is not there is named"):
     hatchery("burrow into-it")
     contains(hatchery("status into-it"), "burrowed")
-    error_of("hatchery ports into-it", 1, "drone-not-running")
+    for verb in ("ports", "open"):
+        error_of(f"hatchery {verb} into-it", 1, "drone-not-running")
     for verb in ("ssh", "exec"):
         error = error_of(f"hatchery --json {verb} into-it -- true", 1, "drone-not-running")
         assert error["message"] == "into-it is burrowed" and "`hatchery unburrow into/it`" in error["hint"], error
