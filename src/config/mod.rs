@@ -923,6 +923,8 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drone::Scope;
+    use crate::drone::head::Head;
     use proptest::prelude::*;
 
     fn error_of(text: &str) -> String {
@@ -1166,6 +1168,33 @@ mod tests {
         ] {
             assert_eq!(config.trusts(&repo.parse().unwrap()), trusted, "{repo}");
         }
+    }
+
+    #[test]
+    fn a_strangers_drone_has_nothing_of_what_its_repositorys_owners_have() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "KEY=sting\n").unwrap();
+        let file = file.path().display();
+        let text = format!(
+            "[devcontainer]\ntrust = [\"acme/*\"]\nenv_file = \"{file}\"\n[drones.\"acme/site\"]\nenv_file = \"{file}\"\n\
+             [registries.\"ghcr.io/acme\"]\nrepositories = [\"acme/*\"]\n"
+        );
+        let mut config = Config::parse(&text, Path::new("c")).unwrap();
+        let repo: RepoId = "acme/site".parse().unwrap();
+        let scope = || Scope::new(vec![repo.clone()], None).unwrap();
+        let stranger = |trusted| Head::Stranger { number: 7, trusted };
+        for (head, has) in [
+            (None, true),
+            (Some(stranger(true)), true),
+            (Some(stranger(false)), false),
+        ] {
+            let drone = Identity::new(scope()).started_from(head);
+            assert_eq!(config.secrets(&drone).unwrap().has("KEY"), has, "{drone:?}");
+        }
+        let image = "ghcr.io/acme/base:1";
+        assert!(config.trusts(&repo) && config.registries.barring(image, &repo).is_none());
+        config.trust_no_owner();
+        assert!(!config.trusts(&repo) && config.registries.barring(image, &repo).is_some());
     }
 
     proptest! {
