@@ -92,7 +92,7 @@ pub fn tell(context: &Context<'_>, identity: &Identity, has_chosen: bool) {
     };
     let repo = &identity.repo;
     context.ui.talk(&format!(
-        "Pull request {number} is taken for a stranger's: it is no branch of {repo}."
+        "Pull request {number} is treated as a stranger's: it is not the head of exactly one branch of {repo}."
     ));
     if context.config.github.app_id.is_some() && !has_chosen {
         context

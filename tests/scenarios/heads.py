@@ -90,7 +90,7 @@ with subtest("a pull request of the repository's own is its branch"):
 
 with subtest("a fork's has tokens that read, and no secrets, also after it was woken"):
     said = spawn("https://github.com/acme/den/pull/7/files")
-    contains(said, "Pull request 7 is taken for a stranger's", "can only read", "It gets no secret variables")
+    contains(said, "Pull request 7 is treated as a stranger's", "can only read", "It gets no secret variables")
     shown = on("acme-den", f"cd {CLONE}; git branch --show-current; git rev-parse HEAD; echo $FROM")
     assert shown == f"pr-7\n{tip('refs/pull/7/head')}\na stranger\n", shown
     assert set(permissions().values()) == {"read"} and permissions()["contents"] == "read", permissions()
