@@ -362,15 +362,19 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
     if let Some(amount) = report.disk.amount_then() {
         rows.push(("disk", amount));
     }
-    let setup = setup(context, drone);
-    if let Some(mut words) = setup.words() {
-        if drone.life == Life::Running && !setup.due().is_empty() {
-            words = format!("{words}; `hatchery rerun {}` runs it", drone.identity.repo);
-        }
-        rows.push(("setup", words));
-    }
+    rows.extend(setup_row(context, drone));
     rows.extend(work_row(drone, report));
     rows
+}
+
+/// What of its setup has not come to a good end.
+fn setup_row(context: &Context<'_>, drone: &Drone) -> Option<(&'static str, String)> {
+    let setup = setup(context, drone);
+    let mut words = setup.words()?;
+    if drone.life == Life::Running && !setup.due().is_empty() {
+        words = format!("{words}; `hatchery rerun {}` runs it", drone.identity.repo);
+    }
+    Some(("setup", words))
 }
 
 /// What exists nowhere else of it.
