@@ -1,4 +1,4 @@
-//! Directories of the user's home that outlive a container.
+//! Directories of the user's home that outlive a container, some of them shared by drones.
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,60 @@ impl From<HomePath> for String {
     }
 }
 
+/// Where an entry of `devcontainer.mounts` is mounted: a directory of the home, as `~/.claude`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InHome(pub HomePath);
+
+impl TryFrom<String> for InHome {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("~/") {
+            Some(path) => path.to_owned().try_into().map(Self),
+            None => Err(format!("{text:?} is not in the home; write \"~/.claude\"")),
+        }
+    }
+}
+
+impl From<InHome> for String {
+    fn from(InHome(path): InHome) -> Self {
+        format!("~/{}", path.as_str())
+    }
+}
+
+/// The name of a volume that drones share, as in `devcontainer.mounts`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SharedVolume(String);
+
+impl SharedVolume {
+    /// What Docker calls it. No drone's name is `hatchery`, so it is no drone's own.
+    pub fn in_docker(&self) -> String {
+        format!("hatchery.shared.{}", self.0)
+    }
+}
+
+impl TryFrom<String> for SharedVolume {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if (1..=MAX).contains(&text.len()) && text.chars().all(plain) {
+            return Ok(Self(text));
+        }
+        Err(format!(
+            "{text:?} is no volume's name; use letters, digits, dots, hyphens and underscores"
+        ))
+    }
+}
+
+impl From<SharedVolume> for String {
+    fn from(volume: SharedVolume) -> Self {
+        volume.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +141,26 @@ mod tests {
             (".config", ".config2", false),
         ] {
             assert_eq!(path(one).overlaps(&path(two)), overlap, "{one}, {two}");
+        }
+    }
+
+    #[test]
+    fn a_shared_volume_has_a_plain_name_and_lies_in_the_home() {
+        for (text, path) in [("~/.claude", Some(".claude")), ("~/a/b", Some("a/b"))] {
+            let parsed = InHome::try_from(text.to_owned()).ok();
+            assert_eq!(parsed.as_ref().map(|it| it.0.as_str()), path);
+            assert_eq!(parsed.map(String::from).as_deref(), Some(text));
+        }
+        for text in ["/etc", "~", "~/", "~/..", "~dev/x", ".claude", "~//x"] {
+            assert!(InHome::try_from(text.to_owned()).is_err(), "{text}");
+        }
+        let name = |text: &str| SharedVolume::try_from(text.to_owned());
+        assert_eq!(
+            name("claude").unwrap().in_docker(),
+            "hatchery.shared.claude"
+        );
+        for text in ["", "a/b", "a,b", "a b", "é"] {
+            assert!(name(text).is_err(), "{text}");
         }
     }
 

@@ -17,7 +17,7 @@ use url::Url;
 
 pub use self::building::{Builder, Known};
 pub use self::git::{Git, Words};
-pub use self::home::HomePath;
+pub use self::home::{HomePath, InHome, SharedVolume};
 pub use self::registries::{Namespace, Registries, Registry};
 pub use self::runtime::Runtime;
 pub use self::subnets::Subnets;
@@ -341,6 +341,8 @@ pub struct Devcontainer {
     pub env_file: Option<PathBuf>,
     /// Directories of the user's home that outlive a container.
     pub home: Vec<HomePath>,
+    /// Volumes that drones share, and where each is in the user's home.
+    pub mounts: BTreeMap<SharedVolume, InHome>,
 }
 
 /// `[dotfiles]`
@@ -423,23 +425,37 @@ impl Default for Devcontainer {
                 .collect(),
             env_file: None,
             home: Vec::new(),
+            mounts: BTreeMap::new(),
         }
     }
 }
 
 impl Devcontainer {
+    /// What is mounted in the user's home, each with the key that names it.
+    fn in_home(&self) -> impl Iterator<Item = (&'static str, &HomePath)> {
+        let own = self.home.iter().map(|path| ("devcontainer.home", path));
+        let shared = self.mounts.values();
+        own.chain(shared.map(|InHome(path)| ("devcontainer.mounts", path)))
+    }
+
+    /// Whether anything is mounted in the user's home.
+    pub fn mounts_in_home(&self) -> bool {
+        self.in_home().next().is_some()
+    }
+
     fn check_home(&self) -> std::result::Result<(), (&'static str, String)> {
-        const KEY: &str = "devcontainer.home";
-        if self.home.len() > MAX_HOME_DIRECTORIES {
-            let what = format!("names more than {MAX_HOME_DIRECTORIES} directories");
-            return Err((KEY, what));
-        }
-        for (index, one) in self.home.iter().enumerate() {
-            if let Some(other) = self.home[..index].iter().find(|it| it.overlaps(one)) {
-                let (one, other) = (one.as_str(), other.as_str());
-                let what = format!("names {other:?} and {one:?}; one is in the other");
-                return Err((KEY, what));
+        let mut before: Vec<&HomePath> = Vec::new();
+        for (key, one) in self.in_home() {
+            if before.len() >= MAX_HOME_DIRECTORIES {
+                let what = format!("has more than {MAX_HOME_DIRECTORIES} directories of the home");
+                return Err((key, what));
             }
+            if let Some(other) = before.iter().find(|it| it.overlaps(one)) {
+                let (one, other) = (one.as_str(), other.as_str());
+                let what = format!("mounts at {other:?} and {one:?}; one is in the other");
+                return Err((key, what));
+            }
+            before.push(one);
         }
         Ok(())
     }
@@ -947,13 +963,24 @@ mod tests {
             (r#""../x""#, "home: \"../x\" is no directory of a home"),
             (
                 r#"".config/gh", ".config""#,
-                "home names \".config/gh\" and \".config\"",
+                "home mounts at \".config/gh\" and \".config\"",
             ),
         ] {
             let text = format!("[devcontainer]\nhome = [{home}]\n");
             let error = Config::parse(&text, Path::new("c.toml")).unwrap_err();
             let said = error.message();
             assert!(said.contains("c.toml:2") && said.contains(told), "{said}");
+        }
+        for (mounts, fits) in [
+            (r#"claude = "~/.claude""#, true),
+            (r#"claude = "~/.config/x""#, false),
+            (r#"a = "~/a", b = "~/a/b""#, false),
+            (r#"a = "/etc""#, false),
+            (r#""a/b" = "~/a""#, false),
+        ] {
+            let text = format!("[devcontainer]\nhome = [\".config\"]\nmounts = {{ {mounts} }}\n");
+            let parsed = Config::parse(&text, Path::new("c.toml"));
+            assert_eq!(parsed.is_ok(), fits, "{mounts}: {parsed:?}");
         }
     }
 

@@ -15,6 +15,9 @@ use crate::error::{Code, Error, Result};
 /// The label that compose puts on all that it makes.
 pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 
+/// The label of a volume that drones share.
+const LABEL_SHARED: &str = "hatchery.shared";
+
 impl Docker {
     /// Creates the drone's volume with its labels.
     pub async fn create_volume(&self, identity: &Identity) -> Result<()> {
@@ -48,6 +51,27 @@ impl Docker {
             )));
         }
         Ok(())
+    }
+
+    /// Makes a volume that drones share, unless it is there.
+    pub async fn create_shared_volume(&self, name: &str) -> Result<()> {
+        let request = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: Some(HashMap::from([(LABEL_SHARED.to_owned(), "1".to_owned())])),
+            ..VolumeCreateRequest::default()
+        };
+        let created = self.api.create_volume(request).await;
+        let volume =
+            created.map_err(|error| failed(&format!("create the volume {name}"), error))?;
+        // Docker gives an existing volume of this name without a word.
+        if volume.labels.contains_key(LABEL_SHARED) && volume.options.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::NameTaken,
+            format!("a volume named {name} is there already and is not hatchery's"),
+        )
+        .hint(format!("look into it, then `docker volume rm {name}`")))
     }
 
     /// Removes a volume. One that is gone is no error.

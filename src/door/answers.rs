@@ -65,10 +65,10 @@ pub fn without_device(network: &mut Value) {
     }
 }
 
-/// The drone's own volumes.
+/// The volumes that the drone may have.
 pub fn volumes(all: &mut Value, bounds: &Bounds) {
     if let Some(volumes) = all.get_mut("Volumes") {
-        keep(volumes, |volume| bounds.owns(text(volume, "Name")));
+        keep(volumes, |volume| bounds.has(text(volume, "Name")));
     }
 }
 

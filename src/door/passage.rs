@@ -140,7 +140,7 @@ impl Passage {
                 self.hand_on(&call, request, full(body.to_string())).await
             }
             Ask::Volume(name) => {
-                if !self.shared.bounds.owns(&name) {
+                if !self.shared.bounds.has(&name) {
                     return Err(Stop::NotFound(format!("volume: {name:.80}")));
                 }
                 self.pass(&call, request).await

@@ -90,6 +90,7 @@ impl Bed {
         let bounds = Bounds {
             identity: Identity::new(scope),
             id: "0123456789abcdefghijklmnopqrstuv".to_owned(),
+            shared: Vec::new(),
             sockets: None,
             limits: hatchery::config::Limits::default(),
             ssh_port: None,

@@ -91,7 +91,8 @@ fn a_sibling_keeps_its_own_restart_policy_and_a_note_of_it() {
 #[test]
 fn directories_of_the_home_are_volumes_by_their_own_names() {
     let mut world = with(TEMPLATE);
-    world.config = config("[devcontainer]\nhome = [\".claude\"]\n");
+    world.config =
+        config("[devcontainer]\nhome = [\".claude\"]\nmounts = { models = \"~/models\" }\n");
     world.write(
         ".devcontainer/devcontainer.json",
         r#"{"dockerComposeFile": "docker-compose.yml", "service": "app",
@@ -100,6 +101,11 @@ fn directories_of_the_home_are_volumes_by_their_own_names() {
     let file = world.composed();
     let name = "acme-site.home..claude";
     assert_eq!(file["volumes"][name], json!({"name": name}));
+    let shared = "hatchery.shared.models";
+    assert_eq!(
+        file["volumes"][shared],
+        json!({"name": shared, "external": true})
+    );
     let at = |mount: &&serde_json::Value| mount["target"] == "/home/dev/.claude";
     let mounts = file["services"]["app"]["volumes"].as_array().unwrap();
     let there: Vec<_> = mounts.iter().filter(at).collect();

@@ -729,13 +729,16 @@ fn the_environment_knows_where_tools_open() {
 fn directories_of_the_home_are_mounted_after_what_the_repository_mounts() {
     let mut world =
         with(r#""image": "x", "mounts": ["type=volume,source=theirs,target=/home/dev/.claude"]"#);
-    world.config = config("[devcontainer]\nhome = [\".claude\", \".config/gh\"]\n");
+    world.config = config(
+        "[devcontainer]\nhome = [\".claude\", \".config/gh\"]\nmounts = { models = \"~/models\" }\n",
+    );
     assert_eq!(
         world.written()["mounts"],
         json!([
             "type=volume,source=acme-site.theirs,target=/home/dev/.claude",
             "type=volume,source=acme-site.home..claude,target=/home/dev/.claude",
             "type=volume,source=acme-site.home..config_sgh,target=/home/dev/.config/gh",
+            "type=volume,source=hatchery.shared.models,target=/home/dev/models",
             "type=bind,source=/run/hatchery/acme-site,target=/run/hatchery,readonly",
         ])
     );

@@ -13,6 +13,7 @@ DRAFT = f"git -C {SITE} log -1 --format=%s; cat {SITE}/draft"
 
 
 HOME = '[".claude", ".config/tool"]'
+SHARED = 'mounts = { tools = "~/.tools" }'
 IN_HOME = "cat ~/.claude/given ~/.claude/kept ~/.config/tool/kept"
 WITH_HOME = "--config /root/home.toml"
 SCOPE = "/var/lib/hatchery/drones/acme-site.json"
@@ -57,7 +58,9 @@ def is_as_it_was(before: str) -> None:
 start_and_wait()
 stop_recovery()
 laptop_trusts_drones()
-server.succeed(f"(cat /etc/hatchery/config.toml; echo '[devcontainer]'; echo 'home = {HOME}') > /root/home.toml")
+server.succeed(
+    f"(cat /etc/hatchery/config.toml; echo '[devcontainer]'; echo 'home = {HOME}'; echo '{SHARED}') > /root/home.toml"
+)
 take_inventory()
 
 with subtest("work is done in a drone, and its configuration is changed there"):
@@ -93,9 +96,10 @@ with subtest("rebuilt: what is new is there, work, name, key and token stay, the
     server.fail("docker images -q --filter dangling=true --filter label=hatchery.drone=acme-site | grep .")
 
 with subtest("what devcontainer.home names lives in volumes, with what the image has there, and is the user's"):
-    assert in_drone("acme-site", "stat -c '%U %a' ~/.claude ~/.config/tool ~/.config") == (
-        "vscode 700\nvscode 755\nvscode 755\n"
+    assert in_drone("acme-site", "stat -c '%U %a' ~/.claude ~/.config/tool ~/.config ~/.tools") == (
+        "vscode 700\nvscode 755\nvscode 755\nvscode 755\n"
     )
+    on("acme-site", "echo shared > ~/.tools/of-the-site")
     on(
         "acme-site",
         "rm ~/.claude/given; echo mine > ~/.claude/given; echo a > ~/.claude/kept; echo b > ~/.config/tool/kept",
@@ -211,7 +215,7 @@ with subtest("what is in these volumes is there again; it is no work, but for wh
 
 with subtest("a rebuild narrows the scope: tokens of the old one are revoked"):
     wide = hashlib.sha256(token("acme/gears").encode()).hexdigest()
-    said = hatchery("rebuild --yes --repo acme/site acme/site")
+    said = hatchery(f"{WITH_HOME} rebuild --yes --repo acme/site acme/site")
     contains(said, f"Its tokens' repositories: {', '.join(SCOPES)} → acme/site", "Its configuration is as it was")
     assert in_drone("acme-site", "echo $MARK") == "other\n"
     has_scope(["acme/site"], READ)
@@ -222,6 +226,10 @@ with subtest("a rebuild narrows the scope: tokens of the old one are revoked"):
 with subtest("a compose drone keeps its services and what they hold"):
     hatchery(f"{WITH_HOME} spawn acme/stack")
     on("acme-stack", "echo stack > ~/.claude/kept; touch ~/in-the-container")
+    # What devcontainer.mounts names, all drones have; not so the directories of a home.
+    assert in_drone("acme-stack", "cat ~/.tools/of-the-site") == "shared\n"
+    on("acme-stack", "rm ~/.tools/of-the-site; echo shared > ~/.tools/of-the-stack; test ! -e ~/.claude/given")
+    assert in_drone("acme-site", "ls ~/.tools") == "of-the-stack\n"
     database = compose_container("acme-stack", "db")
     server.succeed(f"docker exec {database} sh -c 'echo kept > /var/lib/data/kept; echo kept > /in-the-container'")
     compose = "$(ls /workspaces/stack/.devcontainer/docker-compose.y*)"
@@ -236,4 +244,5 @@ with subtest("a compose drone keeps its services and what they hold"):
 with subtest("nothing is left of both once they are slain"):
     for repository in ("acme/site", "acme/stack"):
         contains(hatchery(f"slay --force {repository}"), "is gone")
+    server.succeed("docker volume rm hatchery.shared.tools")
     nothing_new()

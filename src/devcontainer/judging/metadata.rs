@@ -82,16 +82,23 @@ pub fn parse_metadata(label: &str) -> Result<Vec<Value>> {
 
 /// Holds the merged configuration of an image or container against the policy.
 ///
-/// `sockets` is the drone's own directory of sockets, the one mount of the host that a drone has.
+/// `sockets` is the drone's own directory of sockets, the one mount of the host that a drone has; `shared` are
+/// the volumes that this server's configuration has drones share.
 pub fn check_metadata(
     entries: &[Value],
     drone: &DroneName,
     sockets: Option<&Path>,
+    shared: &[String],
     trusted: bool,
     runtime: Option<Runtime>,
 ) -> Result<()> {
     let mut gate = Gate::new(trusted, "").run_by(runtime);
-    check_entries(entries, &Own { drone, sockets }, &mut gate);
+    let own = Own {
+        drone,
+        sockets,
+        shared,
+    };
+    check_entries(entries, &own, &mut gate);
     gate.verdict().map(|_| ())
 }
 
@@ -111,6 +118,7 @@ pub fn check_image(
     let own = Own {
         drone,
         sockets: None,
+        shared: &[],
     };
     check_entries(entries, &own, &mut gate);
     gate.verdict().map(|_| ())
@@ -133,6 +141,7 @@ pub fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
 pub struct Own<'a> {
     pub drone: &'a DroneName,
     pub sockets: Option<&'a Path>,
+    pub shared: &'a [String],
 }
 
 /// The one mount of the host that a drone has.
@@ -284,12 +293,22 @@ fn is_entrypoint(text: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || "/._-+ =:,@".contains(c))
 }
 
+/// Whether a text mounts this volume, as hatchery writes it.
+fn is_mount_of(text: &str, volume: &str) -> bool {
+    let rest = text.strip_prefix("type=volume,source=");
+    let target = rest
+        .and_then(|rest| rest.strip_prefix(volume))
+        .and_then(|rest| rest.strip_prefix(",target=/"));
+    target.is_some_and(|target| !target.contains(','))
+}
+
 fn check_mount(mount: &Node, gate: &mut Gate, kind: Entry<'_>) {
     let value = mount.to_value();
     if let (Entry::Label(own), Some(text)) = (kind, value.as_str()) {
         let is_sockets = own.sockets.is_some_and(|path| sockets_mount(path) == text);
         let volume = format!("type=volume,source={}.", own.drone);
         if is_sockets
+            || own.shared.iter().any(|volume| is_mount_of(text, volume))
             || (text.starts_with(&volume) && mounts::judge(&value, None).is_ok())
             || mounts::is_part(text, own.drone)
         {
@@ -341,9 +360,32 @@ mod tests {
             &[entry],
             &drone(),
             Some(Path::new("/run/hatchery/acme-site")),
+            &["hatchery.shared.claude".to_owned()],
             false,
             None,
         )
+    }
+
+    #[test]
+    fn only_a_shared_volume_of_this_servers_is_no_other_drones() {
+        for (mount, passes) in [
+            (
+                "type=volume,source=hatchery.shared.claude,target=/home/dev/.claude",
+                true,
+            ),
+            ("type=volume,source=hatchery.shared.other,target=/x", false),
+            (
+                "type=volume,source=hatchery.shared.claude.x,target=/x",
+                false,
+            ),
+            (
+                "type=volume,source=hatchery.shared.claude,target=/x,volume-driver=x",
+                false,
+            ),
+            ("type=bind,source=hatchery.shared.claude,target=/x", false),
+        ] {
+            assert_eq!(check(json!({"mounts": [mount]})).is_ok(), passes, "{mount}");
+        }
     }
 
     #[test]
@@ -459,7 +501,7 @@ mod tests {
                 "{entry}: {}",
                 error.message()
             );
-            assert!(check_metadata(&[entry], &drone(), None, true, None).is_ok());
+            assert!(check_metadata(&[entry], &drone(), None, &[], true, None).is_ok());
         }
     }
 
@@ -478,14 +520,14 @@ mod tests {
         for label in ["", "3", "[", "\"x\""] {
             assert!(parse_metadata(label).is_err(), "{label}");
         }
-        assert!(check_metadata(&[json!(3)], &drone(), None, false, None).is_err());
+        assert!(check_metadata(&[json!(3)], &drone(), None, &[], false, None).is_err());
     }
 
     proptest! {
         #[test]
         fn no_label_makes_it_panic(text in "[\\[\\]{}\":,a-z0-9é]{0,80}") {
             if let Ok(entries) = parse_metadata(&text) {
-                let _ = check_metadata(&entries, &drone(), None, false, None);
+                let _ = check_metadata(&entries, &drone(), None, &[], false, None);
             }
         }
     }

@@ -41,6 +41,8 @@ pub struct Rules {
     id: String,
     /// The directory of its sockets.
     sockets: Option<PathBuf>,
+    /// Volumes that drones share.
+    shared: Vec<String>,
     /// Hatchery's own compose file and the service that is the drone.
     compose: Option<(PathBuf, String)>,
     /// What runs its containers, where it is not Docker's default.
@@ -70,9 +72,17 @@ impl Rules {
             drone: drone.to_string(),
             id,
             sockets: sockets.map(Path::to_path_buf),
+            shared: Vec::new(),
             compose,
             runtime,
         }
+    }
+
+    /// The same for a drone that has these volumes beside its own.
+    #[must_use]
+    pub fn sharing(mut self, volumes: Vec<String>) -> Self {
+        self.shared = volumes;
+        self
     }
 
     /// Refuses a build or start by what it would do. `temporary` is where the CLI keeps what it
@@ -431,6 +441,7 @@ impl Looker<'_> {
                 let own = Own {
                     drone: &drone,
                     sockets: self.rules.sockets.as_deref(),
+                    shared: &self.rules.shared,
                 };
                 let entries = label.as_deref().map(serde_json::from_str::<Vec<Value>>);
                 match entries {

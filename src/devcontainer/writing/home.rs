@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, InHome};
 use crate::drone::DroneName;
 
 /// The longest home that anything is mounted in, in characters.
@@ -17,18 +17,26 @@ pub struct HomeMount {
     pub volume: String,
     /// Where it is mounted.
     pub target: String,
+    /// Whether other drones have it too.
+    pub is_shared: bool,
 }
 
 impl HomeMount {
     /// Those of this drone, whose user's home this is.
     pub fn all(config: &Config, drone: &DroneName, home: &str) -> Vec<Self> {
         let home = home.trim_end_matches('/');
-        let own = config.devcontainer.home.iter();
-        own.map(|path| Self {
+        let own = config.devcontainer.home.iter().map(|path| Self {
             volume: format!("{drone}.home.{}", path.in_a_name()),
             target: format!("{home}/{}", path.as_str()),
-        })
-        .collect()
+            is_shared: false,
+        });
+        let shared = config.devcontainer.mounts.iter();
+        let shared = shared.map(|(name, InHome(path))| Self {
+            volume: name.in_docker(),
+            target: format!("{home}/{}", path.as_str()),
+            is_shared: true,
+        });
+        own.chain(shared).collect()
     }
 
     /// As a `--mount` text. What the image has there gets into a new volume.
@@ -43,7 +51,12 @@ impl HomeMount {
 
     /// Names the volume in a compose file, where compose would put the project's name before it.
     pub(super) fn declare(&self, volumes: &mut Map<String, Value>) {
-        volumes.insert(self.volume.clone(), json!({"name": self.volume}));
+        let mut declared = json!({"name": self.volume});
+        if self.is_shared {
+            // What compose makes goes with the project.
+            declared["external"] = json!(true);
+        }
+        volumes.insert(self.volume.clone(), declared);
     }
 }
 

@@ -265,7 +265,7 @@ fn devices(host: &HostConfig) -> Option<String> {
 
 fn mounts(host: &HostConfig, bounds: &Bounds, sockets: Option<&Path>) -> Option<String> {
     // Whose a nameless one is, is asked of Docker.
-    let is_own = |volume: &str| bounds.owns(volume) || is_nameless(volume);
+    let is_own = |volume: &str| bounds.has(volume) || is_nameless(volume);
     if !matches!(host.volume_driver.as_deref(), None | Some("" | "local")) {
         return Some("volumes of a driver's own".to_owned());
     }

@@ -34,6 +34,8 @@ pub struct Bounds {
     pub id: String,
     /// The one directory of the host that a drone has.
     pub sockets: Option<PathBuf>,
+    /// Volumes that the configuration has drones share.
+    pub shared: Vec<String>,
     /// What each may use.
     pub limits: Limits,
     /// The loopback port that leads to the drone's sshd.
@@ -61,6 +63,11 @@ impl Bounds {
     /// but the containers that have it can tell.
     pub fn owns(&self, volume: &str) -> bool {
         self.identity.name.owns(&self.id, volume) && !is_nameless(volume)
+    }
+
+    /// Whether it may have a volume of this name: its own, or one that drones share.
+    pub fn has(&self, volume: &str) -> bool {
+        self.owns(volume) || self.shared.iter().any(|shared| shared == volume)
     }
 
     /// Whether a container may be called so: like the drone, or in the way of compose 1 and 2
@@ -104,6 +111,7 @@ pub(super) mod tests {
             identity: Identity::new(scope),
             id: ID.to_owned(),
             sockets: Some("/run/hatchery/acme-site".into()),
+            shared: vec!["hatchery.shared.claude".to_owned()],
             limits: Limits {
                 memory: bytesize::ByteSize::gib(1),
                 cpus: 0.5,

@@ -61,7 +61,7 @@ pub(super) fn has_its_home(
         ),
     )
     .hint(
-        "devcontainer.home names it; check what else its devcontainer.json or image mounts there",
+        "devcontainer.home or .mounts names it; check what else its devcontainer.json or image mounts there",
     ))
 }
 

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use self::failure::{Denied, failure};
 pub use self::replacing::Old;
 use crate::cage::Support;
+use crate::config::SharedVolume;
 use crate::devcontainer::running::cli::{self, Event, Failed, Outcome};
 use crate::devcontainer::running::guard::Rules;
 use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
@@ -353,6 +354,7 @@ impl<'a> Hatching<'a> {
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose()).await?;
         fault::reached(Point::DoorOpen);
+        self.make_shared().await?;
 
         loop {
             let seat = Seat {
@@ -811,6 +813,20 @@ impl<'a> Hatching<'a> {
             compose.map(|compose| (compose.file.clone(), compose.service.clone())),
             self.server.config.docker.runtime,
         )
+        .sharing(self.shared())
+    }
+
+    /// The volumes that the configuration has drones share, by Docker's names.
+    fn shared(&self) -> Vec<String> {
+        let shared = self.server.config.devcontainer.mounts.keys();
+        shared.map(SharedVolume::in_docker).collect()
+    }
+
+    async fn make_shared(&self) -> Result<()> {
+        for volume in self.shared() {
+            self.server.docker.create_shared_volume(&volume).await?;
+        }
+        Ok(())
     }
 
     /// Looks at the created container and fills it.
@@ -826,6 +842,7 @@ impl<'a> Hatching<'a> {
             &metadata,
             &self.identity.name,
             sockets,
+            &self.shared(),
             self.wishes.trusted,
             self.server.config.docker.runtime,
         )?;
@@ -932,7 +949,7 @@ impl<'a> Hatching<'a> {
 
     /// Where the home of a container's user is, if that is not what it was taken for.
     fn moved_home(&self, accounts: &Accounts, user: &str, taken: &Home) -> Result<Option<Home>> {
-        if self.server.config.devcontainer.home.is_empty() {
+        if !self.server.config.devcontainer.mounts_in_home() {
             return Ok(None);
         }
         let home = accounts.home(user).filter(|home| takes_mounts(home));
@@ -944,12 +961,12 @@ impl<'a> Hatching<'a> {
                 format!("the home of {user} is elsewhere each time that the image is made"),
             )
             .hint(
-                "give the user one home in the image's /etc/passwd, or leave out devcontainer.home",
+                "give the user one home in the image's /etc/passwd, or leave out devcontainer.home and .mounts",
             )),
             Home::Unknown | Home::Likely(_) => {
                 if home.is_none() {
                     self.server.ui.warn(&format!(
-                        "devcontainer.home is left out: the image's /etc/passwd names no home of {user} that \
+                        "devcontainer.home and .mounts are left out: the image's /etc/passwd names no home of {user} that \
                          can be mounted in"
                     ));
                 }
@@ -971,9 +988,12 @@ impl<'a> Hatching<'a> {
             &self.identity.name,
             teardown::devcontainer_id(self.identity),
         );
+        let shared = self.shared();
+        let is_own =
+            |volume: &str| name.owns(&id, volume) || shared.iter().any(|shared| shared == volume);
         let points: Vec<&str> = container
             .volumes()
-            .filter(|(volume, at)| *at != prepared.volume_target && name.owns(&id, volume))
+            .filter(|(volume, at)| *at != prepared.volume_target && is_own(volume))
             .map(|(_, at)| at)
             .collect();
         let places: Vec<&str> = accounts
@@ -1024,6 +1044,7 @@ impl<'a> Hatching<'a> {
             identity: self.identity.clone(),
             id: teardown::devcontainer_id(self.identity),
             sockets,
+            shared: self.shared(),
             limits: self.server.config.limits.clone(),
             ssh_port: self.wishes.ssh_port,
             compose,

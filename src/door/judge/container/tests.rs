@@ -105,6 +105,7 @@ fn what_hatchery_asks_for_passes_with_the_drones_limits() {
             json!([{"Type": "tmpfs", "Target": "/x"}, {"Type": "volume", "Source": format!("x-{ID}"), "Target": "/y"}]),
         ),
         ("Binds", json!([format!("{}:/v", "a".repeat(64))])),
+        ("Binds", json!(["hatchery.shared.claude:/root/.claude"])),
         ("SomethingNew", json!({"None": [], "Of": {"It": 0}})),
     ] {
         let made = judged(&with(key, value.clone()));
@@ -210,6 +211,11 @@ fn what_reaches_beyond_the_drone_does_not() {
             "Mounts",
             json!([{"Type": "volume", "Source": "acme-other", "Target": "/x"}]),
             "acme-other",
+        ),
+        (
+            "Mounts",
+            json!([{"Type": "volume", "Source": "hatchery.shared.other", "Target": "/x"}]),
+            "hatchery.shared.other",
         ),
         (
             "Mounts",
