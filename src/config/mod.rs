@@ -782,10 +782,11 @@ impl Config {
         }
     }
 
-    /// Takes back what it gives repositories because their owners write what is in them: trust, and private
-    /// images.
+    /// Takes back what it gives repositories because their owners write what is in them: trust, private
+    /// images, and what drones share, which holds their logins.
     pub fn trust_no_owner(&mut self) {
         self.devcontainer.trust.clear();
+        self.devcontainer.mounts.clear();
         self.registries.serve_nobody();
     }
 
@@ -1203,7 +1204,7 @@ mod tests {
         std::fs::write(file.path(), "KEY=sting\n").unwrap();
         let file = file.path().display();
         let text = format!(
-            "[devcontainer]\ntrust = [\"acme/*\"]\nenv_file = \"{file}\"\n[drones.\"acme/site\"]\nenv_file = \"{file}\"\n\
+            "[devcontainer]\ntrust = [\"acme/*\"]\nenv_file = \"{file}\"\nmounts = {{ claude = \"~/.claude\" }}\n[drones.\"acme/site\"]\nenv_file = \"{file}\"\n\
              [registries.\"ghcr.io/acme\"]\nrepositories = [\"acme/*\"]\n"
         );
         let mut config = Config::parse(&text, Path::new("c")).unwrap();
@@ -1220,7 +1221,9 @@ mod tests {
         }
         let image = "ghcr.io/acme/base:1";
         assert!(config.trusts(&repo) && config.registries.barring(image, &repo).is_none());
+        assert!(config.devcontainer.mounts_in_home());
         config.trust_no_owner();
+        assert!(!config.devcontainer.mounts_in_home());
         assert!(!config.trusts(&repo) && config.registries.barring(image, &repo).is_some());
     }
 

@@ -101,7 +101,7 @@ pub fn tell(context: &Context<'_>, identity: &Identity, has_chosen: bool) {
     }
     if !trusted {
         context.ui.talk(
-            "It gets no secret variables, files or private images of this server, and devcontainer.trust \
+            "It gets no secret variables, files, shared volumes or private images of this server, and devcontainer.trust \
              does not count for it; `--trust` changes that.",
         );
     }

@@ -8,7 +8,7 @@ BARE = "/srv/github/git/acme/den.git"
 GIT = f"git -c safe.directory='*' {GIT_AUTHOR} -C {BARE}"
 CLONE = "/workspaces/den"
 SECRET = "A-sting-of-the-queens"
-ENVIRONMENT = "[devcontainer]\nenv_file = '/root/queen.env'\ntrust = ['acme/*']\n"
+ENVIRONMENT = "[devcontainer]\nenv_file = '/root/queen.env'\ntrust = ['acme/*']\nmounts = { kept = '~/.kept' }\n"
 
 
 def commit(reference: str, parent: str, more: dict[str, Any]) -> None:
@@ -86,6 +86,7 @@ with subtest("a pull request of the repository's own is its branch"):
     on("acme-den", f"cd {CLONE}; git {GIT_AUTHOR} commit -q --allow-empty -m Mine; git push -q")
     assert on("acme-den", f"git -C {CLONE} rev-parse HEAD").strip() == tip("fix/a-b")
     assert SECRET in on("acme-den", "env")
+    on("acme-den", "echo a login > ~/.kept/login")
     slay()
 
 with subtest("a fork's has tokens that read, and no secrets, also after it was woken"):
@@ -107,6 +108,7 @@ with subtest("a fork's has tokens that read, and no secrets, also after it was w
     server.succeed("hatchery burrow acme/den", "hatchery --config /root/heads.toml unburrow acme/den")
     everything = on("acme-den", "env") + server.succeed("hatchery --config /root/heads.toml exec acme/den -- env")
     assert SECRET not in everything, everything
+    fails("acme-den", "test -e ~/.kept")
     slay()
 
 with subtest("the repository's trust is none in a fork of it; what is asked for counts"):
@@ -115,8 +117,10 @@ with subtest("the repository's trust is none in a fork of it; what is asked for 
     said = spawn("acme/den --pr 7 --trust --permission contents=write")
     assert "can only read" not in said and "secret variables" not in said, said
     assert permissions() == {"contents": "write"} and SECRET in on("acme-den", "env")
+    assert on("acme-den", "cat ~/.kept/login") == "a login\n"
     slay()
 
+server.succeed("docker volume rm hatchery.shared.kept")
 nothing_new()
 internet.succeed(f"rm -rf {BARE}; mv /root/den.git {BARE}")
 server.succeed("rm /root/heads.toml /root/queen.env")

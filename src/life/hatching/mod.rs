@@ -354,7 +354,6 @@ impl<'a> Hatching<'a> {
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose()).await?;
         fault::reached(Point::DoorOpen);
-        self.make_shared().await?;
 
         loop {
             let seat = Seat {
@@ -1029,8 +1028,9 @@ impl<'a> Hatching<'a> {
         }))
     }
 
-    /// The door that stands before Docker for as long as this spawn goes on.
+    /// The door that stands before Docker for as long as this spawn goes on. What drones share is there by then.
     async fn door(&self, sockets: Option<PathBuf>, compose: bool) -> Result<Door> {
+        self.make_shared().await?;
         let docker = self.server.docker;
         // Siblings of a drone that is rebuilt: compose takes them up again.
         let own = self.wishes.old.as_ref();
