@@ -96,7 +96,7 @@ with subtest("it can be woken, with a warning, and has time"):
     )
     count()
     assert drones()["acme/site"] == "running", drones()
-    contains(row("acme/site"), ", beyond limits.disk ")
+    contains(row("acme/site"), " beyond limits.disk, ")
     contains(hatchery("status acme/site", prefix=SMALL), f"{ZERG}acme-site takes ", "It is burrowed in 29m")
     sizes = in_drone("acme-site", "stat -c %s /workspaces/site/new /workspaces/site/more /var/tmp/layer")
     assert [int(size) >> 20 for size in sizes.split()] == [40, 60, 40], sizes
