@@ -12,6 +12,27 @@ pub struct Column {
     pub head: &'static str,
     /// When it is left out where there is no room for all: the highest first, and nought never.
     pub spare: u8,
+    /// Whether it is longer than the terminal rather than cut off.
+    pub is_whole: bool,
+}
+
+impl Column {
+    /// One that is cut off where it is the last and does not fit.
+    pub const fn new(head: &'static str, spare: u8) -> Self {
+        Self {
+            head,
+            spare,
+            is_whole: false,
+        }
+    }
+
+    /// One that is to be copied.
+    pub const fn whole(head: &'static str) -> Self {
+        Self {
+            is_whole: true,
+            ..Self::new(head, 0)
+        }
+    }
 }
 
 /// What a cell says beside its words, where there is colour.
@@ -116,7 +137,9 @@ impl<const N: usize> Table<N> {
             }
             // What is still too long is cut at its end.
             let over = all(&widths).saturating_sub(most);
-            if let Some((_, width)) = widths.last_mut() {
+            if let Some((at, width)) = widths.last_mut()
+                && !self.columns[*at].is_whole
+            {
                 *width = width.saturating_sub(over).max(1);
             }
         }
@@ -140,7 +163,6 @@ mod tests {
     use super::*;
 
     fn table() -> Table<4> {
-        let column = |head, spare| Column { head, spare };
         let row = |name: &str, state, tone, how: &str, way: &str| {
             [
                 Cell::from(name.to_owned()),
@@ -151,10 +173,10 @@ mod tests {
         };
         Table::new(
             [
-                column("NAME", 0),
-                column("STATE", 0),
-                column("HOW", 1),
-                column("WAY", 2),
+                Column::new("NAME", 0),
+                Column::new("STATE", 0),
+                Column::new("HOW", 1),
+                Column::new("WAY", 2),
             ],
             vec![
                 row(
@@ -184,6 +206,14 @@ mod tests {
         assert_eq!(lines(Some(31))[1], "acme-site  running");
         assert_eq!(lines(Some(15))[1], "acme-site  run…");
         assert_eq!(lines(Some(3))[1], "acme-site  …");
+    }
+
+    #[test]
+    fn what_is_to_be_copied_is_whole() {
+        let columns = [Column::new("PORT", 0), Column::whole("WAY")];
+        let row = ["80", "http://acme-site.example"].map(|text| Cell::from(text.to_owned()));
+        let lines = Table::new(columns, vec![row]).lines(Some(10), false);
+        assert_eq!(lines, ["PORT  WAY", "80    http://acme-site.example"]);
     }
 
     #[test]

@@ -22,19 +22,15 @@ const LOOKS_EVERY: Duration = Duration::from_secs(2);
 
 /// What stands in the table; what is told elsewhere as well is left out first where there is no room.
 const COLUMNS: [Column; 8] = [
-    column("NAME", 0),
-    column("STATE", 0),
-    column("REPOSITORY", 2),
-    column("USER", 3),
-    column("DISK", 0),
-    column("WORK", 0),
-    column("HOW IT IS", 0),
-    column("REACH IT WITH", 1),
+    Column::new("NAME", 0),
+    Column::new("STATE", 0),
+    Column::new("REPOSITORY", 2),
+    Column::new("USER", 3),
+    Column::new("DISK", 0),
+    Column::new("WORK", 0),
+    Column::new("HOW IT IS", 0),
+    Column::new("REACH IT WITH", 1),
 ];
-
-const fn column(head: &'static str, spare: u8) -> Column {
-    Column { head, spare }
-}
 
 /// List all drones
 ///

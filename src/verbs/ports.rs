@@ -8,11 +8,19 @@ use crate::docker::Drone;
 use crate::error::Result;
 use crate::life::furnish;
 use crate::life::ports::{self, Port, Reach};
+use crate::ui::table::{Cell, Column, Table};
 
 /// The lowest port that anybody may listen on (`ip_unprivileged_port_start` in `ip(7)`).
 const UNPRIVILEGED: u16 = 1024;
 /// What is added to a lower one on the person's own machine.
 const RAISED_BY: u16 = 8000;
+
+const COLUMNS: [Column; 4] = [
+    Column::new("PORT", 0),
+    Column::new("PROCESS", 2),
+    Column::new("LABEL", 1),
+    Column::whole("REACH IT AT"),
+];
 
 /// Show what listens in a drone, and how it is reached
 ///
@@ -56,10 +64,9 @@ impl Ports {
         if ports.is_empty() {
             let name = &there.drone.identity.name;
             context.ui.talk(&format!("Nothing listens in {name}."));
+            return Ok(());
         }
-        for line in table(&ports, &way) {
-            context.ui.result(line);
-        }
+        context.ui.table(&table(&ports, &way));
         Ok(())
     }
 }
@@ -110,32 +117,19 @@ impl Way {
     }
 }
 
-fn table(ports: &[Port], way: &Way) -> Vec<String> {
-    let rows: Vec<[String; 4]> = ports
-        .iter()
-        .map(|port| {
-            let number = port.port.to_string();
-            let host = port.host.as_ref();
-            [
-                host.map_or_else(|| number.clone(), |host| format!("{host}:{number}")),
-                port.process.clone().unwrap_or_default(),
-                port.label.clone().unwrap_or_default(),
-                way.words(port),
-            ]
-        })
-        .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: [usize; 3] = std::array::from_fn(width);
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths).filter(|(_, width)| *width > 0);
-            let cells = cells.map(|(cell, width)| format!("{cell:width$}  "));
-            cells.chain([row[3].clone()]).collect()
-        })
-        .collect()
+fn table(ports: &[Port], way: &Way) -> Table<4> {
+    let rows = ports.iter().map(|port| {
+        let number = port.port.to_string();
+        let host = port.host.as_ref();
+        [
+            host.map_or_else(|| number.clone(), |host| format!("{host}:{number}")),
+            port.process.clone().unwrap_or_default(),
+            port.label.clone().unwrap_or_default(),
+            way.words(port),
+        ]
+        .map(Cell::from)
+    });
+    Table::new(COLUMNS, rows.collect())
 }
 
 #[cfg(test)]
@@ -165,14 +159,12 @@ mod tests {
             hostname: Some("a-b.tail.example".to_owned()),
         };
         assert_eq!(
-            table(&ports, &way),
+            ports.each_ref().map(|port| way.words(port)),
             [
-                "3000     node  http://a-b.tail.example:3000",
-                "80       node  listens on 127.0.0.1 only, use -L: \
-                 ssh -L 8080:localhost:80 -p 2222 dev@a-b.tail.example",
-                "db:5432  node  another container's, use -L: \
-                 ssh -L 5432:db:5432 -p 2222 dev@a-b.tail.example",
-                "8080     node  nothing listens",
+                "http://a-b.tail.example:3000",
+                "listens on 127.0.0.1 only, use -L: ssh -L 8080:localhost:80 -p 2222 dev@a-b.tail.example",
+                "another container's, use -L: ssh -L 5432:db:5432 -p 2222 dev@a-b.tail.example",
+                "nothing listens",
             ]
         );
         way.hostname = None;

@@ -121,7 +121,7 @@ with subtest("ports: what listens, where it is reached, and what the configurati
     ], told
     said = hatchery("ports into-it")
     contains(
-        said, f"https://into-it.{DOMAIN}:3000\n", "8080     ", "nothing listens\n", "another container's, use -L: "
+        said, f"https://into-it.{DOMAIN}:3000\n", "\n8080     ", "nothing listens\n", "another container's, use -L: "
     )
     contains(said, f"listens on 127.0.0.1 only, use -L: ssh -L 8080:localhost:80 -p 2222 vscode@into-it.{DOMAIN}\n")
     laptop.succeed(f"curl -sf http://into-it.{DOMAIN}:3000 -o /dev/null")
