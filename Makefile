@@ -15,6 +15,7 @@ BINARIES ?= $(BUILT)
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 UNITS = $(wildcard systemd/hatchery*.service systemd/hatchery*.socket systemd/hatchery*.timer)
+SHARED = $(DESTDIR)$(PREFIX)/share
 # FILE... DIRECTORY: the files name programs under /usr/local.
 INSTALL_TEXT = systemd/install $(PREFIX)
 
@@ -66,6 +67,12 @@ install:
 	install -D -m 0644 systemd/hatchery.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/hatchery.conf
 	install -D -m 0644 systemd/hatchery.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/hatchery.conf
 	install -D -m 0644 systemd/hatchery.polkit.rules $(DESTDIR)$(POLKIT)/50-hatchery.rules
+	install -d $(SHARED)/man/man1 $(SHARED)/bash-completion/completions $(SHARED)/zsh/site-functions \
+	  $(SHARED)/fish/vendor_completions.d
+	$(BINARIES)/hatchery man-pages $(SHARED)/man/man1
+	$(BINARIES)/hatchery completions bash > $(SHARED)/bash-completion/completions/hatchery
+	$(BINARIES)/hatchery completions zsh > $(SHARED)/zsh/site-functions/_hatchery
+	$(BINARIES)/hatchery completions fish > $(SHARED)/fish/vendor_completions.d/hatchery.fish
 
 clean:
 	$(CARGO) clean

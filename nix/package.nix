@@ -61,6 +61,9 @@ rustPlatform.buildRustPackage {
       $out/bin/hatchery completions $shell > hatchery.$shell
     done
     installShellCompletion hatchery.{bash,fish,zsh}
+    mkdir man
+    $out/bin/hatchery man-pages man
+    installManPage man/*.1
   '';
 
   postFixup = ''

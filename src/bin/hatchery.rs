@@ -10,7 +10,7 @@ use hatchery::devcontainer::running::shim;
 use hatchery::error::{Code, Error};
 use hatchery::life::work::{keep, look};
 use hatchery::ui::Ui;
-use hatchery::verbs::Cli;
+use hatchery::verbs::{Cli, answer_shell};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     {
         return ended;
     }
+    answer_shell();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
         Err(error) => Err(Error::new(Code::HostFailed, "cannot start").because(error)),
     };
     match done {
-        Ok(status) => status,
+        Ok(status) => ui
+            .all_is_written()
+            .map_or_else(|error| ui.failure(&error), |()| status),
         Err(error) => ui.failure(&error),
     }
 }

@@ -27,6 +27,8 @@ pub struct Ui {
     step: Mutex<String>,
     results: Sink,
     talk: Sink,
+    /// Why a part of the result could not be written.
+    unwritten: Mutex<Option<io::Error>>,
     /// Where what is said to the person is kept as well.
     transcript: Mutex<Option<Transcript>>,
 }
@@ -65,6 +67,7 @@ impl Ui {
             step: Mutex::default(),
             results: Mutex::new(results),
             talk: Mutex::new(talk),
+            unwritten: Mutex::default(),
             transcript: Mutex::default(),
         }
     }
@@ -157,6 +160,26 @@ impl Ui {
         self.spinner.suspend(|| write_line(&self.talk, line));
     }
 
+    /// Whether a person can be asked.
+    pub fn can_ask(&self) -> bool {
+        self.terminal && io::stdin().is_terminal()
+    }
+
+    /// Asks; anything but a clear yes is no, and so is an end of the input. Dropped, nobody waits for the answer.
+    pub async fn agreed(&self, question: &str) -> bool {
+        self.finish();
+        self.talk(&format!("{question} [y/N]"));
+        let (told, answer) = tokio::sync::oneshot::channel();
+        // It may never be given: a thread of its own waits for it.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = io::stdin().read_line(&mut line);
+            let _ = told.send(line);
+        });
+        let answer = answer.await.unwrap_or_default();
+        is_yes(&answer)
+    }
+
     /// The steps are over: the spinner goes.
     pub fn finish(&self) {
         self.spinner.finish_and_clear();
@@ -166,7 +189,29 @@ impl Ui {
     /// A line of the result.
     pub fn result(&self, line: impl Display) {
         self.finish();
-        write_line(&self.results, &clean::line(&line.to_string()));
+        self.write_result(&clean::line(&line.to_string()));
+    }
+
+    fn write_result(&self, line: &str) {
+        let Ok(mut results) = self.results.lock() else {
+            return;
+        };
+        // A reader that has gone away (`| head`) is no failure.
+        if let Err(error) = writeln!(results, "{line}")
+            && error.kind() != io::ErrorKind::BrokenPipe
+            && let Ok(mut unwritten) = self.unwritten.lock()
+        {
+            unwritten.get_or_insert(error);
+        }
+    }
+
+    /// Whether all of the result has got to where it was to go.
+    ///
+    /// # Errors
+    /// A part of it could not be written, as to a full disk.
+    pub fn all_is_written(&self) -> Result<()> {
+        let unwritten = self.unwritten.lock().ok().and_then(|mut it| it.take());
+        unwritten.map_or(Ok(()), |error| Err(not_written(error)))
     }
 
     /// A table as the result.
@@ -191,7 +236,7 @@ impl Ui {
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
         let colour = stdout.is_terminal() && !dumb && set("NO_COLOR").is_none();
         for line in table.lines(width, colour) {
-            write_line(&self.results, &line);
+            self.write_result(&line);
         }
     }
 
@@ -218,11 +263,7 @@ impl Ui {
         match writeln!(results, "{line}") {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(Error::new(
-                Code::HostFailed,
-                "cannot write the result to standard output",
-            )
-            .because(error)),
+            Err(error) => Err(not_written(error)),
         }
     }
 
@@ -230,7 +271,7 @@ impl Ui {
     pub fn json_result(&self, value: &impl serde::Serialize) {
         self.finish();
         let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        write_line(&self.results, &clean::json(&text));
+        self.write_result(&clean::json(&text));
     }
 
     /// Tells of a failure and gives its exit status.
@@ -274,6 +315,15 @@ impl Ui {
     }
 }
 
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+fn not_written(error: io::Error) -> Error {
+    let what = "cannot write the result to standard output";
+    Error::new(Code::HostFailed, what).because(error)
+}
+
 /// How many characters fit into a line of this terminal.
 fn width_of(terminal: &io::Stdout) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(terminal.as_fd()).ok()?;
@@ -282,7 +332,7 @@ fn width_of(terminal: &io::Stdout) -> Option<usize> {
 
 fn write_line(to: &Sink, line: &str) {
     if let Ok(mut to) = to.lock() {
-        // A reader that has gone away (`| head`) is no failure.
+        // Nobody can be told that nothing can be told.
         let _ = writeln!(to, "{line}");
     }
 }
@@ -354,6 +404,41 @@ mod tests {
         ui.failure(&Error::new(Code::GateRefused, "x".repeat(100_000)));
         let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
         assert!(written.ends_with("… [gate-refused]\n"), "{}", written.len());
+    }
+
+    #[test]
+    fn only_a_yes_is_one() {
+        for (answer, yes) in [
+            ("y\n", true),
+            (" YES \n", true),
+            ("", false),
+            ("yep", false),
+        ] {
+            assert_eq!(is_yes(answer), yes, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_a_reader_that_is_gone_is_none() {
+        struct Gives(io::ErrorKind);
+        impl Write for Gives {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for (kind, is_written) in [
+            (io::ErrorKind::StorageFull, false),
+            (io::ErrorKind::BrokenPipe, true),
+        ] {
+            let to = Box::new(Gives(kind));
+            let ui = Ui::writing_to(false, false, to, Box::new(io::sink()));
+            assert!(ui.all_is_written().is_ok());
+            ui.result("x");
+            assert_eq!(ui.all_is_written().is_ok(), is_written, "{kind:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use self::completions::answer_shell;
+
 use self::asked::Asked;
 use crate::config::Config;
 use crate::docker::{Docker, Drone, Life};
@@ -91,6 +93,8 @@ enum Verb {
     Ca(ca::Ca),
     Config(config::Show),
     Completions(completions::Completions),
+    #[command(hide = true)]
+    ManPages(completions::ManPages),
 }
 
 impl Cli {
@@ -101,9 +105,10 @@ impl Cli {
 
     /// Does it; the exit status is the verb's own where it has one.
     pub async fn run(self, ui: &Ui) -> Result<ExitCode> {
-        if let Verb::Completions(completions) = self.verb {
-            completions.run();
-            return Ok(ExitCode::SUCCESS);
+        match &self.verb {
+            Verb::Completions(verb) => return verb.run().map(|()| ExitCode::SUCCESS),
+            Verb::ManPages(verb) => return verb.run().map(|()| ExitCode::SUCCESS),
+            _ => {}
         }
         let mut config = Config::load(self.config.as_deref())?;
         config.fit_to_this_server();
@@ -136,7 +141,7 @@ impl Cli {
             Verb::Doctor(_) => return doctor::Doctor::run(&context).await,
             Verb::Ca(_) => ca::Ca::run(&context).await,
             Verb::Config(verb) => verb.run(&context),
-            Verb::Check(_) | Verb::Completions(_) => Ok(()),
+            Verb::Check(_) | Verb::Completions(_) | Verb::ManPages(_) => Ok(()),
         }
         .map(|()| ExitCode::SUCCESS)
     }
