@@ -279,7 +279,10 @@ impl Ui {
         self.finish();
         if self.json {
             self.json_result(&error.to_json());
-            return error.exit_code();
+            // Where it cannot be told there, it is told as to a person.
+            if self.all_is_written().is_ok() {
+                return error.exit_code();
+            }
         }
         if let Some(words) = voice::lament(error.code()) {
             self.talk(words);

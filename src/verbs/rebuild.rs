@@ -1,7 +1,5 @@
 //! `hatchery rebuild`
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
 use super::spawn::{
@@ -97,7 +95,7 @@ impl Rebuild {
 
     /// Refuses where the person is to be asked whether the old container may go, and cannot be.
     fn can_ask(&self, context: &Context<'_>, drone: &Drone) -> Result<()> {
-        if self.yes || (context.ui.terminal() && std::io::stdin().is_terminal()) {
+        if self.yes || context.ui.can_ask() {
             return Ok(());
         }
         let (name, repo) = (&drone.identity.name, &drone.identity.repo);

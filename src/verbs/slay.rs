@@ -101,7 +101,7 @@ impl Slay {
 }
 
 /// Keeps what exists nowhere else, and tells where it is and what of it could not be kept.
-async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Outcome> {
+pub(super) async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Outcome> {
     if context.config.limits.remains.get().is_none()
         || !context.may_hold_work(docker, drone).await?
     {

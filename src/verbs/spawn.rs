@@ -5,9 +5,12 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::signal::unix::SignalKind;
 
 use super::detached::{self, Detach, Started};
-use super::{Context, head, is_bare, known_hosts_line, scope, ssh_command, told_to_stop};
+use super::{
+    Context, head, is_bare, known_hosts_line, scope, signalled, slay, ssh_command, told_to_stop,
+};
 use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::head::{BranchName, Head, HeadError, Sought};
 use crate::drone::{DroneName, Identity};
@@ -498,7 +501,13 @@ async fn take_back(
         // What cannot be looked at is not removed.
         Err(error) => Some(error),
     };
-    if let Some(why) = kept {
+    let is_to_stay = match &kept {
+        Some(why) => {
+            !(error.code() == Code::Interrupted && may_go(context, docker, identity, why).await)
+        }
+        None => false,
+    };
+    if let Some(why) = kept.filter(|_| is_to_stay) {
         context.ui.finish();
         let repo = &identity.repo;
         let next = format!("`hatchery slay {repo}` removes it when nothing would be lost");
@@ -522,6 +531,36 @@ async fn take_back(
             .talk("Everything that was made has been taken back.");
     }
     left_behind(error, &failures)
+}
+
+/// Asks who has interrupted a spawn whether the drone may go although somebody is in it, or has worked in it. What
+/// exists nowhere else is kept then, or the drone stays.
+async fn may_go(context: &Context<'_>, docker: &Docker, identity: &Identity, why: &Error) -> bool {
+    if !context.ui.can_ask() {
+        return false;
+    }
+    for line in why.details() {
+        context.ui.talk(&format!("  | {line}"));
+    }
+    let (name, why) = (&identity.name, why.message());
+    let question = format!(
+        "{why}. Remove {name} all the same, and keep a copy on this server of what exists nowhere else?"
+    );
+    tokio::select! {
+        agreed = context.ui.agreed(&question) => if !agreed { return false },
+        () = signalled(SignalKind::interrupt()) => return false,
+    }
+    let kept = async {
+        match docker.drone(name).await? {
+            Some(drone) => slay::keep(context, docker, &drone).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = kept.await {
+        context.ui.warn(&error.message());
+        return false;
+    }
+    true
 }
 
 /// Says that a drone stays, and adds to the error of what failed why, and what to do `next`.

@@ -131,6 +131,10 @@ publish_devcontainer(
     {"devcontainer.json": {"image": IMAGE, "postCreateCommand": "until test -e /tmp/go; do sleep 0.1; done; seq 9"}},
 )
 publish_devcontainer(
+    "starts/asked",
+    {"devcontainer.json": {"image": IMAGE, "postCreateCommand": "exec sleep 4330"}},
+)
+publish_devcontainer(
     "starts/setup",
     {
         "devcontainer.json": {
@@ -148,6 +152,9 @@ publish_devcontainer("starts/broken", {"devcontainer.json": broken, "Dockerfile"
 # A terminal that is lost, and one that nobody needs any more.
 server.succeed(
     "script -qc 'hatchery spawn starts/held' /dev/null < /dev/null > /root/said.held 2>&1 &",
+    "rm -f /root/keys; mkfifo /root/keys; (exec sleep 4331 > /root/keys) > /dev/null 2>&1 &",
+    "(script -qec 'hatchery spawn starts/asked' /dev/null < /root/keys > /root/said.asked 2>&1 || "
+    "echo $? > /root/status.asked) > /dev/null 2>&1 &",
     "script -qec 'hatchery spawn --detach starts/setup' /dev/null < /dev/null > /root/said.setup",
 )
 contains(
@@ -205,6 +212,20 @@ with subtest("a spawn whose terminal is lost goes on"):
     server.succeed("docker exec starts-held touch /tmp/go", "hatchery logs --spawn --follow starts/held | grep -x done")
     assert (state_of("held")["state"], state_of("held")["under_way"]) == ("running", None), state_of("held")
 
+with subtest("where somebody has worked, Ctrl-C asks whether the drone may go, and keeps what exists nowhere else"):
+    server.wait_until_succeeds("docker exec starts-asked pgrep -fx 'sleep 4330'", timeout=60)
+    server.succeed(
+        "docker exec -u vscode starts-asked sh -c 'echo mine > /workspaces/asked/mine'", "printf '\\003' > /root/keys"
+    )
+    question = "Remove starts-asked all the same, and keep a copy on this server of what exists nowhere else?"
+    server.wait_until_succeeds(f"grep -q '{question}' /root/said.asked", timeout=60)
+    contains(server.succeed("cat /root/said.asked"), "not committed: ?? mine")
+    server.succeed("printf 'y\\n' > /root/keys")
+    server.wait_until_succeeds("grep -x 130 /root/status.asked", timeout=60)
+    server.succeed("pkill -fx 'sleep 4331'")
+    assert "starts/asked" not in drones(), drones()
+    server.succeed("ls /var/lib/hatchery/remains | grep '^starts-asked-'")
+
 with subtest("one that was detached told in its log what it would have said"):
     said = server.succeed("hatchery logs --spawn --follow starts/setup")
     contains(said, "web of postCreateCommand failed with exit code 7\n", "its setup failed", "[lifecycle-failed]\n")
@@ -223,6 +244,16 @@ with subtest("a list fits the terminal, has colour there and nowhere else, and i
     server.succeed("pkill -INT -fx 'hatchery list --watch'")
     server.wait_until_succeeds("grep 'COMMAND_EXIT_CODE=\"0\"' /root/watched", timeout=10)
     contains(error_of("hatchery list --watch", 2, "usage")["message"], "cannot be used with")
+    server.succeed("set -o pipefail; hatchery list | head -n 1; hatchery completions bash | head -n 1")
+    for command in ("list", "list --json", "completions zsh"):
+        contains(server.fail(f"hatchery {command} 2>&1 > /dev/full"), "[host-failed]")
+
+with subtest("the shell knows the drones, and man the verbs"):
+    tab = "source <(hatchery completions bash); _clap_complete_hatchery hatchery starts-s status; echo ${COMPREPLY[@]}"
+    typed = "COMP_WORDS=(hatchery status starts-s) COMP_CWORD=2 COMP_TYPE=9"
+    assert server.succeed(f"bash -c '{typed}; {tab}'") == "starts-setup starts-stack\n"
+    server.succeed("cd /usr/local/share; grep -q rerun man/man1/hatchery-rerun.1; test -s man/man1/hatchery.1")
+    server.succeed("cd /usr/local/share; cmp <(hatchery completions bash) bash-completion/completions/hatchery")
 
 with subtest("a setup that failed is told of, and goes on once what it failed for is there"):
     state = state_of("setup")

@@ -36,12 +36,8 @@ impl Hatching<'_> {
             return Ok(());
         }
         let name = &self.identity.name;
-        ui.finish();
-        ui.talk(&format!(
-            "Its volumes stay, and {}. Go on? [y/N]",
-            Old::goes(name)
-        ));
-        if is_yes(answer().await.as_deref().unwrap_or_default()) {
+        let question = format!("Its volumes stay, and {}. Go on?", Old::goes(name));
+        if ui.agreed(&question).await {
             return Ok(());
         }
         Err(Error::new(
@@ -49,22 +45,6 @@ impl Hatching<'_> {
             format!("{name} is not rebuilt"),
         ))
     }
-}
-
-/// A line from the person. A thread of its own waits for it: a signal ends hatchery meanwhile.
-async fn answer() -> Option<String> {
-    let (told, answer) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        // An end of the input is no.
-        let _ = std::io::stdin().read_line(&mut line);
-        let _ = told.send(line);
-    });
-    answer.await.ok()
-}
-
-fn is_yes(answer: &str) -> bool {
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 /// What becomes another in the scope.
@@ -207,17 +187,5 @@ mod tests {
                 "Its tokens' permissions: as the configuration says → contents=read"
             ]
         );
-    }
-
-    #[test]
-    fn only_a_yes_is_one() {
-        for (answer, yes) in [
-            ("y\n", true),
-            (" YES \n", true),
-            ("", false),
-            ("yep", false),
-        ] {
-            assert_eq!(is_yes(answer), yes, "{answer:?}");
-        }
     }
 }
