@@ -125,11 +125,7 @@ mod tests {
         Labelled {
             what,
             name: identity.name.to_string(),
-            labels: identity
-                .labels()
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v))
-                .collect(),
+            labels: identity.label_map(),
         }
     }
 

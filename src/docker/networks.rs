@@ -44,11 +44,8 @@ impl Docker {
             )
             .hint(format!("look at it, then `docker network rm {name}`")));
         }
-        let labels = identity
-            .labels()
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value));
-        self.create_bridge(name, labels.collect(), addresses).await
+        self.create_bridge(name, identity.label_map(), addresses)
+            .await
     }
 
     /// Gives a drone that sleeps a new network where its own is gone: `docker network prune` removes

@@ -21,13 +21,9 @@ const LABEL_SHARED: &str = "hatchery.shared";
 impl Docker {
     /// Creates the drone's volume with its labels.
     pub async fn create_volume(&self, identity: &Identity) -> Result<()> {
-        let labels = identity
-            .labels()
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value));
         let request = VolumeCreateRequest {
             name: Some(identity.name.to_string()),
-            labels: Some(labels.collect()),
+            labels: Some(identity.label_map()),
             ..VolumeCreateRequest::default()
         };
         let doing = format!("create the volume {}", identity.name);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 /// The longest name of a branch, in bytes: a file system's longest file name, which a loose ref is.
@@ -140,7 +141,8 @@ impl Sought {
     }
 
     fn path(text: &str) -> Result<Option<Self>, HeadError> {
-        let text = unescaped(text);
+        // What is no text then is shown as such.
+        let text = percent_decode_str(text).decode_utf8_lossy();
         let text = text.trim_end_matches('/');
         if text == "HEAD" || text.starts_with("HEAD/") {
             return Ok(None);
@@ -202,28 +204,6 @@ impl fmt::Display for Sought {
             Self::Pull(number) => write!(f, "pull request {number}"),
         }
     }
-}
-
-/// Undoes a URL's escapes (RFC 3986, section 2.1); what is no text then is shown as such.
-fn unescaped(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match after {
-            [high, low, ..] if *first == b'%' => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
-                .and_then(|hex| u8::from_str_radix(hex, 16).ok()),
-            _ => None,
-        };
-        out.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// What a drone was started from, as its label has it.

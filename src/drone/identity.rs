@@ -273,6 +273,12 @@ impl Identity {
         always.into_iter().chain(head).collect()
     }
 
+    /// The same as Docker takes them.
+    pub fn label_map(&self) -> HashMap<String, String> {
+        let labels = self.labels().into_iter();
+        labels.map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
     /// The labels that stay the same for as long as the drone is there, whatever its scope becomes: the
     /// devcontainer CLI finds it by them, and makes `${devcontainerId}` of them.
     pub fn lasting_labels(&self) -> [(&'static str, String); 3] {
@@ -319,11 +325,6 @@ mod tests {
             .prop_map(|(owner, name)| format!("{owner}/{name}").parse().unwrap())
     }
 
-    fn owned(identity: &Identity) -> HashMap<String, String> {
-        let labels = identity.labels().into_iter();
-        labels.map(|(k, v)| (k.to_owned(), v)).collect()
-    }
-
     fn name_of(text: &str) -> String {
         DroneName::of(&text.parse().unwrap()).to_string()
     }
@@ -362,7 +363,7 @@ mod tests {
     fn labels_of_another_schema_or_owner_are_not_taken() {
         let identity = Identity::new(Scope::from_json(r#"{"repositories":["a/b"]}"#).unwrap());
         let with = |key: &str, value: &str| {
-            let mut labels: HashMap<String, String> = owned(&identity);
+            let mut labels: HashMap<String, String> = identity.label_map();
             labels.insert(key.to_owned(), value.to_owned());
             Identity::from_labels(&labels)
         };
@@ -432,7 +433,7 @@ mod tests {
             let identity = Identity::new(Scope::new(repositories, permissions).unwrap());
             let head = narrow.then_some(Head::Stranger { number: 7, trusted: false });
             let identity = identity.started_from(head);
-            let labels = owned(&identity);
+            let labels = identity.label_map();
             prop_assert_eq!(Identity::from_labels(&labels).unwrap(), identity);
         }
 

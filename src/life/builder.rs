@@ -258,13 +258,7 @@ impl Builder {
         let mut build = build.clone();
         // It is kept in the cache's volume, not in the image.
         build.args.remove("BUILDKIT_INLINE_CACHE");
-        let own: BTreeMap<_, _> = self
-            .identity
-            .labels()
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        build.labels.extend(own);
+        build.labels.extend(self.identity.label_map());
         let mut argv = [
             "buildctl",
             "build",

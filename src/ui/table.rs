@@ -49,7 +49,7 @@ pub enum Tone {
     Bad,
 }
 
-/// A cell: its words are a line, whoever said them.
+/// A cell. Its words are one line, even where they are a stranger's.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     text: String,

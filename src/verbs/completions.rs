@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use clap::{Args, Command, CommandFactory, FromArgMatches, ValueHint};
+use clap::{Args, Command, CommandFactory, Parser, ValueHint};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
@@ -97,7 +97,9 @@ fn drones() -> Vec<CompletionCandidate> {
         .enable_all()
         .build();
     let named = async {
-        let config = Config::load(asked_config().as_deref()).ok()?;
+        // The environment may name the configuration.
+        let cli = Cli::try_parse_from(["hatchery", "list"]).ok()?;
+        let config = Config::load(cli.config.as_deref()).ok()?;
         let docker = Docker::connect(&config.docker).await.ok()?;
         let (drones, _) = docker.drones().await.ok()?;
         Some(drones)
@@ -112,14 +114,6 @@ fn drones() -> Vec<CompletionCandidate> {
             CompletionCandidate::new(drone.identity.name.as_str()).help(Some(help.into()))
         })
         .collect()
-}
-
-/// The configuration that the environment names.
-fn asked_config() -> Option<std::path::PathBuf> {
-    let nothing = Cli::command().ignore_errors(true);
-    let matches = nothing.try_get_matches_from(["hatchery", "list"]).ok()?;
-    let cli = Cli::from_arg_matches(&matches).ok()?;
-    cli.config
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, interrupted, known_hosts_line, ssh_command};
+use super::{Context, hostname, interrupted, known_hosts_line, ssh_command};
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
 use crate::host::transcript::{Run, What};
@@ -62,8 +62,7 @@ impl List {
 
 async fn over_and_over(context: &Context<'_>, docker: &Docker) -> Result<()> {
     loop {
-        let drones = known(context, docker.drones().await?.0);
-        let memories = Memory::of_all(&context.places, &drones).await;
+        let (drones, memories, _) = look(context, docker).await?;
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
         let title = format!("{} drones at {now}; Ctrl-C ends this.", drones.len());
         context
@@ -74,9 +73,7 @@ async fn over_and_over(context: &Context<'_>, docker: &Docker) -> Result<()> {
 }
 
 async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
-    let (drones, warnings) = docker.drones().await?;
-    let drones = known(context, drones);
-    let memories = Memory::of_all(&context.places, &drones).await;
+    let (drones, memories, warnings) = look(context, docker).await?;
     for warning in warnings {
         context
             .ui
@@ -98,9 +95,18 @@ async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
     Ok(())
 }
 
-fn known(context: &Context<'_>, drones: Vec<Drone>) -> Vec<Drone> {
-    let known = drones.into_iter().map(|drone| context.known(drone));
-    known.collect()
+/// All drones with what is known of each one's memory, and what was found that is none.
+async fn look(
+    context: &Context<'_>,
+    docker: &Docker,
+) -> Result<(Vec<Drone>, Vec<Memory>, Vec<String>)> {
+    let (drones, warnings) = docker.drones().await?;
+    let drones: Vec<_> = drones
+        .into_iter()
+        .map(|drone| context.known(drone))
+        .collect();
+    let memories = Memory::of_all(&context.places, &drones).await;
+    Ok((drones, memories, warnings))
 }
 
 /// Whom a person works as; nothing where there is no container that says so.
@@ -119,8 +125,7 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
         "state": drone.life,
         "container": drone.container,
         "created": drone.created,
-        "hostname": context.config.tailnet.as_ref()
-            .map(|tailnet| format!("{}.{}", drone.identity.name, tailnet.domain)),
+        "hostname": hostname(&context.config, &drone.identity.name),
         "ssh_port": drone.ssh_port,
         "ssh": user.as_deref().filter(|_| runs)
             .map(|user| ssh_command(&context.config, drone, user)),

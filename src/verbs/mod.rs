@@ -39,6 +39,7 @@ pub use self::completions::answer_shell;
 use self::asked::Asked;
 use crate::config::Config;
 use crate::docker::{Docker, Drone, Life};
+use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
 use crate::life::disk::Disk;
@@ -268,17 +269,25 @@ fn is_bare(drone: &Drone, code: Code) -> Error {
     ))
 }
 
+/// What a drone is called in the tailnet, where there is one.
+fn hostname(config: &Config, drone: &DroneName) -> Option<String> {
+    let tailnet = config.tailnet.as_ref()?;
+    Some(format!("{drone}.{}", tailnet.domain))
+}
+
+/// The host and the port at which a person's ssh finds a drone, if it is to be found.
+fn ssh_address(config: &Config, drone: &Drone) -> Option<(String, u16)> {
+    match hostname(config, &drone.identity.name) {
+        Some(hostname) => Some((hostname, crate::ssh::PORT)),
+        None => Some(("127.0.0.1".to_owned(), drone.ssh_port?)),
+    }
+}
+
 /// How a person reaches a drone with ssh.
 fn ssh_command(config: &Config, drone: &Drone, user: &str) -> String {
-    match (&config.tailnet, drone.ssh_port) {
-        (Some(tailnet), _) => format!(
-            "ssh -p {} {user}@{}.{}",
-            crate::ssh::PORT,
-            drone.identity.name,
-            tailnet.domain
-        ),
-        (None, Some(port)) => format!("ssh -p {port} {user}@127.0.0.1"),
-        (None, None) => "not reachable: it has neither a tailnet nor a published port".to_owned(),
+    match ssh_address(config, drone) {
+        Some((host, port)) => format!("ssh -p {port} {user}@{host}"),
+        None => "not reachable: it has neither a tailnet nor a published port".to_owned(),
     }
 }
 

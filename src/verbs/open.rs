@@ -1,14 +1,22 @@
 //! `hatchery open`
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Display;
 
 use clap::{Args, ValueEnum};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{Context, ssh_command};
+use super::{Context, ssh_address, ssh_command};
 use crate::error::{Code, Error, Result};
-use crate::ssh;
+
+/// What is escaped: all but the unreserved characters (RFC 3986, section 2.3) and the slash.
+const IN_A_URL: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
 
 /// Print the links that open a drone in an editor on your machine
 ///
@@ -53,20 +61,16 @@ impl Open {
         let docker = context.docker().await?;
         let there = context.running(&docker, &self.drone).await?;
         let name = &there.drone.identity.name;
-        let (host, port) = match (&context.config.tailnet, there.drone.ssh_port) {
-            (Some(tailnet), _) => (format!("{name}.{}", tailnet.domain), ssh::PORT),
-            (None, Some(port)) => ("127.0.0.1".to_owned(), port),
-            (None, None) => {
-                return Err(Error::new(
-                    Code::DroneUnhealthy,
-                    format!("{name} has neither a tailnet nor a published port"),
-                )
-                .hint(format!(
-                    "`hatchery rebuild {name}` gives it what is configured now; `hatchery ssh {name}` logs in \
-                     from this server"
-                )));
-            }
-        };
+        let (host, port) = ssh_address(&context.config, &there.drone).ok_or_else(|| {
+            Error::new(
+                Code::DroneUnhealthy,
+                format!("{name} has neither a tailnet nor a published port"),
+            )
+            .hint(format!(
+                "`hatchery rebuild {name}` gives it what is configured now; `hatchery ssh {name}` logs in \
+                 from this server"
+            ))
+        })?;
         let target = Target {
             user: &there.user,
             host: &host,
@@ -130,18 +134,9 @@ impl Editor {
     }
 }
 
-/// A path or a name, so that no character of it means anything in a URL (RFC 3986, section 2.3).
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+/// A path or a name, so that no character of it means anything in a URL.
+fn escaped(text: &str) -> impl Display + '_ {
+    utf8_percent_encode(text, IN_A_URL)
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, ssh_command};
-use crate::docker::Drone;
+use super::{Context, hostname, ssh_command};
 use crate::error::Result;
 use crate::life::furnish;
 use crate::life::ports::{self, Port, Reach};
@@ -42,7 +41,7 @@ impl Ports {
         let ports = ports::of(&listeners, &metadata);
         let way = Way {
             ssh: ssh_command(&context.config, &there.drone, &there.user),
-            hostname: hostname(context, &there.drone),
+            hostname: hostname(&context.config, &there.drone.identity.name),
         };
         if context.ui.json() {
             let ports = ports.iter().map(|port| {
@@ -69,12 +68,6 @@ impl Ports {
         context.ui.table(&table(&ports, &way));
         Ok(())
     }
-}
-
-/// The drone's name in the tailnet.
-fn hostname(context: &Context<'_>, drone: &Drone) -> Option<String> {
-    let tailnet = context.config.tailnet.as_ref()?;
-    Some(format!("{}.{}", drone.identity.name, tailnet.domain))
 }
 
 /// How a person gets to a drone's ports.

@@ -9,7 +9,8 @@ use tokio::signal::unix::SignalKind;
 
 use super::detached::{self, Detach, Started};
 use super::{
-    Context, head, is_bare, known_hosts_line, scope, signalled, slay, ssh_command, told_to_stop,
+    Context, head, hostname, is_bare, known_hosts_line, scope, signalled, slay, ssh_command,
+    told_to_stop,
 };
 use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::head::{BranchName, Head, HeadError, Sought};
@@ -449,8 +450,7 @@ pub(super) async fn report(
             "name": identity.name,
             "repository": identity.repo,
             "state": drone.life,
-            "hostname": context.config.tailnet.as_ref()
-                .map(|tailnet| format!("{}.{}", identity.name, tailnet.domain)),
+            "hostname": hostname(&context.config, &identity.name),
             "ssh_port": drone.ssh_port.unwrap_or(crate::ssh::PORT),
             "user": hatched.user,
             "workspace": hatched.workspace,
@@ -533,8 +533,8 @@ async fn take_back(
     left_behind(error, &failures)
 }
 
-/// Asks who has interrupted a spawn whether the drone may go although somebody is in it, or has worked in it. What
-/// exists nowhere else is kept then, or the drone stays.
+/// After an interrupted spawn: asks the person whether the drone may go although somebody is in it, or has worked
+/// in it. With a yes what exists nowhere else is kept; where that cannot be done the drone stays.
 async fn may_go(context: &Context<'_>, docker: &Docker, identity: &Identity, why: &Error) -> bool {
     if !context.ui.can_ask() {
         return false;

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, ssh_address};
 use crate::docker::{Docker, Drone, Life};
 use crate::error::Result;
 use crate::life::furnish;
@@ -58,10 +58,8 @@ async fn block(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<
         return Ok(None);
     }
     let name = &drone.identity.name;
-    let (hostname, port) = match (&context.config.tailnet, drone.ssh_port) {
-        (Some(tailnet), _) => (format!("{name}.{}", tailnet.domain), crate::ssh::PORT),
-        (None, Some(port)) => ("127.0.0.1".to_owned(), port),
-        (None, None) => return Ok(None),
+    let Some((hostname, port)) = ssh_address(&context.config, drone) else {
+        return Ok(None);
     };
     let container = drone.container.as_deref().unwrap_or_default();
     Ok(Some(Block {

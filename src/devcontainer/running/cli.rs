@@ -155,7 +155,7 @@ pub enum Outcome {
         container: Option<String>,
         /// The lifecycle command that ran last.
         step: Option<String>,
-        /// The lifecycle command that failed, where one did.
+        /// The lifecycle command that failed, or that was the last to begin; nothing where none had begun.
         failed: Option<Failed>,
         /// The last lines of output.
         last_lines: Vec<String>,
@@ -782,6 +782,7 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
     }
     let line = result.lines().rev().find(|line| line.starts_with('{'));
     let answer = line.and_then(|line| serde_json::from_str::<Answer>(line).ok());
+    let begun = *log.stage.borrow();
     let Log {
         last_lines,
         step,
@@ -789,16 +790,19 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
         denied,
         ..
     } = log;
-    // What the log says of it may be lost: it has the status as well.
+    // What the log says of it may be lost, and with it the status; and so may the result.
     let described = answer.as_ref().and_then(|answer| {
         let (stage, command) = Stage::that_failed(answer.description.as_deref()?)?;
-        Some(Failed {
+        Some((stage, clean::line(&command)))
+    });
+    let at = described.or_else(|| begun.map(|stage| (stage, stage.to_string())));
+    let failed = failed.or_else(|| {
+        at.map(|(stage, command)| Failed {
             stage,
-            command: clean::line(&command),
+            command,
             status: None,
         })
     });
-    let failed = failed.or(described);
     let ended_badly = |message: String, container| Outcome::Failed {
         message,
         container,

@@ -100,8 +100,7 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
     let mut given = labels::given(given.unwrap_or_default(), bounds)?;
     let is_drone = asked.name == bounds.name();
     if is_drone {
-        let own = bounds.identity.labels().into_iter();
-        given.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        given.extend(bounds.identity.label_map());
     }
     let of_image = of_image.labels.unwrap_or_default();
     given.extend(labels::emptied(&of_image, &given, bounds)?);
@@ -195,8 +194,7 @@ pub fn labelled(body: &[u8], name: &str, image: &ImageInspect, bounds: &Bounds) 
         .map_err(|error| Stop::Malformed(format!("Labels: {error}")))?;
     let mut given = given.unwrap_or_default();
     if name == bounds.name() {
-        let own = bounds.identity.labels();
-        given.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        given.extend(bounds.identity.label_map());
     }
     let of_image = image.config.clone().and_then(|config| config.labels);
     given.extend(labels::emptied(

@@ -78,8 +78,7 @@ pub fn network(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     let given: Option<HashMap<String, String>> = body.take("Labels")?;
     let mut given = labels::given(given.unwrap_or_default(), bounds)?;
     given.insert(LABEL_PROJECT.to_owned(), bounds.name().to_owned());
-    let own = bounds.identity.labels().into_iter();
-    given.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    given.extend(bounds.identity.label_map());
     body.put("Labels", &given)?;
     body.finish()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use super::{Git, Job, Subject, last_words, refusal, url_of};
+use super::{Git, Job, last_words, url_of};
 use crate::drone::head::{Head, Sought};
 use crate::error::{Code, Error, Result};
 use crate::process::Group;
@@ -106,11 +106,7 @@ impl Git<'_> {
             .hint("name the branch: `--branch BRANCH`"));
         }
         if !group.wait().await?.success() {
-            let subject = Subject::Repository {
-                repo: self.job.repo,
-                url: &url,
-            };
-            return Err(refusal(&subject, &said, self.is_full()));
+            return Err(self.refused(&url, &said));
         }
         // A name that is no text is none that can be meant.
         Ok(String::from_utf8_lossy(&answer).into_owned())
@@ -144,11 +140,7 @@ impl Git<'_> {
             command.args(arguments);
             let (said, is_well) = self.run(command).await?;
             if !is_well {
-                let subject = Subject::Repository {
-                    repo: self.job.repo,
-                    url,
-                };
-                return Err(refusal(&subject, &said, self.is_full()));
+                return Err(self.refused(url, &said));
             }
         }
         Ok(())

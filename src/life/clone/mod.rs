@@ -134,11 +134,7 @@ impl Git<'_> {
         command.args(["--", &url]).arg(self.into);
         let (said, is_well) = self.run(command).await?;
         if !is_well {
-            let subject = Subject::Repository {
-                repo: self.job.repo,
-                url: &url,
-            };
-            return Err(refusal(&subject, &said, self.is_full()));
+            return Err(self.refused(&url, &said));
         }
         if let Some(Head::Stranger { number, .. }) = self.job.head {
             self.check_out_pull(*number, &url).await?;
@@ -212,6 +208,15 @@ impl Git<'_> {
             .hint("spawn it without `--submodules`"));
         }
         Ok(group.wait().await?.success().then_some(answer))
+    }
+
+    /// Why the repository itself, at this URL, was not had, by git's last words.
+    fn refused(&self, url: &str, said: &str) -> Error {
+        let subject = Subject::Repository {
+            repo: self.job.repo,
+            url,
+        };
+        refusal(&subject, said, self.is_full())
     }
 
     /// Whether the clone's disk has next to no room.

@@ -735,8 +735,7 @@ impl<'a> Hatching<'a> {
         while let Some(result) = ready.join_next().await {
             result.unwrap_or_else(lost)?;
         }
-        let at = (vigil.lifecycle(), *stage.borrow());
-        self.hatched(outcome, container, furniture, at)
+        self.hatched(outcome, container, furniture, vigil.lifecycle())
             .await
             .map(Ok)
     }
@@ -1171,14 +1170,13 @@ impl<'a> Hatching<'a> {
         Ok(())
     }
 
-    /// Believes nothing: the container that the CLI speaks of is the one that was furnished. Where its setup
-    /// failed, it was at this stage.
+    /// Believes nothing: the container that the CLI speaks of is the one that was furnished.
     async fn hatched(
         &self,
         outcome: Outcome,
         container: String,
         furniture: &Furniture<'_>,
-        (lifecycle, stage): (&Lifecycle, Option<Stage>),
+        lifecycle: &Lifecycle,
     ) -> Result<Hatched> {
         let mut setup = Setup::default();
         let setup_failed = match outcome {
@@ -1201,13 +1199,6 @@ impl<'a> Hatching<'a> {
                 let lost = step.is_none() && failure::is_of_the_start(&message);
                 let what = step.unwrap_or(message);
                 self.still_runs(&container, &what, lost).await?;
-                let failed = failed.or_else(|| {
-                    stage.map(|stage| Failed {
-                        stage,
-                        command: stage.to_string(),
-                        status: None,
-                    })
-                });
                 if let Some(Failed {
                     stage,
                     command: which,
