@@ -3,10 +3,12 @@
 
 pub mod cgroup;
 pub mod kernel_log;
+mod record;
 pub mod routes;
 mod size;
 pub mod transcript;
 
+pub use record::recalled;
 pub use size::{Size, room_of};
 pub use transcript::Transcript;
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::docker::{Drone, Life};
 use crate::drone::DroneName;
 use crate::error::Result;
-use crate::host::{Places, write_whole};
+use crate::host::Places;
 use crate::ui::{Ui, voice};
 
 /// How long a person has to clear a drone up that was burrowed for its disk and is awake again.
@@ -43,7 +43,7 @@ impl Taken {
 
     /// Writes it down.
     pub fn write(&self, places: &Places, name: &DroneName) -> Result<()> {
-        write(places, &places.disk_file(name), self)
+        places.remember(&places.disk_file(name), self)
     }
 }
 
@@ -95,7 +95,7 @@ impl Bounds {
 
     /// Writes it down.
     pub fn write(&self, places: &Places, name: &DroneName) -> Result<()> {
-        write(places, &places.bounds_file(name), self)
+        places.remember(&places.bounds_file(name), self)
     }
 }
 
@@ -269,12 +269,6 @@ fn size(bytes: u64) -> String {
 /// What is damaged is written again.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-fn write(places: &Places, path: &Path, record: &impl Serialize) -> Result<()> {
-    places.shared_directory(&places.scopes())?;
-    let text = serde_json::json!(record).to_string();
-    write_whole(path, 0o640, text.as_bytes())
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::docker::Drone;
 use crate::error::Result;
+use crate::host::Places;
 use crate::host::cgroup;
 use crate::host::kernel_log::{self, Kill};
-use crate::host::{Places, write_whole};
 use crate::ui::{Ui, voice};
 
 /// Memory in use from which a drone is near its limit, in percent of the limit.
@@ -143,10 +143,7 @@ pub fn remember(places: &Places, drone: &Drone) -> Result<()> {
     let Some(seen) = look(places, drone).1 else {
         return Ok(());
     };
-    places.shared_directory(&places.scopes())?;
-    let text = serde_json::json!(seen).to_string();
-    let path = places.memory_file(&drone.identity.name);
-    write_whole(&path, 0o640, text.as_bytes())
+    places.remember(&places.memory_file(&drone.identity.name), &seen)
 }
 
 /// The drone's memory, and what is to be written down of it where that has changed.

@@ -2,7 +2,6 @@
 //! configuration as it was read. A rebuild begins with it.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,14 +9,12 @@ use crate::config::Config;
 use crate::drone::head::Head;
 use crate::drone::permission::{Access, Permission};
 use crate::drone::{DroneName, Scope};
-use crate::error::{Code, Error, Result, host_io};
-use crate::host::{Places, write_whole};
+use crate::error::{Code, Error, Result};
+use crate::host::{Places, recalled};
 use crate::repo::RepoId;
 
 /// The most that is kept of a configuration, in bytes.
 const MAX_KEPT: usize = 512 * 1024;
-/// The largest record that is read, in bytes: what is kept, as JSON, and 500 repositories.
-const MAX_RECORD: u64 = 8 * 1024 * 1024;
 
 /// What was asked for a drone's scope beyond the configuration of this server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,28 +120,13 @@ impl Recipe {
 
     /// What is remembered, if anything is.
     pub fn of(places: &Places, drone: &DroneName) -> Result<Option<Self>> {
-        let path = places.recipe_file(drone);
-        let file = match std::fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(host_io("read", &path, error)),
-        };
-        let mut text = String::new();
-        file.take(MAX_RECORD)
-            .read_to_string(&mut text)
-            .map_err(|error| host_io("read", &path, error))?;
-        serde_json::from_str(&text).map(Some).map_err(|error| {
-            Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
-                .hint("remove it: the drone's scope is then taken from its label")
-                .because(error)
-        })
+        const HINT: &str = "remove it: the drone's scope is then taken from its label";
+        recalled(&places.recipe_file(drone), HINT)
     }
 
     /// Writes it down.
     pub fn write(&self, places: &Places, drone: &DroneName) -> Result<()> {
-        places.shared_directory(&places.scopes())?;
-        let text = serde_json::json!(self).to_string();
-        write_whole(&places.recipe_file(drone), 0o640, text.as_bytes())
+        places.remember(&places.recipe_file(drone), self)
     }
 }
 

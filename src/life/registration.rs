@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::drone::DroneName;
-use crate::error::{Code, Error, Result, host_io};
-use crate::host::{Places, write_whole};
+use crate::error::{Result, host_io};
+use crate::host::{Places, recalled};
 use crate::tailnet::Owners;
 
 /// How often a drone that loses its place in the tailnet gets another within an hour.
@@ -30,16 +30,9 @@ pub struct Registration {
 impl Registration {
     /// What is remembered; nothing of a node that an older hatchery has registered.
     pub fn of(places: &Places, drone: &DroneName) -> Result<Self> {
-        let path = places.node_file(drone);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| {
-                Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
-                    .hint("remove it; it is written again when the drone is next registered")
-                    .because(error)
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(host_io("read", &path, error)),
-        }
+        const HINT: &str = "remove it; it is written again when the drone is next registered";
+        let known = recalled(&places.node_file(drone), HINT)?;
+        Ok(known.unwrap_or_default())
     }
 
     /// Which node keys this server has registered for which drones. A file that cannot be read says
@@ -89,9 +82,7 @@ impl Registration {
     }
 
     fn write(&self, places: &Places, drone: &DroneName) -> Result<()> {
-        places.shared_directory(&places.scopes())?;
-        let text = serde_json::json!(self).to_string();
-        write_whole(&places.node_file(drone), 0o640, text.as_bytes())
+        places.remember(&places.node_file(drone), self)
     }
 
     /// A clock that was set back must not hold a drone off for longer than it would without.
@@ -110,6 +101,7 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::tailnet::headscale::Node;
 
     fn key(known: &str) -> Node {

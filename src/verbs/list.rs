@@ -116,8 +116,13 @@ fn user(drone: &Drone) -> Option<String> {
 
 fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Value {
     let user = user(drone);
-    let seen = drone.seen.as_deref();
-    let workspace = seen.and_then(|seen| starting::folder_of(&context.places, seen, drone).ok());
+    // What cannot be read says nothing.
+    let start = Start::of(&context.places, &drone.identity.name).ok();
+    let workspace = start
+        .as_ref()
+        .zip(drone.seen.as_deref())
+        .map(|(start, seen)| starting::folder(start.as_ref(), seen, drone));
+    let setup = start.flatten().map(|start| start.setup);
     let runs = drone.life == Life::Running;
     json!({
         "name": drone.identity.name,
@@ -134,7 +139,7 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
         "workspace": workspace,
         "disk": context.disk(drone).to_json(drone),
         "work": Work::read(&context.places, &drone.identity.name).map(Work::to_json),
-        "setup": setup(context, drone),
+        "setup": setup.unwrap_or_default(),
         "under_way": under_way(context, drone).map(What::as_str),
         "memory": {"killed": memory.killed, "near_limit": memory.near_limit},
     })

@@ -215,7 +215,12 @@ fn failed(name: &DroneName, failure: &Failure) -> Error {
 /// The workspace's folder in this drone: where what a person runs begins.
 pub fn folder_of(places: &Places, container: &Container, drone: &Drone) -> Result<String> {
     let start = Start::of(places, &drone.identity.name)?;
-    Ok(start.map_or_else(|| clone_of(container, drone), |start| start.folder))
+    Ok(folder(start.as_ref(), container, drone))
+}
+
+/// The same where what is remembered of its start was read.
+pub fn folder(start: Option<&Start>, container: &Container, drone: &Drone) -> String {
+    start.map_or_else(|| clone_of(container, drone), |start| start.folder.clone())
 }
 
 /// Where the clone is in a drone of which it is not written down: where its volume is mounted, or below.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::setup::Setup;
 use crate::drone::DroneName;
-use crate::error::{Code, Error, Result, host_io};
-use crate::host::{Places, write_whole};
+use crate::error::Result;
+use crate::host::{Places, recalled};
 
 /// A start of a drone for which `postStartCommand` was run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,22 +32,12 @@ pub struct Start {
 impl Start {
     /// What is remembered, if anything is.
     pub fn of(places: &Places, drone: &DroneName) -> Result<Option<Self>> {
-        let path = places.start_file(drone);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
-                Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
-                    .hint("remove it; it is written again at the drone's next start")
-                    .because(error)
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(host_io("read", &path, error)),
-        }
+        const HINT: &str = "remove it; it is written again at the drone's next start";
+        recalled(&places.start_file(drone), HINT)
     }
 
     /// Writes it down.
     pub fn write(&self, places: &Places, drone: &DroneName) -> Result<()> {
-        places.shared_directory(&places.scopes())?;
-        let text = serde_json::json!(self).to_string();
-        write_whole(&places.start_file(drone), 0o640, text.as_bytes())
+        places.remember(&places.start_file(drone), self)
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::look::Counts;
 use crate::drone::DroneName;
 use crate::error::Result;
-use crate::host::{Places, write_whole};
+use crate::host::Places;
 
 /// What a look has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +41,7 @@ impl Work {
 
     /// Writes it down.
     pub fn write(&self, places: &Places, name: &DroneName) -> Result<()> {
-        places.shared_directory(&places.scopes())?;
-        let text = serde_json::json!(self).to_string();
-        write_whole(&places.work_file(name), 0o640, text.as_bytes())
+        places.remember(&places.work_file(name), self)
     }
 
     /// In words: `3 uncommitted, 1 unpushed`.
