@@ -1,6 +1,7 @@
 """Scenarios side by side: each lane is a world of its own, in which one scenario after the other runs."""
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from bed.settings import DEFAULT_ENGINE, ENGINE_NAME, LOGS, LONG_SCENARIOS, NAME, SUBNET, WORLD
 
 _LAST_LINES = 60
+_COUNT = re.compile(r"\d+ passed, \d+ failed")
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,21 @@ class Task:
 
 
 def run(tasks: list[Task], fresh: bool, count: int) -> tuple[int, list[str]]:
-    """How many failed, and a line for each that is flaky."""
+    """How many failed, and a line for each that is flaky. What those that failed said is shown last."""
     lanes = _Lanes(tasks, fresh)
     threads = [threading.Thread(target=lanes.run, args=(number,)) for number in range(min(count, len(tasks)))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return lanes.failed, lanes.flaky
+    for task, said in lanes.failed.items():
+        print(f"== {task} failed:", *said, sep="\n", flush=True)
+    return len(lanes.failed), lanes.flaky
 
 
 class _Lanes:
     def __init__(self, tasks: list[Task], fresh: bool) -> None:
-        self.failed = 0
+        self.failed: dict[Task, list[str]] = {}
         self.flaky: list[str] = []
         self._fresh = fresh
         self._waiting = sorted(tasks, key=_longest_first)
@@ -78,11 +82,13 @@ class _Lanes:
             logs.mkdir(parents=True, exist_ok=True)
             with (logs / "lane.log").open("a") as log:
                 log.write(done.stdout)
-            # What a lane says stays together: of a scenario that failed, all of the end.
-            shown = results if good and not flaky else lines[-_LAST_LINES:]
+            # What a lane says stays together: of a scenario that failed, all of the end but its own count.
+            end = [line for line in lines if not _COUNT.fullmatch(line)][-_LAST_LINES:]
+            shown = results if good and not flaky else end
             print("\n".join(shown or [f"FAIL {task}: nothing was said"]), flush=True)
             self.flaky += flaky
-            self.failed += not good
+            if not good:
+                self.failed[task] = end
         return good
 
 
