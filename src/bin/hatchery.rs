@@ -32,10 +32,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let json = std::env::args_os().any(|arg| arg == "--json");
-            return Ui::new(json).usage(&error);
+            return Ui::new(json, false).usage(&error);
         }
     };
-    let ui = Ui::new(cli.json());
+    let ui = Ui::new(cli.json(), cli.verbose());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

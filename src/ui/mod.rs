@@ -3,7 +3,11 @@
 
 pub mod clean;
 #[cfg(feature = "server")]
+mod progress;
+#[cfg(feature = "server")]
 pub mod raw;
+#[cfg(feature = "server")]
+mod setting;
 #[cfg(feature = "server")]
 pub mod table;
 #[cfg(feature = "server")]

@@ -6,11 +6,10 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::clean;
+use super::progress::{End, Progress};
+use super::setting::Setting;
 use super::table::Table;
 use crate::error::{Code, Error, Result};
 use crate::host::Transcript;
@@ -22,9 +21,9 @@ type Sink = Mutex<Box<dyn Write + Send>>;
 pub struct Ui {
     json: bool,
     terminal: bool,
-    spinner: ProgressBar,
-    /// The step that is under way, so that none is told twice in a row.
-    step: Mutex<String>,
+    /// Whether each line of whatever is at work is told.
+    verbose: bool,
+    progress: Progress,
     results: Sink,
     talk: Sink,
     /// Why a part of the result could not be written.
@@ -43,12 +42,15 @@ impl fmt::Debug for Ui {
 }
 
 impl Ui {
-    /// For a terminal if standard error is one, and for a script with `json`.
-    pub fn new(json: bool) -> Self {
+    /// For a terminal if standard error is one, and for a script with `json`; with `verbose` it tells each line
+    /// of whatever is at work.
+    pub fn new(json: bool, verbose: bool) -> Self {
         let terminal = io::stderr().is_terminal() && !json;
         Self::writing_to(
             json,
+            verbose,
             terminal,
+            Setting::of(terminal),
             Box::new(io::stdout()),
             Box::new(io::stderr()),
         )
@@ -56,15 +58,17 @@ impl Ui {
 
     fn writing_to(
         json: bool,
+        verbose: bool,
         terminal: bool,
+        setting: Setting,
         results: Box<dyn Write + Send>,
         talk: Box<dyn Write + Send>,
     ) -> Self {
         Self {
             json,
             terminal,
-            spinner: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
-            step: Mutex::default(),
+            verbose,
+            progress: Progress::new(setting),
             results: Mutex::new(results),
             talk: Mutex::new(talk),
             unwritten: Mutex::default(),
@@ -77,9 +81,9 @@ impl Ui {
         self.json
     }
 
-    /// Whether a person watches.
-    pub const fn terminal(&self) -> bool {
-        self.terminal
+    /// Whether a person watches who can be shown a symbol.
+    pub const fn has_symbols(&self) -> bool {
+        self.progress.has_symbols()
     }
 
     /// From now on steps, warnings and sentences are kept here as well, until [`Self::transcribed`].
@@ -113,34 +117,30 @@ impl Ui {
 
     /// The same of a step that the transcript has already.
     pub fn show_step(&self, text: &str) {
-        let text = clean::line(text);
-        if let Ok(mut step) = self.step.lock() {
-            if *step == text {
-                return;
-            }
-            step.clone_from(&text);
-        }
-        if self.terminal {
-            if self.spinner.is_hidden() {
-                self.spinner.set_draw_target(ProgressDrawTarget::stderr());
-                self.spinner.enable_steady_tick(Duration::from_millis(100));
-                if let Ok(style) =
-                    ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim}")
-                {
-                    self.spinner.set_style(style);
-                }
-            }
-            self.spinner.set_prefix(text);
-            self.spinner.set_message("");
-        } else if !self.json {
-            self.tell(&text);
+        let told = self.progress.begin(&clean::line(text));
+        if let Some(line) = told.filter(|_| !self.json) {
+            self.tell(&line);
         }
     }
 
-    /// The newest line of whatever is at work; only a person who watches sees it.
+    /// The step that is under way has failed; others may follow.
+    pub fn step_failed(&self) {
+        self.end(End::Badly);
+    }
+
+    fn end(&self, how: End) {
+        if let Some(line) = self.progress.end(how) {
+            self.tell(&line);
+        }
+    }
+
+    /// The newest line of whatever is at work; only a person who watches sees it, or who has asked for it.
     pub fn line(&self, text: &str) {
-        if self.terminal {
-            self.spinner.set_message(clean::line(text));
+        let text = clean::line(text);
+        if self.verbose {
+            self.tell(&format!("  {text}"));
+        } else {
+            self.progress.line(&text);
         }
     }
 
@@ -157,7 +157,7 @@ impl Ui {
 
     /// The same of a line that is clean.
     fn tell(&self, line: &str) {
-        self.spinner.suspend(|| write_line(&self.talk, line));
+        self.progress.aside(|| write_line(&self.talk, line));
     }
 
     /// Whether a person can be asked.
@@ -167,7 +167,8 @@ impl Ui {
 
     /// Asks; anything but a clear yes is no, and so is an end of the input. Dropped, nobody waits for the answer.
     pub async fn agreed(&self, question: &str) -> bool {
-        self.finish();
+        // It is neither over nor gone wrong.
+        drop(self.progress.end(End::Well));
         self.talk(&format!("{question} [y/N]"));
         let (told, answer) = tokio::sync::oneshot::channel();
         // It may never be given: a thread of its own waits for it.
@@ -180,10 +181,9 @@ impl Ui {
         is_yes(&answer)
     }
 
-    /// The steps are over: the spinner goes.
+    /// The steps are over, and have come to a good end.
     pub fn finish(&self) {
-        self.spinner.finish_and_clear();
-        self.spinner.set_draw_target(ProgressDrawTarget::hidden());
+        self.end(End::Well);
     }
 
     /// A line of the result.
@@ -232,9 +232,7 @@ impl Ui {
     fn write_table<const N: usize>(&self, table: &Table<N>) {
         let stdout = io::stdout();
         let width = stdout.is_terminal().then(|| width_of(&stdout)).flatten();
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let dumb = set("TERM").is_none_or(|term| term == "dumb");
-        let colour = stdout.is_terminal() && !dumb && set("NO_COLOR").is_none();
+        let colour = Setting::of(stdout.is_terminal()).has_colour;
         for line in table.lines(width, colour) {
             self.write_result(&line);
         }
@@ -276,7 +274,7 @@ impl Ui {
 
     /// Tells of a failure and gives its exit status.
     pub fn failure(&self, error: &Error) -> ExitCode {
-        self.finish();
+        self.step_failed();
         if self.json {
             self.json_result(&error.to_json());
             // Where it cannot be told there, it is told as to a person.
@@ -359,11 +357,21 @@ mod tests {
         }
     }
 
+    /// Where nobody watches.
+    fn plain(results: Box<dyn Write + Send>, talk: Box<dyn Write + Send>) -> Ui {
+        Ui::writing_to(false, false, false, Setting::of(false), results, talk)
+    }
+
     /// Says this in every way there is; what was written, and what the spinner shows.
     fn said(text: &str, json: bool, terminal: bool) -> (String, Vec<String>) {
         let paper = Paper::default();
         let copy = || Box::new(paper.clone());
-        let ui = Ui::writing_to(json, terminal, copy(), copy());
+        let setting = Setting {
+            is_live: terminal,
+            has_symbols: true,
+            has_colour: false,
+        };
+        let ui = Ui::writing_to(json, false, terminal, setting, copy(), copy());
         ui.warn(text);
         ui.talk(text);
         ui.result(text);
@@ -375,8 +383,7 @@ mod tests {
         ui.failure(&error);
         ui.step(text);
         ui.line(text);
-        let shown = vec![ui.spinner.prefix(), ui.spinner.message()];
-        ui.spinner.set_draw_target(ProgressDrawTarget::hidden());
+        let shown = ui.progress.shown().to_vec();
         let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
         (written, shown)
     }
@@ -403,7 +410,7 @@ mod tests {
     #[test]
     fn however_long_a_message_is_its_code_is_told() {
         let paper = Paper::default();
-        let ui = Ui::writing_to(false, false, Box::new(io::sink()), Box::new(paper.clone()));
+        let ui = plain(Box::new(io::sink()), Box::new(paper.clone()));
         ui.failure(&Error::new(Code::GateRefused, "x".repeat(100_000)));
         let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
         assert!(written.ends_with("… [gate-refused]\n"), "{}", written.len());
@@ -437,7 +444,7 @@ mod tests {
             (io::ErrorKind::BrokenPipe, true),
         ] {
             let to = Box::new(Gives(kind));
-            let ui = Ui::writing_to(false, false, to, Box::new(io::sink()));
+            let ui = plain(to, Box::new(io::sink()));
             assert!(ui.all_is_written().is_ok());
             ui.result("x");
             assert_eq!(ui.all_is_written().is_ok(), is_written, "{kind:?}");

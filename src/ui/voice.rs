@@ -2,9 +2,9 @@
 
 use crate::error::Code;
 
-/// What the hatchery says when a drone has come up. Without a terminal the lamp is left out.
-pub const fn spawned(terminal: bool) -> &'static str {
-    if terminal {
+/// What the hatchery says when a drone has come up. Where no symbol can be shown the lamp is left out.
+pub const fn spawned(symbols: bool) -> &'static str {
+    if symbols {
         "Spawning drone... 🟢 Hatchery ready."
     } else {
         "Spawning drone... Hatchery ready."

@@ -66,6 +66,10 @@ pub struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
+    /// Every line of clones, builds and lifecycle commands as it comes, on standard error
+    #[arg(short, long, global = true)]
+    verbose: bool,
+
     #[command(subcommand)]
     verb: Verb,
 }
@@ -102,6 +106,11 @@ impl Cli {
     /// Whether a script asked; it gets JSON for errors too.
     pub const fn json(&self) -> bool {
         self.json
+    }
+
+    /// Whether a person wants to see each line of whatever is at work.
+    pub const fn verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Does it; the exit status is the verb's own where it has one.

@@ -170,6 +170,7 @@ impl Rebuild {
                 }
             }
             Err(error) => {
+                context.ui.step_failed();
                 context.ui.step("Taking back what was made");
                 hatching.settle().await;
                 let taken_back = if hatching.has_replaced() || drone.container.is_none() {

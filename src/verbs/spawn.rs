@@ -469,7 +469,7 @@ pub(super) async fn report(
     let (repo, name, at) = (&identity.repo, &identity.name, &hatched.workspace);
     context.ui.talk(&match made {
         Made::Spawned => {
-            context.ui.talk(voice::spawned(context.ui.terminal()));
+            context.ui.talk(voice::spawned(context.ui.has_symbols()));
             format!("{repo} runs; the clone is in {at} of the volume {name}. Reach it with:")
         }
         Made::Rebuilt => format!(
@@ -493,6 +493,7 @@ async fn take_back(
     hatching: &Hatching<'_>,
     error: Error,
 ) -> Error {
+    context.ui.step_failed();
     context.ui.step("Taking back what was made");
     hatching.settle().await;
     let kept = match docker.container_of(&identity.name).await {
