@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::{Context, is_bare};
+use super::{Context, is_bare, is_egg};
 use crate::docker::Life;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::life::burrowing::Burrowing;
 use crate::life::disk;
 use crate::life::memory;
@@ -42,15 +42,7 @@ impl Burrow {
                 return Ok(());
             }
             (_, Life::Bare) => return Err(is_bare(&drone, Code::DroneNotFound)),
-            _ => {
-                return Err(Error::new(
-                    Code::DroneNotFound,
-                    format!("{name} is an egg: its spawn or slay did not finish"),
-                )
-                .hint(format!(
-                    "`hatchery spawn {repo}` starts over, `hatchery slay {repo}` removes it"
-                )));
-            }
+            _ => return Err(is_egg(&drone)),
         };
         memory::warn(context.ui, &context.places, &drone).await;
         disk::warn(context.ui, &context.disk(&drone), &drone);

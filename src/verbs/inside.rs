@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{Context, is_bare};
+use super::{Context, is_bare, is_egg};
 use crate::docker::{Container, Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
 use crate::life::furnish;
@@ -64,15 +64,7 @@ impl Context<'_> {
             Life::Burrowed => return Err(sleeps("is burrowed")),
             Life::Stopped => return Err(sleeps("is stopped")),
             Life::Bare => return Err(is_bare(&drone, Code::DroneNotFound)),
-            Life::Egg => {
-                return Err(Error::new(
-                    Code::DroneNotFound,
-                    format!("{name} is an egg: its spawn or slay did not finish"),
-                )
-                .hint(format!(
-                    "where no spawn is under way, `hatchery spawn {repo}` starts over"
-                )));
-            }
+            Life::Egg => return Err(is_egg(&drone)),
         }
         let id = drone.container.as_deref().unwrap_or_default();
         let Some(container) = docker.container(id).await? else {

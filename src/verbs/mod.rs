@@ -278,6 +278,15 @@ fn is_bare(drone: &Drone, code: Code) -> Error {
     ))
 }
 
+/// What is said of a drone that has not hatched.
+fn is_egg(drone: &Drone) -> Error {
+    let (name, repo) = (&drone.identity.name, &drone.identity.repo);
+    let what = format!("{name} is an egg: its spawn or slay did not finish");
+    Error::new(Code::DroneNotFound, what).hint(format!(
+        "where no spawn is under way, `hatchery spawn {repo}` starts over and `hatchery slay {repo}` removes it"
+    ))
+}
+
 /// What a drone is called in the tailnet, where there is one.
 fn hostname(config: &Config, drone: &DroneName) -> Option<String> {
     let tailnet = config.tailnet.as_ref()?;

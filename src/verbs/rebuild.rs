@@ -5,7 +5,7 @@ use clap::Args;
 use super::spawn::{
     Made, free_port, is_somebodys, left_behind, report, stays, transcribe, transcribed,
 };
-use super::{Context, scope, told_to_stop};
+use super::{Context, is_egg, scope, told_to_stop};
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
@@ -75,16 +75,7 @@ impl Rebuild {
         }
         let context = &context;
         if drone.life == Life::Egg {
-            return Err(Error::new(
-                Code::DroneNotFound,
-                format!(
-                    "{} is an egg: its spawn or slay did not finish",
-                    drone.identity.name
-                ),
-            )
-            .hint(format!(
-                "`hatchery spawn {repo}` starts over, `hatchery slay {repo}` removes it"
-            )));
+            return Err(is_egg(&drone));
         }
         if drone.life != Life::Bare {
             self.can_ask(context, &drone)?;

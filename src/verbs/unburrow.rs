@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, interrupted, is_bare, ssh_command};
+use super::{Context, interrupted, is_bare, is_egg, ssh_command};
 use crate::devcontainer::running::lifecycle::Stage;
 use crate::docker::{Docker, Life};
 use crate::error::{Code, Error, Result};
@@ -57,16 +57,7 @@ impl Unburrow {
                 started = finished.map_err(|error| stays(error, repo))?;
             }
             (_, Life::Bare) => return Err(is_bare(&drone, Code::DroneNotFound)),
-            _ => {
-                return Err(Error::new(
-                    Code::DroneNotFound,
-                    format!(
-                        "{} is an egg: its spawn or slay did not finish",
-                        drone.identity.name
-                    ),
-                )
-                .hint(format!("`hatchery spawn {repo}` starts over")));
-            }
+            _ => return Err(is_egg(&drone)),
         }
         report(context, &docker, repo, started).await
     }
