@@ -281,6 +281,7 @@ in
       reserve = limit types.str "5GiB" "What is left free on Docker's disk: with less, nothing is spawned.";
       clone = limit types.str "8GiB" "What a clone may take on the disk, with its history.";
       clone_files = limit types.ints.positive 500000 "Files and directories of a clone.";
+      idle = limit types.str "4h" "How long a drone may be idle before it is burrowed; \"0\" is no limit.";
       remains =
         limit types.str "90d"
           "How long work is kept that was in a drone removed by `hatchery slay --force`; \"0\" keeps nothing.";

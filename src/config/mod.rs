@@ -56,6 +56,8 @@ pub struct Config {
     pub docker: Docker,
     /// Registries of private images.
     pub registries: Registries,
+    /// What a monitoring system is told.
+    pub metrics: Metrics,
     /// What is different for one drone.
     pub drones: BTreeMap<RepoId, DroneSettings>,
 }
@@ -162,8 +164,10 @@ pub struct Limits {
     pub clone: ByteSize,
     /// Files and directories of a clone.
     pub clone_files: u64,
+    /// How long nobody and nothing may be at work in a drone before it is burrowed; 0 is no limit.
+    pub idle: Period,
     /// How long work is kept that was in a drone slain by force.
-    pub remains: Lifetime,
+    pub remains: Period,
     /// How much of it is kept of one drone.
     pub remains_size: ByteSize,
 }
@@ -174,9 +178,28 @@ impl Limits {
         Some(self.disk.as_u64()).filter(|bytes| *bytes > 0)
     }
 
-    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    /// Processors of one drone, or all where this server has fewer: Docker refuses to give more.
+    pub fn processors(&self) -> f64 {
+        let there = std::thread::available_parallelism().ok();
+        let there = there.and_then(|there| u32::try_from(there.get()).ok());
+        there.map_or(self.cpus, |there| self.cpus.min(f64::from(there)))
+    }
+
+    /// The same in billionths, as Docker keeps it; the devcontainer CLI and compose round it up.
+    pub fn billionths(&self) -> i64 {
+        #[allow(clippy::cast_possible_truncation)] // it is as many processors as there are
+        let billionths = (self.processors() * 1e9).ceil() as i64;
+        billionths
+    }
+
+    /// Refuses what cannot be: the key, and why.
+    pub(crate) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
         if !(self.cpus.is_finite() && self.cpus > 0.0) {
             return Err(("limits.cpus", "must be more than 0".into()));
+        }
+        // Of less the kernel makes no time that it can keep count of.
+        if self.cpus < 0.01 {
+            return Err(("limits.cpus", "must be at least 0.01".into()));
         }
         // Docker refuses less than 6 MiB; a drone's sshd and tailscaled need far more.
         if self.memory < ByteSize::mib(64) {
@@ -189,6 +212,12 @@ impl Limits {
                 "must be at least 64MiB, or 0 for no limit".into(),
             ));
         }
+        // In less an agent may well wait for an answer.
+        if self.idle.get().is_some_and(|idle| idle < SHORTEST_IDLE) {
+            let shortest = humantime::format_duration(SHORTEST_IDLE);
+            let what = format!("must be at least {shortest}, or 0 for no limit");
+            return Err(("limits.idle", what));
+        }
         if self.clone < ByteSize::mib(1) {
             return Err(("limits.clone", "must be at least 1MiB".into()));
         }
@@ -198,9 +227,18 @@ impl Limits {
         if self.pids < 16 {
             return Err(("limits.pids", "must be at least 16".into()));
         }
+        if self.pids > MOST_PIDS {
+            return Err(("limits.pids", format!("must be at most {MOST_PIDS}")));
+        }
         Ok(())
     }
 }
+
+/// The kernel has no more numbers for processes (`PID_MAX_LIMIT`, proc(5)).
+const MOST_PIDS: i64 = 4_194_304;
+
+/// The shortest time for which a drone is to be idle before it is burrowed.
+const SHORTEST_IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// A length of time, written as `90s`, `45m` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,43 +275,51 @@ impl From<Span> for Duration {
     }
 }
 
-/// How long something is kept: a [`Span`], or `0` for not at all.
+/// A [`Span`], or `0` where there is none: nothing is kept, nothing is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
-pub struct Lifetime(Option<Span>);
+pub struct Period(Option<Span>);
 
-impl Lifetime {
-    /// The time; `None` where nothing is kept.
+impl std::str::FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "0" => Ok(Self(None)),
+            text => Span::try_from(text.to_owned()).map(|span| Self(Some(span))),
+        }
+    }
+}
+
+impl Period {
+    /// The time, where there is one.
     pub fn get(self) -> Option<Duration> {
         self.0.map(Duration::from)
     }
 }
 
-impl From<Lifetime> for String {
-    fn from(lifetime: Lifetime) -> Self {
+impl From<Period> for String {
+    fn from(lifetime: Period) -> Self {
         lifetime.0.map_or_else(|| "0".to_owned(), Self::from)
     }
 }
 
-impl<'de> Deserialize<'de> for Lifetime {
+impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> std::result::Result<Self, D::Error> {
         struct Visitor;
 
         impl serde::de::Visitor<'_> for Visitor {
-            type Value = Lifetime;
+            type Value = Period;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a length of time, as \"30d\", or 0")
             }
 
-            fn visit_i64<E: serde::de::Error>(
-                self,
-                number: i64,
-            ) -> std::result::Result<Lifetime, E> {
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> std::result::Result<Period, E> {
                 match number {
-                    0 => Ok(Lifetime(None)),
+                    0 => Ok(Period(None)),
                     _ => Err(E::invalid_value(
                         serde::de::Unexpected::Signed(number),
                         &self,
@@ -281,16 +327,8 @@ impl<'de> Deserialize<'de> for Lifetime {
                 }
             }
 
-            fn visit_str<E: serde::de::Error>(
-                self,
-                text: &str,
-            ) -> std::result::Result<Lifetime, E> {
-                match text {
-                    "0" => Ok(Lifetime(None)),
-                    text => Span::try_from(text.to_owned())
-                        .map(|span| Lifetime(Some(span)))
-                        .map_err(E::custom),
-                }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Period, E> {
+                text.parse().map_err(E::custom)
             }
         }
 
@@ -310,7 +348,8 @@ impl Default for Limits {
             reserve: ByteSize::gib(1),
             clone: ByteSize::gib(32),
             clone_files: 2_000_000,
-            remains: Lifetime(Some(Span(Duration::from_secs(30 * 24 * 60 * 60)))),
+            idle: Period(None),
+            remains: Period(Some(Span(Duration::from_secs(30 * 24 * 60 * 60)))),
             remains_size: ByteSize::gib(4),
         }
     }
@@ -343,6 +382,15 @@ pub struct Devcontainer {
     pub home: Vec<HomePath>,
     /// Volumes that drones share, and where each is in the user's home.
     pub mounts: BTreeMap<SharedVolume, InHome>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// The file that `hatchery recover` writes them into, in Prometheus's text format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
 }
 
 /// `[dotfiles]`
@@ -613,6 +661,7 @@ impl Config {
             _ => Ok(()),
         };
         absolute(&self.devcontainer.env_file, "devcontainer.env_file", "")?;
+        absolute(&self.metrics.file, "metrics.file", "")?;
         for (repo, drone) in &self.drones {
             absolute(&drone.env_file, "drones", &format!("{repo}: env_file "))?;
         }
@@ -776,10 +825,7 @@ impl Config {
     /// Lowers what is allowed to what this server has: Docker refuses more processors than there
     /// are.
     pub fn fit_to_this_server(&mut self) {
-        if let Ok(processors) = std::thread::available_parallelism() {
-            let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
-            self.limits.cpus = self.limits.cpus.min(f64::from(processors));
-        }
+        self.limits.cpus = self.limits.processors();
     }
 
     /// Takes back what it gives repositories because their owners write what is in them: trust, private

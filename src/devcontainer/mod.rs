@@ -29,6 +29,6 @@ pub use judging::verdict::{Finding, Kind};
 pub use reading::locate::locate;
 pub use reading::variables::replaced;
 pub use repository::{Judgement, Repository};
-pub(crate) use writing::compose::{LOG, cpus};
+pub(crate) use writing::compose::LOG;
 pub use writing::home::{HomeMount, takes_mounts};
 pub use writing::overrides::{ComposeProject, ImageFacts, Prepared, Seat, is_number};

@@ -94,9 +94,16 @@ impl Container {
     }
 
     /// Docker's word for its state (`running`, `exited` and others); empty where it has none.
-    pub(super) fn state_word(&self) -> String {
+    pub fn state_word(&self) -> String {
         let state = self.state().and_then(|state| state.status);
         state.map_or_else(String::new, |state| state.to_string())
+    }
+
+    /// Docker's word for its health (`starting`, `healthy`, `unhealthy`), where it has a health check.
+    pub fn health(&self) -> Option<String> {
+        use bollard::models::HealthStatusEnum::{EMPTY, NONE};
+        let status = self.state()?.health.as_ref()?.status?;
+        (!matches!(status, EMPTY | NONE)).then(|| status.to_string())
     }
 
     /// Whether it was ever started.
@@ -114,7 +121,7 @@ impl Container {
     }
 
     /// Its first process on this server, while it runs.
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub fn pid(&self) -> Option<u32> {
         let pid = self.state()?.pid.filter(|_| self.runs())?;
         u32::try_from(pid).ok().filter(|&pid| pid > 0)
     }

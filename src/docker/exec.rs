@@ -185,6 +185,23 @@ impl Inside {
     }
 }
 
+impl Docker {
+    /// Whether a person has a terminal open in this container, as with `docker exec -t`.
+    pub async fn has_terminal_open(&self, container: &str) -> Result<bool> {
+        let doing = format!("look at what is run in {container}");
+        let error = |error| failed(&doing, error);
+        let container = self.api.inspect_container(container, None).await;
+        let execs = container.map_err(error)?.exec_ids.unwrap_or_default();
+        let looking = execs.iter().map(|id| self.api.inspect_exec(id));
+        let all = futures_util::future::join_all(looking).await;
+        // One that ends just now is gone.
+        Ok(all.into_iter().flatten().any(|exec| {
+            let has_terminal = exec.process_config.and_then(|process| process.tty);
+            exec.running == Some(true) && has_terminal == Some(true)
+        }))
+    }
+}
+
 /// What Docker said, in one line that fits.
 fn said(text: &str) -> String {
     let line: String = clean::line(&text.replace(['\r', '\n'], " "));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerSummary, ImageInspect, Volume, VolumeCreateRequest};
+use bollard::models::{ContainerSummary, ImageInspect, ImageSummary, Volume, VolumeCreateRequest};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -163,18 +163,29 @@ impl Docker {
         }
     }
 
-    /// Removes the images that were built for this drone, tags and all.
-    pub async fn remove_images(&self, drone: &DroneName) -> Result<()> {
+    /// What the images that were built for this drone take in bytes, with layers that others have too; `None`
+    /// where there are none.
+    pub async fn size_of_images(&self, drone: &DroneName) -> Result<Option<u64>> {
+        let images = self.images_of(drone, false).await?;
+        let sizes = images
+            .iter()
+            .map(|image| u64::try_from(image.size).unwrap_or_default());
+        Ok(sizes.reduce(u64::saturating_add))
+    }
+
+    /// The images that were built for this drone; with `all` those that only others stand on.
+    async fn images_of(&self, drone: &DroneName, all: bool) -> Result<Vec<ImageSummary>> {
         let options = ListImagesOptionsBuilder::new()
-            .all(true)
+            .all(all)
             .filters(&filters("label", format!("{LABEL_DRONE}={drone}")))
             .build();
-        let images = self
-            .api
-            .list_images(Some(options))
-            .await
-            .map_err(|error| failed("list the images", error))?;
-        for image in images {
+        let images = self.api.list_images(Some(options)).await;
+        images.map_err(|error| failed("list the images", error))
+    }
+
+    /// Removes the images that were built for this drone, tags and all.
+    pub async fn remove_images(&self, drone: &DroneName) -> Result<()> {
+        for image in self.images_of(drone, true).await? {
             for tag in image
                 .repo_tags
                 .iter()

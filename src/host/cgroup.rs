@@ -1,8 +1,9 @@
-//! What the kernel counts of a container's memory, in the container's control group.
+//! What the kernel counts of a container, in the container's control group.
 //!
 //! Control groups of version 1 and 2 are read from this host's side: nothing runs in the container.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The memory of a container since it was last started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,16 +22,92 @@ const UNLIMITED: u64 = 1 << 62;
 /// The memory of the container with this id and this first process. `None` where this host's kernel
 /// does not run it, or does not count its memory.
 pub fn memory(container: &str, pid: u32) -> Option<Memory> {
-    let groups = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    let group = Group::of(container, &groups)?;
-    group.directories(&mounts).find_map(|at| group.read(&at))
+    find(container, pid, Controller::Memory, Group::memory)
 }
 
-/// A control group that accounts for memory.
+/// How long processors have worked for the container with this id and this first process, since it was
+/// last started, all of them together. `None` as with [`memory`].
+pub fn processor_time(container: &str, pid: u32) -> Option<Duration> {
+    find(
+        container,
+        pid,
+        Controller::Processors,
+        Group::processor_time,
+    )
+}
+
+/// The processes of the container with this id and this first process, by their numbers on this host.
+/// `None` as with [`memory`], and where there are more than `most`.
+pub fn processes(container: &str, pid: u32, most: usize) -> Option<Vec<i32>> {
+    find(container, pid, Controller::Processors, |_, at| {
+        let mut found = Vec::new();
+        let mut waiting = vec![at.to_owned()];
+        let mut groups = 0;
+        // What runs in containers of its own is in groups below.
+        while let Some(group) = waiting.pop() {
+            groups += 1;
+            let numbers = read(&group.join("cgroup.procs"))?;
+            found.extend(
+                numbers
+                    .lines()
+                    .filter_map(|number| number.parse::<i32>().ok()),
+            );
+            let below = std::fs::read_dir(&group).into_iter().flatten().flatten();
+            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            waiting.extend(below.map(|entry| entry.path()).take(most));
+            if found.len() > most || groups + waiting.len() > most {
+                return None;
+            }
+        }
+        Some(found)
+    })
+}
+
+/// How many processes and threads there are in the container with this id and this first process. `None` as
+/// with [`memory`].
+pub fn tasks(container: &str, pid: u32) -> Option<i64> {
+    find(container, pid, Controller::Tasks, |_, at| {
+        read(&at.join("pids.current"))?.trim().parse().ok()
+    })
+}
+
+/// What `look` finds in the directory of a container's group.
+fn find<T>(
+    container: &str,
+    pid: u32,
+    controller: Controller,
+    look: impl Fn(&Group, &Path) -> Option<T>,
+) -> Option<T> {
+    let groups = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
+    let mounts = read(Path::new("/proc/self/mountinfo"))?;
+    let group = Group::of(container, &groups, controller)?;
+    group.directories(&mounts).find_map(|at| look(&group, &at))
+}
+
+/// What a group accounts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Controller {
+    Memory,
+    Processors,
+    Tasks,
+}
+
+impl Controller {
+    /// What version 1 calls it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processors => "cpuacct",
+            Self::Tasks => "pids",
+        }
+    }
+}
+
+/// A control group that accounts for something.
 #[derive(Debug, PartialEq, Eq)]
 struct Group {
     version: Version,
+    controller: Controller,
     /// Its path in the hierarchy.
     path: PathBuf,
 }
@@ -44,22 +121,25 @@ enum Version {
 impl Group {
     /// The container's group from the `/proc/PID/cgroup` of a process in it (cgroups(7)). The
     /// process may be in a group below it, and by now be another container's or none's.
-    fn of(container: &str, groups: &str) -> Option<Self> {
-        let found = |version, memory: fn(&str, &str) -> bool| {
+    fn of(container: &str, groups: &str, controller: Controller) -> Option<Self> {
+        let found = |version, is_it: &dyn Fn(&str, &str) -> bool| {
             groups.lines().find_map(|line| {
                 let (hierarchy, rest) = line.split_once(':')?;
                 let (controllers, path) = rest.split_once(':')?;
-                memory(hierarchy, controllers).then_some(())?;
-                let path = up_to_container(container, path)?;
-                Some(Self { version, path })
+                is_it(hierarchy, controllers).then_some(())?;
+                Some(Self {
+                    version,
+                    controller,
+                    path: up_to_container(container, path)?,
+                })
             })
         };
-        // With both versions mounted, memory is version 1's if that has the controller.
-        found(Version::One, |_, controllers| {
-            controllers.split(',').any(|name| name == "memory")
+        // With both versions mounted, it is version 1's if that has the controller.
+        found(Version::One, &|_, controllers| {
+            controllers.split(',').any(|name| name == controller.name())
         })
         .or_else(|| {
-            found(Version::Two, |hierarchy, controllers| {
+            found(Version::Two, &|hierarchy, controllers| {
                 hierarchy == "0" && controllers.is_empty()
             })
         })
@@ -75,7 +155,8 @@ impl Group {
             let (kind, options) = (filesystem.next()?, filesystem.nth(1)?);
             let fits = match self.version {
                 Version::One => {
-                    kind == "cgroup" && options.split(',').any(|option| option == "memory")
+                    let name = self.controller.name();
+                    kind == "cgroup" && options.split(',').any(|option| option == name)
                 }
                 Version::Two => kind == "cgroup2",
             };
@@ -85,7 +166,19 @@ impl Group {
         })
     }
 
-    fn read(&self, at: &Path) -> Option<Memory> {
+    fn processor_time(&self, at: &Path) -> Option<Duration> {
+        Some(match self.version {
+            Version::One => {
+                let nanoseconds = read(&at.join("cpuacct.usage"))?;
+                Duration::from_nanos(nanoseconds.trim().parse().ok()?)
+            }
+            Version::Two => {
+                Duration::from_micros(value(&read(&at.join("cpu.stat"))?, "usage_usec")?)
+            }
+        })
+    }
+
+    fn memory(&self, at: &Path) -> Option<Memory> {
         let file = |name: &str| read(&at.join(name));
         let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
         let [usage, most, events, cache] = match self.version {
@@ -152,7 +245,7 @@ mod tests {
     const ID: &str = "f7243c14a5a4e7879005f1cea2f1b5f8fc33ca4806316932d9d9d3e78058c3de";
     const OTHER: &str = "b07160650e37bd41bb39bbaaf112d971d79a94c879fe7860f598b8f100ba6172";
 
-    /// Docker 20.10 with its own driver on a host with version 1, as read there.
+    /// As Docker 20.10 with its own driver has it on a host with version 1.
     fn version_1() -> String {
         ["9:name=systemd", "8:pids", "4:memory", "1:cpu", "0:"]
             .map(|hierarchy| format!("{hierarchy}:/docker/{ID}\n"))
@@ -170,6 +263,7 @@ mod tests {
     fn group(version: Version, path: &str) -> Group {
         Group {
             version,
+            controller: Controller::Memory,
             path: path.into(),
         }
     }
@@ -203,8 +297,33 @@ mod tests {
             (String::new(), None),
             ("::::\n0\n".to_owned(), None),
         ] {
-            assert_eq!(Group::of(ID, &groups), expected, "{groups}");
+            let found = Group::of(ID, &groups, Controller::Memory);
+            assert_eq!(found, expected, "{groups}");
         }
+    }
+
+    #[test]
+    fn processors_are_accounted_for_by_a_controller_of_their_own() {
+        let of = |groups: &str| Group::of(ID, groups, Controller::Processors);
+        let groups = format!("4:memory:/docker/{OTHER}\n3:cpu,cpuacct:/docker/{ID}\n");
+        let found = of(&groups).unwrap();
+        let at: Vec<_> = found.directories(MOUNTS_1).collect();
+        assert_eq!(
+            at,
+            [Path::new("/sys/fs/cgroup/cpu,cpuacct/docker").join(ID)]
+        );
+    }
+
+    #[test]
+    fn the_time_of_processors_is_read_in_both_versions() {
+        let place = tempfile::tempdir().unwrap();
+        let read = |version| group(version, "/").processor_time(place.path());
+        std::fs::write(place.path().join("cpuacct.usage"), "1500000000\n").unwrap();
+        assert_eq!(read(Version::One), Some(Duration::from_millis(1500)));
+        assert_eq!(read(Version::Two), None);
+        let stat = "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\n";
+        std::fs::write(place.path().join("cpu.stat"), stat).unwrap();
+        assert_eq!(read(Version::Two), Some(Duration::from_millis(2500)));
     }
 
     #[test]
@@ -241,7 +360,7 @@ mod tests {
         for (name, content) in files {
             std::fs::write(place.path().join(name), content).unwrap();
         }
-        group(version, "/").read(place.path())
+        group(version, "/").memory(place.path())
     }
 
     #[test]
@@ -299,7 +418,7 @@ mod tests {
         #[test]
         fn whatever_is_read_nothing_panics(text in "[a-z0-9:/. \\-\\n]{0,200}", any in any::<String>()) {
             for text in [&text, &any] {
-                if let Some(group) = Group::of("a", text) {
+                if let Some(group) = Group::of("a", text, Controller::Processors) {
                     let _ = group.directories(text).count();
                 }
                 let _ = group(Version::Two, "/a").directories(text).count();

@@ -1,6 +1,7 @@
 //! Where hatchery keeps things on the host, the locks that keep two of it apart, and what the host's
 //! kernel tells of containers and routes.
 
+pub mod activity;
 pub mod cgroup;
 pub mod kernel_log;
 mod record;
@@ -30,6 +31,9 @@ const RUNTIME: &str = "/run/hatchery";
 
 /// The locks' directory in there. A dot cannot begin a drone's name.
 const LOCKS: &str = ".locks";
+
+/// What drones do, in there.
+const ACTIVITY: &str = ".activity";
 
 /// The host's directories. Nothing in them is state: Docker's labels are.
 #[derive(Debug, Clone)]
@@ -116,6 +120,26 @@ impl Places {
     /// What is remembered of how the drone's container was made.
     pub fn recipe_file(&self, drone: &DroneName) -> PathBuf {
         self.scopes().join(format!("{drone}.recipe"))
+    }
+
+    /// The limits that a person has given the drone.
+    pub fn limits_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.limits"))
+    }
+
+    /// Forgets those: the configuration's count.
+    pub fn forget_limits(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.limits_file(drone))
+    }
+
+    /// Since when the drone is burrowed for having been idle.
+    pub fn idle_file(&self, drone: &DroneName) -> PathBuf {
+        self.scopes().join(format!("{drone}.idle"))
+    }
+
+    /// Forgets that, once a person has woken it.
+    pub fn forget_idle(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.idle_file(drone))
     }
 
     /// What is remembered of processes of the drone that were killed for memory.
@@ -277,6 +301,8 @@ impl Places {
         remove_file(&self.work_file(drone))?;
         self.unmark_rebuild(drone)?;
         self.forget_bounds(drone)?;
+        self.forget_limits(drone)?;
+        self.forget_idle(drone)?;
         self.forget_unfinished(drone)?;
         remove_tree(&self.cache.join(drone))?;
         remove_tree(&self.sockets(drone))
@@ -367,6 +393,16 @@ impl Places {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(host_io("lock", &path, error)),
         }
+    }
+
+    /// What was last seen of what drones do; it is gone after a reboot.
+    pub fn activity_file(&self) -> PathBuf {
+        self.runtime.join(LOCKS).join(ACTIVITY)
+    }
+
+    /// Waits for the right to write that file: the file.
+    pub fn activity(&self) -> Result<File> {
+        self.wait_for(ACTIVITY)
     }
 
     /// Waits for this lock of the whole server's. A dot cannot begin a drone's name.

@@ -16,7 +16,7 @@ use crate::error::{Code, Result, host_io};
 use crate::host;
 use crate::life::builder;
 use crate::life::burrowing::Burrowing;
-use crate::life::disk::{self, Bounds, Disk, GRACE, Taken, Why};
+use crate::life::disk::{self, Bounds, Disk, GRACE, Parts, Taken, Why};
 use crate::life::reserve;
 use crate::life::teardown::devcontainer_id;
 use crate::server::Server;
@@ -61,10 +61,14 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
             continue;
         };
         let name = &drone.identity.name;
-        let bytes = count(server, name, found).await?;
+        let parts = count(server, name, found).await?;
         let before = Taken::read(server.places, name).map(|before| before.bytes);
-        let at = disk::now();
-        let taken = Taken { bytes, before, at };
+        let taken = Taken {
+            bytes: parts.sum(),
+            parts: Some(parts),
+            before,
+            at: disk::now(),
+        };
         // On a disk that is full nothing can be written, and the more it matters what follows.
         if let Err(error) = taken.write(server.places, name) {
             server.ui.warn(&error.message());
@@ -109,18 +113,21 @@ fn remember_count(last: &mut File, took: Duration) -> std::io::Result<()> {
 /// What Docker has of a drone.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
-    /// What was counted, in bytes.
-    bytes: u64,
+    /// What was counted.
+    parts: Parts,
     /// Containers whose layers Docker could not count.
     containers: Vec<String>,
     /// Directories of volumes that it could not count.
     directories: Vec<String>,
+    /// That of the builder, likewise.
+    cache: Option<String>,
 }
 
 /// What a drone takes: the writable layers of its container and its siblings, its volumes and
 /// theirs. `None` where Docker has nothing of it.
 fn found_of(disk: &docker::Disk, identity: &Identity) -> Option<Found> {
     let name = identity.name.as_str();
+    let cache = builder::name(&identity.name);
     let id = devcontainer_id(identity);
     let is = |label: &Option<String>| label.as_deref() == Some(name);
     let layers: Vec<_> = disk
@@ -138,7 +145,7 @@ fn found_of(disk: &docker::Disk, identity: &Identity) -> Option<Found> {
         .iter()
         .filter(|volume| {
             is(&volume.project)
-                || volume.name == builder::name(&identity.name)
+                || volume.name == cache
                 || (identity.name.owns(&id, &volume.name)
                     // One without a name is whose containers have it.
                     && (!docker::is_id(&volume.name) || mounted.contains(volume.name.as_str())))
@@ -150,46 +157,64 @@ fn found_of(disk: &docker::Disk, identity: &Identity) -> Option<Found> {
     let mut found = Found::default();
     for layer in layers {
         match layer.bytes {
-            Some(bytes) => found.bytes = found.bytes.saturating_add(bytes),
+            Some(bytes) => add(&mut found.parts.containers, bytes),
             None => found.containers.push(layer.container.clone()),
         }
     }
     for volume in volumes {
+        let is_cache = volume.name == cache;
         match volume.bytes {
-            Some(bytes) => found.bytes = found.bytes.saturating_add(bytes),
+            Some(bytes) if is_cache => add(&mut found.parts.cache, bytes),
+            Some(bytes) => add(&mut found.parts.volumes, bytes),
+            None if is_cache => found.cache = Some(volume.directory.clone()),
             None => found.directories.push(volume.directory.clone()),
         }
     }
     Some(found)
 }
 
-/// What a drone takes, in bytes. Docker gives up on a layer or a volume in which files come and go
-/// while it counts, which a drone can bring about: hatchery then counts them itself, as far as it may
-/// read them.
-async fn count(server: Server<'_>, name: &DroneName, found: Found) -> Result<u64> {
-    let mut directories = found.directories;
+fn add(part: &mut u64, bytes: u64) {
+    *part = part.saturating_add(bytes);
+}
+
+/// What a drone takes. Docker gives up on a layer or a volume in which files come and go while it counts,
+/// which a drone can bring about: hatchery then counts them itself, as far as it may read them.
+async fn count(server: Server<'_>, name: &DroneName, found: Found) -> Result<Parts> {
+    let mut layers = Vec::new();
     for container in &found.containers {
         let container = server.docker.container(container).await?;
         let layer = container.as_ref().and_then(docker::Container::layer);
-        directories.push(layer.unwrap_or_default().to_owned());
+        layers.push(layer.unwrap_or_default().to_owned());
     }
     let most = server.config.limits.most_disk().unwrap_or(u64::MAX);
     let enough = most.saturating_mul(2);
+    let counted = found.parts;
     let counting = tokio::task::spawn_blocking(move || {
         let until = Instant::now() + WITHIN_OURSELVES;
-        let each = directories
-            .iter()
-            .map(|directory| host::room_of(Path::new(directory), enough, until));
-        each.collect::<Vec<_>>()
+        let mut parts = counted;
+        let cache = found.cache.into_iter().collect();
+        let uncounted = [
+            (&mut parts.containers, layers),
+            (&mut parts.volumes, found.directories),
+            (&mut parts.cache, cache),
+        ];
+        let mut all = true;
+        for (part, directories) in uncounted {
+            for directory in directories {
+                let (bytes, whole) = host::room_of(Path::new(&directory), enough, until);
+                add(part, bytes);
+                all = all && whole;
+            }
+        }
+        (parts, all)
     });
-    let counted = counting.await.unwrap_or_else(|_| vec![(0, false)]);
-    if counted.iter().any(|(_, all)| !all) {
+    let (parts, all) = counting.await.unwrap_or((counted, false));
+    if !all {
         server.ui.warn(&format!(
             "{name} takes more than was counted: neither Docker nor hatchery could count all of it"
         ));
     }
-    let counted = counted.into_iter().map(|(bytes, _)| bytes);
-    Ok(counted.fold(found.bytes, u64::saturating_add))
+    Ok(parts)
 }
 
 /// Burrows a drone that is beyond `limits.disk`, or forgets that it was.
@@ -294,12 +319,7 @@ async fn burrow(
         if let Err(error) = bounds.write(server.places, name) {
             server.ui.warn(&error.message());
         }
-        let by = Burrowing {
-            docker: server.docker,
-            config: server.config,
-            places: server.places,
-        };
-        for warning in by
+        for warning in Burrowing::from(&server)
             .stop(&drone, container, server.sockets.revoke(name))
             .await?
         {
@@ -386,18 +406,31 @@ mod tests {
                 volume(&strange, None, 1 << 31),
                 volume("acme-site-two", None, 1 << 32),
                 volume("acme-site-two_data", Some("acme-site-two"), 1 << 33),
+                volume(&builder::name(&site.name), None, 100_000_000),
             ],
         };
         let mut expected = Found {
-            bytes: 11_111_111,
+            parts: Parts {
+                containers: 11,
+                volumes: 11_111_100,
+                cache: 100_000_000,
+            },
             ..Found::default()
         };
+        assert_eq!(expected.parts.sum(), 111_111_111);
         assert_eq!(found_of(&disk, &site).unwrap(), expected);
         assert_eq!(found_of(&disk, &identity("acme/other")), None);
         // What Docker could not count is counted otherwise.
         disk.layers[0].bytes = None;
         disk.volumes[1].bytes = None;
-        expected.bytes -= 1_001;
+        disk.volumes[9].bytes = None;
+        expected.parts = Parts {
+            containers: 10,
+            volumes: 11_110_100,
+            cache: 0,
+        };
+        let cache = builder::name(&site.name);
+        expected.cache = Some(format!("/volumes/{cache}"));
         expected.containers.push("id-of-acme-site".to_owned());
         expected
             .directories
@@ -414,8 +447,7 @@ mod tests {
     fn who_was_let_up_has_time_unless_it_goes_on_growing() {
         let of = |bytes| Taken {
             bytes,
-            before: None,
-            at: 0,
+            ..Taken::default()
         };
         let bounds = |let_up| Bounds {
             why: Why::Limit(800),
@@ -451,7 +483,7 @@ mod tests {
         let taken = |before, bytes| Taken {
             bytes,
             before,
-            at: 0,
+            ..Taken::default()
         };
         let (large, small, asleep, new) = (
             drone("acme/large", Life::Running),

@@ -12,12 +12,12 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::config::{self, Config, Namespace, Registries};
+use crate::devcontainer::Repository;
 use crate::devcontainer::building::Build;
 use crate::devcontainer::judging::images;
 use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::devcontainer::running::cli::Asked;
 use crate::devcontainer::running::guard;
-use crate::devcontainer::{Repository, cpus};
 use crate::docker::{self, BuilderSpec, Built, Docker, Login, Machine, Tree};
 use crate::door::judge::is_usable;
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
@@ -425,7 +425,7 @@ impl Builder {
             cache: CACHE,
             readable: &self.roots,
             memory: limits.memory.as_u64(),
-            cpus: cpus(limits),
+            cpus: limits.processors(),
             pids: limits.pids,
         };
         let id = self.docker.create_builder(&spec).await?;

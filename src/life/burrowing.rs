@@ -14,6 +14,7 @@ use crate::host::Places;
 use crate::life::siblings;
 use crate::life::teardown;
 use crate::life::waking::STOP_WITHIN;
+use crate::server::Server;
 use crate::tailnet;
 
 /// How long the drone may take to leave the tailnet before it is stopped all the same.
@@ -28,6 +29,16 @@ pub struct Burrowing<'a> {
     pub config: &'a Config,
     /// Where things are kept on this server.
     pub places: &'a Places,
+}
+
+impl<'a> From<&Server<'a>> for Burrowing<'a> {
+    fn from(server: &Server<'a>) -> Self {
+        Self {
+            docker: server.docker,
+            config: server.config,
+            places: server.places,
+        }
+    }
 }
 
 impl Burrowing<'_> {

@@ -19,14 +19,37 @@ use crate::ui::{Ui, voice};
 pub const GRACE: Duration = Duration::from_secs(30 * 60);
 
 /// What a drone took when it was last counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
-    /// Bytes of its containers' layers and of its volumes.
+    /// All that it took, in bytes.
     pub bytes: u64,
+    /// What of it was what; an earlier hatchery did not tell.
+    #[serde(default)]
+    pub parts: Option<Parts>,
     /// The same at the count before, if there was one.
     pub before: Option<u64>,
     /// When that was, in seconds since 1970.
     pub at: u64,
+}
+
+/// What a drone takes, by its kind, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// What its containers have written beside their volumes.
+    pub containers: u64,
+    /// Its volumes, and those of its containers.
+    pub volumes: u64,
+    /// What its own builder keeps.
+    pub cache: u64,
+}
+
+impl Parts {
+    /// All of it.
+    pub fn sum(&self) -> u64 {
+        self.containers
+            .saturating_add(self.volumes)
+            .saturating_add(self.cache)
+    }
 }
 
 impl Taken {
@@ -151,6 +174,17 @@ impl Disk {
         })
     }
 
+    /// What it is made of: `containers 1.0 GiB, volumes 10.5 GiB, build cache 512.0 MiB`.
+    pub fn made_of(&self) -> Option<String> {
+        let parts = self.taken?.parts?;
+        Some(format!(
+            "containers {}, volumes {}, build cache {}",
+            size(parts.containers),
+            size(parts.volumes),
+            size(parts.cache)
+        ))
+    }
+
     /// The same with the time of the count.
     pub fn amount_then(&self) -> Option<String> {
         Some(format!(
@@ -164,6 +198,7 @@ impl Disk {
     pub fn to_json(&self, drone: &Drone) -> serde_json::Value {
         serde_json::json!({
             "taken": self.taken.map(|taken| taken.bytes),
+            "parts": self.taken.and_then(|taken| taken.parts),
             "limit": self.most,
             "counted_at": self.taken.map(|taken| taken.at),
             "burrowed_for": self.sleeps_for(drone).map(|bounds| bounds.why.as_str()),
@@ -290,8 +325,8 @@ mod tests {
     fn taken(bytes: u64) -> Taken {
         Taken {
             bytes,
-            before: None,
             at: now(),
+            ..Taken::default()
         }
     }
 
@@ -333,7 +368,19 @@ mod tests {
             most: Some(64 * GIB),
         };
         let asleep = drone(Life::Burrowed);
-        let known = disk(&bounds);
+        let mut known = disk(&bounds);
+        assert_eq!(known.made_of(), None);
+        if let Some(taken) = &mut known.taken {
+            taken.parts = Some(Parts {
+                containers: GIB,
+                volumes: 69 * GIB,
+                cache: 0,
+            });
+        }
+        assert_eq!(
+            known.made_of().as_deref(),
+            Some("containers 1.0 GiB, volumes 69.0 GiB, build cache 0 B")
+        );
         assert_eq!(known.word(&asleep), Some("burrowed for limits.disk"));
         assert_eq!(known.amount().as_deref(), Some("70.0 GiB of 64.0 GiB"));
         assert_eq!(known.to_json(&asleep)["burrowed_for"], "limit");

@@ -115,10 +115,10 @@ impl Memory {
         if told.is_empty() {
             return None;
         }
-        told.push(
-            "limits.memory in the configuration sets the limit of drones spawned from now on."
-                .to_owned(),
-        );
+        told.push(format!(
+            "`hatchery limit {} --memory SIZE` gives it more.",
+            drone.identity.repo
+        ));
         Some(told.join(" "))
     }
 }
@@ -348,7 +348,7 @@ mod tests {
         let sentence = told(&once, None).unwrap();
         assert!(
             sentence.starts_with(
-                "acme-site ran out of memory: the kernel killed a process in it once. limits.memory"
+                "acme-site ran out of memory: the kernel killed a process in it once. `hatchery limit acme/site --memory"
             ),
             "{sentence}"
         );

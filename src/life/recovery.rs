@@ -5,6 +5,7 @@
 //! there is something to do, so that any other verb may be at work beside it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
@@ -14,13 +15,16 @@ use crate::docker;
 use crate::docker::{Drone, Life};
 use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result, host_io};
-use crate::host::{Lock, Places};
+use crate::host::{Lock, Places, cgroup};
+use crate::life::activity::Ours;
 use crate::life::bounds;
 use crate::life::builder;
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::furnish::gitconfig;
+use crate::life::idle;
 use crate::life::memory;
+use crate::life::metrics;
 use crate::life::registration::Registration;
 use crate::life::siblings;
 use crate::life::starting::{self, Start};
@@ -29,6 +33,7 @@ use crate::life::work::{self, remains};
 use crate::server::Server;
 use crate::sockets::{self, Sockets};
 use crate::tailnet::headscale::{Headscale, Node};
+use crate::tailnet::status::Status;
 use crate::tailnet::{self, Place};
 
 /// How many drones are worked on at once.
@@ -127,6 +132,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
         _ => Some(Helper::installed()?),
     };
     let helper = helper.as_ref();
+    let ours = &Mutex::new(Ours::new());
     let tended = stream::iter(&drones).map(|drone| async move {
         let mut report = Report::of(&drone.identity.name);
         let tending = Tending {
@@ -135,6 +141,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
             units: units.as_ref(),
             place: places.get(&drone.identity.name).copied(),
             helper,
+            ours,
         };
         match tending.run(&mut report.done).await {
             Err(error) if error.code() == Code::DroneBusy => {}
@@ -145,8 +152,22 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     });
     let mut reports: Vec<Report> = tended.buffer_unordered(AT_ONCE).collect().await;
     reports.extend(forget_the_gone(server, units.as_ref()).await?);
+    let ours = std::mem::take(&mut *ours.lock().unwrap_or_else(PoisonError::into_inner));
+    let done = idle::enforce(server, &drones, ours).await;
+    tell(server, "limits.idle", done, &mut reports);
+    if let Some(file) = &server.config.metrics.file
+        // As they are after what was done.
+        && let Err(error) = async {
+            let (drones, _) = server.docker.drones().await?;
+            metrics::write(server.places, server.config, drones, file).await
+        }
+        .await
+    {
+        server.ui.warn(&error.message());
+    }
     // Last, as it may take minutes.
-    keep_to_bounds(server, &drones, &mut reports).await;
+    let done = bounds::enforce(server, &drones).await;
+    tell(server, "limits.disk", done, &mut reports);
     if drones.is_empty() {
         // A slay may have been killed after the last drone was gone and before the network was.
         server.docker.remove_shared_network().await?;
@@ -159,16 +180,16 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// Burrows what takes too much of Docker's disk.
-async fn keep_to_bounds(server: Server<'_>, drones: &[Drone], reports: &mut [Report]) {
-    let done = match bounds::enforce(server, drones).await {
+/// Adds to the reports what was done for a limit.
+fn tell(server: Server<'_>, limit: &str, done: Result<Vec<bounds::Done>>, reports: &mut [Report]) {
+    let done = match done {
         Ok(done) => done,
-        // What was counted before stands, and what runs goes on.
+        // What was known before stands, and what runs goes on.
         Err(error) => {
             let message = error.message();
             server
                 .ui
-                .warn(&format!("limits.disk was not looked after: {message}"));
+                .warn(&format!("{limit} was not looked after: {message}"));
             return;
         }
     };
@@ -214,6 +235,8 @@ struct Tending<'a> {
     /// Where its node is, if the control server could be asked.
     place: Option<Place>,
     helper: Option<&'a Helper>,
+    /// For how long what hatchery runs in drones has had processors work there.
+    ours: &'a Mutex<Ours>,
 }
 
 impl Tending<'_> {
@@ -413,8 +436,7 @@ impl Tending<'_> {
     /// Whether the drone believes that it is in the tailnet, where the control server does not say
     /// that it is; `None` where nothing is to be done.
     async fn believes(&self, container: &str) -> Result<Option<bool>> {
-        let inside = self.server.docker.inside(container);
-        match tailnet::node::status(&inside).await {
+        match self.status(container).await {
             Ok(status) if status.needs_login() => Ok(Some(false)),
             Ok(status) if status.is_running() && self.place.is_none() => Ok(None),
             // It does not notice that the control server has forgotten it.
@@ -431,6 +453,22 @@ impl Tending<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// How its node is, as a command in it says. What that takes is not the drone's work.
+    async fn status(&self, container: &str) -> Result<Status> {
+        let took = || {
+            let pid = self.drone.pid?;
+            cgroup::processor_time(container, pid)
+        };
+        let before = took();
+        let inside = self.server.docker.inside(container);
+        let status = tailnet::node::status(&inside).await;
+        if let (Some(before), Some(after), Ok(mut ours)) = (before, took(), self.ours.lock()) {
+            let name = self.drone.identity.name.clone();
+            *ours.entry(name).or_default() += after.saturating_sub(before);
+        }
+        status
     }
 
     async fn is_fresh(&self, container: &str) -> Result<bool> {

@@ -48,7 +48,10 @@ impl Burrow {
         disk::warn(context.ui, &context.disk(&drone), &drone);
         context.ui.step(&format!("Burrowing {name}"));
         let warnings = burrowing.stop(&drone, container, revoking).await?;
-        let forgotten = context.places.forget_memory(name).err();
+        let places = &context.places;
+        let forgotten = places.forget_memory(name);
+        // It is a person now who wants it to sleep.
+        let forgotten = forgotten.and_then(|()| places.forget_idle(name)).err();
         // Nobody changes it from now on: `list` tells it as it is. Where it takes too long, it does not.
         let _ = work::count(&docker, &context.places, &drone).await;
         for warning in warnings

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
@@ -10,7 +11,9 @@ use super::{Context, hostname, interrupted, known_hosts_line, ssh_command};
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
 use crate::host::transcript::{Run, What};
+use crate::life::activity::Looks;
 use crate::life::furnish;
+use crate::life::idle::Asleep;
 use crate::life::memory::Memory;
 use crate::life::starting::setup::Setup;
 use crate::life::starting::{self, Start};
@@ -21,11 +24,13 @@ use crate::ui::table::{Cell, Column, Table, Tone};
 const LOOKS_EVERY: Duration = Duration::from_secs(2);
 
 /// What stands in the table; what is told elsewhere as well is left out first where there is no room.
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 10] = [
     Column::new("NAME", 0),
     Column::new("STATE", 0),
     Column::new("REPOSITORY", 2),
     Column::new("USER", 3),
+    Column::new("CPU", 5),
+    Column::new("MEMORY", 4),
     Column::new("DISK", 0),
     Column::new("WORK", 0),
     Column::new("HOW IT IS", 0),
@@ -62,27 +67,27 @@ impl List {
 
 async fn over_and_over(context: &Context<'_>, docker: &Docker) -> Result<()> {
     loop {
-        let (drones, memories, _) = look(context, docker).await?;
+        let (drones, known, _) = look(context, docker).await?;
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
         let title = format!("{} drones at {now}; Ctrl-C ends this.", drones.len());
         context
             .ui
-            .table_again(&title, &table(context, &drones, &memories));
+            .table_again(&title, &table(context, &drones, &known));
         tokio::time::sleep(LOOKS_EVERY).await;
     }
 }
 
 async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
-    let (drones, memories, warnings) = look(context, docker).await?;
+    let (drones, known, warnings) = look(context, docker).await?;
     for warning in warnings {
         context
             .ui
             .warn(&format!("carries a drone's label but is none: {warning}"));
     }
     if context.ui.json() {
-        let both = drones.iter().zip(&memories);
+        let both = drones.iter().zip(&known);
         let rows: Vec<_> = both
-            .map(|(drone, memory)| row(context, drone, memory))
+            .map(|(drone, known)| row(context, drone, known))
             .collect();
         context.ui.json_result(&rows);
     } else if drones.is_empty() {
@@ -90,23 +95,41 @@ async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
             .ui
             .talk("No drones. `hatchery spawn org/repo` makes one.");
     } else {
-        context.ui.table(&table(context, &drones, &memories));
+        context.ui.table(&table(context, &drones, &known));
     }
     Ok(())
 }
 
-/// All drones with what is known of each one's memory, and what was found that is none.
+/// What is known of a drone beside what Docker tells.
+struct Known {
+    memory: Memory,
+    /// How much of one processor it takes, in percent.
+    cpu: Option<f64>,
+    /// For how long it has been idle.
+    idle: Option<Duration>,
+    asleep: Option<Asleep>,
+}
+
+/// All drones with what is known of each, and what was found that is none.
 async fn look(
     context: &Context<'_>,
     docker: &Docker,
-) -> Result<(Vec<Drone>, Vec<Memory>, Vec<String>)> {
+) -> Result<(Vec<Drone>, Vec<Known>, Vec<String>)> {
     let (drones, warnings) = docker.drones().await?;
     let drones: Vec<_> = drones
         .into_iter()
         .map(|drone| context.known(drone))
         .collect();
     let memories = Memory::of_all(&context.places, &drones).await;
-    Ok((drones, memories, warnings))
+    let looks = Looks::read(&context.places);
+    let known = drones.iter().zip(memories).map(|(drone, memory)| Known {
+        memory,
+        cpu: looks.percent(drone),
+        idle: looks.idle(drone),
+        asleep: Asleep::of(&context.places, drone),
+    });
+    let known = known.collect();
+    Ok((drones, known, warnings))
 }
 
 /// Whom a person works as; nothing where there is no container that says so.
@@ -114,7 +137,8 @@ fn user(drone: &Drone) -> Option<String> {
     drone.seen.as_deref().map(furnish::user_of)
 }
 
-fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Value {
+fn row(context: &Context<'_>, drone: &Drone, known: &Known) -> serde_json::Value {
+    let memory = &known.memory;
     let user = user(drone);
     // What cannot be read says nothing.
     let start = Start::of(&context.places, &drone.identity.name).ok();
@@ -141,7 +165,10 @@ fn row(context: &Context<'_>, drone: &Drone, memory: &Memory) -> serde_json::Val
         "work": Work::read(&context.places, &drone.identity.name).map(Work::to_json),
         "setup": setup.unwrap_or_default(),
         "under_way": under_way(context, drone).map(What::as_str),
-        "memory": {"killed": memory.killed, "near_limit": memory.near_limit},
+        "memory": memory,
+        "cpu_percent": known.cpu,
+        "idle": known.idle.map(|idle| idle.as_secs()),
+        "burrowed_for_idle": known.asleep.is_some(),
     })
 }
 
@@ -159,13 +186,18 @@ fn under_way(context: &Context<'_>, drone: &Drone) -> Option<What> {
     if is_made { None } else { under_way() }
 }
 
-fn table(context: &Context<'_>, drones: &[Drone], memories: &[Memory]) -> Table<8> {
-    let rows = drones.iter().zip(memories);
-    let rows = rows.map(|(drone, memory)| cells(context, drone, memory));
+fn table(context: &Context<'_>, drones: &[Drone], known: &[Known]) -> Table<10> {
+    let rows = drones.iter().zip(known);
+    let rows = rows.map(|(drone, known)| cells(context, drone, known));
     Table::new(COLUMNS, rows.collect())
 }
 
-fn cells(context: &Context<'_>, drone: &Drone, memory: &Memory) -> [Cell; 8] {
+fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+fn cells(context: &Context<'_>, drone: &Drone, known: &Known) -> [Cell; 10] {
+    let memory = &known.memory;
     let name = &drone.identity.name;
     let repo = &drone.identity.repo;
     let (disk, user) = (context.disk(drone), user(drone));
@@ -198,12 +230,19 @@ fn cells(context: &Context<'_>, drone: &Drone, memory: &Memory) -> [Cell; 8] {
         Life::Stopped | Life::Egg | Life::Bare => Tone::Bad,
     };
     // What is wrong comes first: the end may be cut off.
-    let how: Vec<_> = troubles.into_iter().chain([how]).collect();
+    let asleep = known.asleep.as_ref().map(Asleep::words);
+    let how: Vec<_> = troubles.into_iter().chain(asleep).chain([how]).collect();
     [
         Cell::from(name.to_string()),
         Cell::toned(drone.life.as_str(), tone),
         Cell::from(repo.to_string()),
         Cell::from(user.unwrap_or_default()),
+        Cell::from(
+            known
+                .cpu
+                .map_or_else(String::new, |cpu| format!("{cpu:.0} %")),
+        ),
+        Cell::from(memory.in_use.map_or_else(String::new, size)),
         Cell::from(disk.amount().unwrap_or_else(|| "not counted".to_owned())),
         Cell::from(
             Work::read(&context.places, name)

@@ -13,8 +13,10 @@ mod doctor;
 mod exec;
 mod head;
 mod inside;
+mod limit;
 mod list;
 mod logs;
+mod metrics;
 mod open;
 mod ports;
 mod rebuild;
@@ -38,11 +40,12 @@ pub use self::completions::answer_shell;
 
 use self::asked::Asked;
 use crate::config::Config;
-use crate::docker::{Docker, Drone, Life};
+use crate::docker::{Docker, Drone};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
 use crate::host::Places;
 use crate::life::disk::Disk;
+use crate::life::known::known;
 use crate::life::work;
 use crate::repo::RepoId;
 use crate::server::Server;
@@ -93,6 +96,8 @@ enum Verb {
     Open(open::Open),
     Audit(audit::Audit),
     Rerun(rerun::Rerun),
+    Limit(limit::Limit),
+    Metrics(metrics::Metrics),
     Recover(recover::Recover),
     Doctor(doctor::Doctor),
     Ca(ca::Ca),
@@ -139,6 +144,8 @@ impl Cli {
             Verb::Rebuild(verb) => verb.run(context).await,
             Verb::Slay(verb) => verb.run(&context).await,
             Verb::Rerun(verb) => verb.run(&context).await,
+            Verb::Limit(verb) => verb.run(&context).await,
+            Verb::Metrics(verb) => verb.run(&context).await,
             Verb::Recover(verb) => verb.run(&context).await,
             Verb::Ssh(verb) => return verb.run(&context).await,
             Verb::Cp(verb) => return verb.run(&context).await,
@@ -202,16 +209,8 @@ impl Context<'_> {
         }
     }
 
-    /// A drone, with what this server knows of it beside Docker: a volume without a container is an
-    /// egg only where nobody can have worked in it, and a container that a rebuild has not finished is none.
-    fn known(&self, mut drone: Drone) -> Drone {
-        let name = &drone.identity.name;
-        drone.life = match drone.life {
-            Life::Bare if self.places.is_egg(name) => Life::Egg,
-            Life::Egg if self.places.is_rebuild(name) && !self.places.is_egg(name) => Life::Bare,
-            life => life,
-        };
-        drone
+    fn known(&self, drone: Drone) -> Drone {
+        known(&self.places, drone)
     }
 
     /// What is known of what a drone takes on Docker's disk.

@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::transcript::What;
 use crate::life::builder;
 use crate::life::hatching::{Hatching, Old, Wishes};
+use crate::life::limits;
 use crate::life::recipe::{Extent, Recipe};
 use crate::life::reserve;
 use crate::life::starting::Start;
@@ -73,6 +74,8 @@ impl Rebuild {
         if is_strangers {
             context.config.trust_no_owner();
         }
+        let own = limits::Own::of(&context.places, &drone.identity.name)?;
+        context.config.limits = own.over(&context.config.limits);
         let context = &context;
         if drone.life == Life::Egg {
             return Err(is_egg(&drone));
@@ -152,6 +155,7 @@ impl Rebuild {
             Ok(hatched) => {
                 let forgotten = context.places.forget_memory(name);
                 let forgotten = forgotten.and_then(|()| context.places.forget_bounds(name));
+                let forgotten = forgotten.and_then(|()| context.places.forget_idle(name));
                 if let Err(error) = docker.remove_replaced_images(name).await {
                     context.ui.warn(&error.message());
                 }

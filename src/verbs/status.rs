@@ -1,22 +1,28 @@
 //! `hatchery status`
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::list::setup;
 use super::{Context, ssh_command};
 use crate::credd::daemon::permissions;
-use crate::docker::{Docker, Drone, Life, Usage};
+use crate::docker::{Container, Docker, Drone, Life, Usage};
 use crate::drone::permission::{Access, Permission};
 use crate::error::Result;
 use crate::host::kernel_log::Kill;
 use crate::journal::{self, Query};
+use crate::life::activity::Looks;
 use crate::life::disk::Disk;
 use crate::life::furnish;
+use crate::life::idle::Asleep;
+use crate::life::limits::Own;
 use crate::life::memory::Memory;
 use crate::life::readiness;
+use crate::life::siblings;
 use crate::life::way_in::{self, WayIn};
 use crate::life::work::{self, known::Work};
 use crate::tailnet;
@@ -40,6 +46,10 @@ struct Report {
     /// The last process that was killed for memory.
     last_kill: Option<Kill>,
     usage: Option<Usage>,
+    /// The images that were built for it, in bytes.
+    images: Option<u64>,
+    /// The other containers of its compose project.
+    siblings: Vec<Sibling>,
     sshd: Option<bool>,
     tailnet: Option<String>,
     /// Whether a firewall of its own lets in what comes by the tailnet.
@@ -47,6 +57,37 @@ struct Report {
     last_mint: LastMint,
     /// Whether its socket is mounted in it: it is not where there was no App when it was spawned.
     has_socket: bool,
+}
+
+/// Another container of a drone's compose project.
+#[derive(Serialize)]
+struct Sibling {
+    service: String,
+    /// Docker's word for its state.
+    state: String,
+    /// Docker's word for its health, where it is looked after.
+    health: Option<String>,
+}
+
+impl Sibling {
+    fn of(container: &Container) -> Self {
+        Self {
+            service: container.service().unwrap_or(container.name()).to_owned(),
+            state: container.state_word(),
+            health: container.health(),
+        }
+    }
+
+    /// `db (running, healthy)`.
+    fn words(&self) -> String {
+        let health = self.health.as_ref().map(|health| format!(", {health}"));
+        format!(
+            "{} ({}{})",
+            self.service,
+            self.state,
+            health.unwrap_or_default()
+        )
+    }
 }
 
 /// When a drone's tokens were last minted.
@@ -88,6 +129,9 @@ impl Status {
             context.ui.talk(voice::OUT_OF_MEMORY);
             context.ui.talk(&sentence);
         }
+        if let Some(asleep) = Asleep::of(&context.places, &drone) {
+            context.ui.talk(&asleep.sentence(&drone));
+        }
         if let Some(sentence) = report.disk.sentence(&drone) {
             context.ui.talk(voice::DISK_TAKEN);
             context.ui.talk(&sentence);
@@ -107,6 +151,8 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         work: None,
         last_kill: None,
         usage: None,
+        images: docker.size_of_images(&drone.identity.name).await?,
+        siblings: Vec::new(),
         sshd: None,
         tailnet: None,
         way_in: None,
@@ -116,6 +162,8 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
     let Some(id) = &drone.container else {
         return Ok(report);
     };
+    let siblings = siblings::of(docker, &drone.identity.name, id).await?;
+    report.siblings = siblings.iter().map(Sibling::of).collect();
     if let Some(container) = docker.container(id).await? {
         report.user = furnish::user_of(&container);
         report.has_socket = furnish::mounts_sockets(&container);
@@ -257,6 +305,10 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
             _ => None,
         },
         "usage": report.usage,
+        "idle": Looks::read(&context.places).idle(drone).map(|idle| idle.as_secs()),
+        "burrowed_for_idle": Asleep::of(&context.places, drone).is_some(),
+        "images": report.images,
+        "siblings": report.siblings,
         "memory": report.memory,
         "disk": report.disk.to_json(drone),
         "work": report.work.map(|(work, _)| work.to_json()),
@@ -350,8 +402,21 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             },
         ));
     }
+    rows.extend(usage_rows(context, drone, report));
+    rows.extend(setup_row(context, drone));
+    rows.extend(work_row(drone, report));
+    rows
+}
+
+/// What it uses.
+fn usage_rows(
+    context: &Context<'_>,
+    drone: &Drone,
+    report: &Report,
+) -> Vec<(&'static str, String)> {
+    let size = |bytes| bytesize::ByteSize::b(bytes).display().iec().to_string();
+    let mut rows = Vec::new();
     if let Some(usage) = report.usage {
-        let size = |bytes| bytesize::ByteSize::b(bytes).display().iec().to_string();
         rows.push(("cpu", format!("{:.1} %", usage.cpu_percent)));
         rows.push((
             "memory",
@@ -359,12 +424,33 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         ));
         rows.push(("processes", usage.pids.to_string()));
     }
+    rows.extend(idle_row(context, drone));
+    if !report.siblings.is_empty() {
+        let siblings: Vec<_> = report.siblings.iter().map(Sibling::words).collect();
+        rows.push(("siblings", siblings.join(", ")));
+    }
     if let Some(amount) = report.disk.amount_then() {
         rows.push(("disk", amount));
     }
-    rows.extend(setup_row(context, drone));
-    rows.extend(work_row(drone, report));
+    rows.extend(report.disk.made_of().map(|parts| ("  of that", parts)));
+    if let Some(images) = report.images {
+        let images = bytesize::ByteSize::b(images).display().iec();
+        rows.push((
+            "images",
+            format!("{images} beside that, in part shared with others"),
+        ));
+    }
     rows
+}
+
+/// Since when nobody has been at work in it, where it is burrowed for that.
+fn idle_row(context: &Context<'_>, drone: &Drone) -> Option<(&'static str, String)> {
+    let own = Own::of(&context.places, &drone.identity.name).ok()?;
+    let most = own.over(&context.config.limits).idle.get()?;
+    let idle = Looks::read(&context.places).idle(drone)?;
+    let [idle, most] = [idle, most].map(|time| Duration::from_secs(time.as_secs()));
+    let [idle, most] = [idle, most].map(humantime::format_duration);
+    Some(("idle", format!("{idle}; burrowed after {most}")))
 }
 
 /// What of its setup has not come to a good end.

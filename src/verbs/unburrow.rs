@@ -52,6 +52,7 @@ impl Unburrow {
                 };
                 or_interrupted(waking, repo).await?;
                 context.places.forget_memory(&drone.identity.name)?;
+                context.places.forget_idle(&drone.identity.name)?;
                 let due = starting::finish(server, &drone, container, For::Person, !runs);
                 let finished = or_interrupted(due, repo).await;
                 started = finished.map_err(|error| stays(error, repo))?;

@@ -130,7 +130,7 @@ with subtest("fifty are listed, each once, by name"):
     assert all(states[repository] == "bare" for repository in bare), states
     assert all(states[repository] == "running" for repository in [*TEN, "many/r07", "other/stack"]), states
     head, *rows = server.succeed("hatchery list").splitlines()
-    columns = ["NAME", "STATE", "REPOSITORY", "USER", "DISK", "WORK", "HOW IT IS", "REACH IT WITH"]
+    columns = ["NAME", "STATE", "REPOSITORY", "USER", "CPU", "MEMORY", "DISK", "WORK", "HOW IT IS", "REACH IT WITH"]
     assert head.split() == " ".join(columns).split(), head
     assert [row.split()[:3] for row in rows] == [
         [drone["name"], drone["state"], drone["repository"]] for drone in listed

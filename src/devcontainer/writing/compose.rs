@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::home::HomeMount;
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::devcontainer::judging::compose::{Project, WORKSPACE};
 use crate::devcontainer::judging::images;
 use crate::devcontainer::judging::metadata::SOCKETS_TARGET;
@@ -171,19 +171,11 @@ impl Project {
     }
 }
 
-/// The limit, or all processors where there are fewer: Docker refuses to give more.
-pub(crate) fn cpus(limits: &Limits) -> f64 {
-    std::thread::available_parallelism()
-        .ok()
-        .and_then(|there| u32::try_from(there.get()).ok())
-        .map_or(limits.cpus, |there| limits.cpus.min(f64::from(there)))
-}
-
 fn limit(service: &mut Map<String, Value>, config: &Config) {
     let limits = &config.limits;
     service.insert("mem_limit".into(), json!(limits.memory.as_u64()));
     service.insert("memswap_limit".into(), json!(limits.memory.as_u64()));
-    service.insert("cpus".into(), json!(cpus(limits)));
+    service.insert("cpus".into(), json!(limits.processors()));
     service.insert("pids_limit".into(), json!(limits.pids));
     let options: Map<String, Value> = LOG
         .1

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::compose::{Emission, LOG, SSHD_PORT, cpus};
+use super::compose::{Emission, LOG, SSHD_PORT};
 use super::home::HomeMount;
 use crate::config::Config;
 use crate::devcontainer::Repository;
@@ -286,7 +286,7 @@ impl Repository {
             "--restart=unless-stopped".to_owned(),
             format!("--memory={}", limits.memory.as_u64()),
             format!("--memory-swap={}", limits.memory.as_u64()),
-            format!("--cpus={}", cpus(limits)),
+            format!("--cpus={}", limits.processors()),
             format!("--pids-limit={}", limits.pids),
             format!("--log-driver={}", LOG.0),
         ]);

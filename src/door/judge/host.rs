@@ -11,7 +11,7 @@ use bollard::models::{
 use super::{Bounds, is_nameless, network};
 use crate::config::Runtime;
 use crate::devcontainer::judging::policy::{self, Judgement};
-use crate::devcontainer::{LOG, SOCKETS_TARGET, cpus};
+use crate::devcontainer::{LOG, SOCKETS_TARGET};
 use crate::door::own::Own;
 use crate::door::stop::{Judged, Stop};
 
@@ -197,10 +197,7 @@ fn limited(mut host: HostConfig, bounds: &Bounds) -> HostConfig {
         host.pids_limit = within(host.pids_limit, limits.pids);
     }
     if enforced("cpus") {
-        // The devcontainer CLI and compose round to billionths of a processor.
-        #[allow(clippy::cast_possible_truncation)]
-        let cpus = (cpus(limits) * 1e9).ceil() as i64;
-        host.nano_cpus = within(host.nano_cpus, cpus);
+        host.nano_cpus = within(host.nano_cpus, limits.billionths());
     }
     host.shm_size = host.shm_size.map(|size| size.min(memory));
     host.oom_score_adj = host.oom_score_adj.max(Some(OOM_SCORE));

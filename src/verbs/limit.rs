@@ -1,0 +1,177 @@
+//! `hatchery limit`
+
+use bytesize::ByteSize;
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, is_egg};
+use crate::config::Period;
+use crate::docker::{Docker, Drone, InForce, Life};
+use crate::error::Result;
+use crate::life::limits::{Change, Own};
+use crate::life::siblings;
+
+/// Show what a drone may take, or change it while it runs
+///
+/// What is set holds at once, for its siblings too, and for later containers of the drone, until it is slain.
+#[derive(Debug, Args)]
+pub struct Limit {
+    /// org/repo or the drone's name
+    #[arg(value_name = "DRONE")]
+    drone: String,
+
+    /// Memory: `12GiB`
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<ByteSize>,
+
+    /// Processors: `1.5`
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<f64>,
+
+    /// Processes and threads
+    #[arg(long, value_name = "NUMBER")]
+    pids: Option<i64>,
+
+    /// How long it may be idle before it is burrowed: `8h`, or `never`
+    #[arg(long, value_name = "TIME", value_parser = idle)]
+    idle: Option<Period>,
+
+    /// Take what is not given here from the configuration again
+    #[arg(long)]
+    reset: bool,
+}
+
+fn size(text: &str) -> std::result::Result<ByteSize, String> {
+    text.parse()
+        .map_err(|_| "give it as a size, like 12GiB".to_owned())
+}
+
+fn idle(text: &str) -> std::result::Result<Period, String> {
+    match text {
+        "never" => "0".parse(),
+        text => text.parse(),
+    }
+}
+
+impl Limit {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        let asked = context.asked(&self.drone)?;
+        let docker = context.docker().await?;
+        let _lock = context.places.lock(&asked.name())?;
+        let drone = context.drone(&docker, &asked).await?;
+        if drone.life == Life::Egg {
+            return Err(is_egg(&drone));
+        }
+        let (places, name) = (&context.places, &drone.identity.name);
+        let given = Own {
+            memory: self.memory.map(|memory| memory.as_u64()),
+            cpus: self.cpus,
+            pids: self.pids,
+            idle: self.idle,
+        };
+        let before = if self.reset {
+            Own::default()
+        } else {
+            Own::of(places, name)?
+        };
+        let own = before.with(given);
+        if self.reset || given != Own::default() {
+            self.set(context, &docker, &drone, given, own).await?;
+        }
+        self.show(context, &docker, &drone, own).await
+    }
+
+    /// Puts limits in force and keeps them; where that is refused, all is as it was.
+    async fn set(
+        &self,
+        context: &Context<'_>,
+        docker: &Docker,
+        drone: &Drone,
+        given: Own,
+        own: Own,
+    ) -> Result<()> {
+        let limits = own.over(&context.config.limits);
+        let machine = docker.machine().await?;
+        let change = Change {
+            given,
+            resets: self.reset,
+            limits: &limits,
+            machine: &machine,
+        };
+        let name = &drone.identity.name;
+        let mut containers = Vec::new();
+        if let Some(own) = &drone.container {
+            containers = siblings::of(docker, name, own).await?;
+            containers.extend(docker.container(own).await?);
+        }
+        change.can_be(drone, &containers)?;
+        change.put_in_force(docker, &containers).await?;
+        if let Err(error) = own.keep(&context.places, name) {
+            change.take_back(docker, &containers).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn show(
+        &self,
+        context: &Context<'_>,
+        docker: &Docker,
+        drone: &Drone,
+        own: Own,
+    ) -> Result<()> {
+        let limits = own.over(&context.config.limits);
+        let there = match &drone.container {
+            Some(id) => docker.container(id).await?.map(|it| it.limits()),
+            None => None,
+        };
+        let there = there.unwrap_or(InForce {
+            memory: Some(limits.memory.as_u64()),
+            cpus: Some(limits.processors()),
+            pids: Some(limits.pids),
+        });
+        let idle = limits.idle.get();
+        if context.ui.json() {
+            context.ui.json_result(&json!({
+                "name": drone.identity.name, "repository": drone.identity.repo,
+                "limits": {
+                    "memory": there.memory, "cpus": there.cpus, "pids": there.pids,
+                    "idle": idle.map(|idle| idle.as_secs()),
+                },
+                "own": {
+                    "memory": own.memory, "cpus": own.cpus, "pids": own.pids,
+                    "idle": own.idle.map(|idle| idle.get().map_or(0, |idle| idle.as_secs())),
+                },
+            }));
+            return Ok(());
+        }
+        let none = || "no limit".to_owned();
+        let memory = there
+            .memory
+            .map(|bytes| ByteSize::b(bytes).display().iec().to_string());
+        let rows = [
+            ("memory", memory, own.memory.is_some()),
+            (
+                "cpus",
+                there.cpus.map(|cpus| cpus.to_string()),
+                own.cpus.is_some(),
+            ),
+            (
+                "pids",
+                there.pids.map(|pids| pids.to_string()),
+                own.pids.is_some(),
+            ),
+            (
+                "idle",
+                idle.map(|idle| humantime::format_duration(idle).to_string()),
+                own.idle.is_some(),
+            ),
+        ];
+        for (key, value, is_own) in rows {
+            let whose = if is_own { ", set for this drone" } else { "" };
+            let value = value.unwrap_or_else(none);
+            context.ui.result(format!("{key:<12}{value}{whose}"));
+        }
+        Ok(())
+    }
+}

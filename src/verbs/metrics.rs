@@ -1,0 +1,29 @@
+//! `hatchery metrics`
+
+use clap::Args;
+
+use super::Context;
+use crate::error::{Code, Error, Result};
+use crate::life::metrics;
+
+/// Print what is known of all drones in Prometheus's text format
+///
+/// With metrics.file in the configuration, recover writes the same there every minute.
+#[derive(Debug, Args)]
+pub struct Metrics {}
+
+impl Metrics {
+    pub async fn run(self, context: &Context<'_>) -> Result<()> {
+        if context.ui.json() {
+            return Err(Error::new(Code::Usage, "metrics are never JSON")
+                .hint("`hatchery list --json` tells much of the same"));
+        }
+        let docker = context.docker().await?;
+        let (drones, _) = docker.drones().await?;
+        let text = metrics::text(&context.places, &context.config, drones).await?;
+        for line in text.lines() {
+            context.ui.result(line);
+        }
+        Ok(())
+    }
+}
