@@ -1,4 +1,4 @@
-//! `[git]`: who commits in a drone.
+//! `[git]`: who commits in a drone, and how.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub struct Git {
     /// The author's address, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<Words>,
+    /// Whether commits are signed, by a key of the drone's own.
+    pub sign: bool,
 }
 
 /// A name or an address, as git writes it into a commit: it leaves out `<`, `>` and line ends

@@ -3,16 +3,16 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
-use super::{Docker, Output, Tree, failed, filters};
+use super::{Docker, Output, Tree, failed, filters, late};
 use crate::config::Runtime;
 use crate::error::{Code, Error, Result, host_io};
 
@@ -21,6 +21,9 @@ pub(super) const LABEL: &str = "hatchery.probe";
 
 /// What is older than this is nobody's any more, in seconds.
 const ABANDONED: i64 = 300;
+
+/// How long an image's shell may take, with all that Docker does for it.
+const SAYS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Whom it runs as.
 const NOBODY: &str = "65534:65534";
@@ -59,6 +62,36 @@ impl Docker {
         let name = runtime.as_str().to_owned();
         let look = async |id: &str| self.root_in(id).await;
         self.beside_one_that_waits(program, Some(name), look).await
+    }
+
+    /// Runs a shell's script in a container of this image, which may be anybody's: as nobody, with no
+    /// network, nothing to write to and nothing that it may do.
+    pub async fn run_in_image(&self, image: &str, script: &str) -> Result<Output> {
+        self.sweep(LABEL).await?;
+        let mut body = probe_body(image, &["-c".to_owned(), script.to_owned()], "none");
+        body.entrypoint = Some(vec!["/bin/sh".to_owned()]);
+        let about = self.api.inspect_image(image).await;
+        let about = about.map_err(|error| failed(&format!("look at the image {image}"), error))?;
+        let volumes = about.config.and_then(|config| config.volumes);
+        if let Some(host) = &mut body.host_config {
+            host.memory_swap = host.memory;
+            host.nano_cpus = Some(1_000_000_000);
+            // What the image has as volumes would be written to Docker's disk.
+            let covered = volumes.into_iter().flatten();
+            let covered = covered.map(|at| (at, "ro,size=64k".to_owned()));
+            host.tmpfs = Some(covered.collect());
+            // It is read from Docker's log, wherever this Docker keeps logs otherwise.
+            host.log_config = Some(HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from([("max-size".to_owned(), "64k".to_owned())])),
+            });
+        }
+        let running = tokio::time::timeout(SAYS_WITHIN, self.run_once(body));
+        match running.await {
+            Ok(output) => output,
+            // The next sweep removes the container.
+            Err(_) => Err(late("run a shell in a throw-away container", SAYS_WITHIN)),
+        }
     }
 
     async fn root_in(&self, container: &str) -> Result<u32> {

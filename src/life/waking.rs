@@ -7,6 +7,7 @@ use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::furnish::gitconfig;
 use crate::life::furnish::person::Person;
+use crate::life::furnish::signing;
 use crate::life::parts;
 use crate::life::readiness;
 use crate::life::registration::{MOST, Registration};
@@ -149,9 +150,11 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
         return Ok(());
     };
     let secrets = server.config.secrets(&drone.identity)?;
-    let mut tree = furnish::ssh(docker, &inspected, files, &secrets, Tree::default()).await?;
+    let tree = furnish::ssh(docker, &inspected, files, &secrets, Tree::default()).await?;
+    let (mut tree, signing) = signing::tree(server, &drone.identity, &inspected, tree).await?;
     let person = Person::of_configuration(&server.config.git);
     let mut told: Vec<_> = person.iter().map(Person::section).collect();
+    told.extend(signing);
     if furnish::mounts_sockets(&inspected) {
         // Docker does not start a container whose mounted directory is absent.
         sockets::prepare(server.config, server.places, &drone.identity.scope)?;

@@ -25,6 +25,7 @@ const LENGTH: usize = 32;
 const SALT: &[u8] = b"hatchery ssh 1";
 const INFO_CA: &[u8] = b"certificate authority";
 const INFO_HOST: &[u8] = b"host key\0";
+const INFO_SIGNING: &[u8] = b"signing key\0";
 const INFO_TOKEN: &[u8] = b"token\0";
 const INFO_NONCE: &[u8] = b"certificate nonce\0";
 
@@ -149,6 +150,14 @@ impl ServerSecret {
         )
     }
 
+    /// The key by which commits in the drone of this name are signed, Ed25519.
+    pub fn signing_key(&self, name: &DroneName) -> PrivateKey {
+        ed25519(
+            &self.derive(&[INFO_SIGNING, name.as_str().as_bytes()]),
+            name.as_str(),
+        )
+    }
+
     /// A text that only this server can tell for this drone, in hex: part of names by which
     /// another drone must not find something of this one's.
     pub fn token(&self, name: &DroneName) -> String {
@@ -208,6 +217,10 @@ mod tests {
         assert_ne!(
             fingerprint(&secret.host_key(&name("acme/site"))),
             fingerprint(&secret.host_key(&name("acme/site2")))
+        );
+        assert_ne!(
+            fingerprint(&secret.host_key(&name("acme/site"))),
+            fingerprint(&secret.signing_key(&name("acme/site")))
         );
         let other = ServerSecret([8; LENGTH]);
         assert_ne!(

@@ -17,7 +17,7 @@ use crate::host::kernel_log::Kill;
 use crate::journal::{self, Query};
 use crate::life::activity::Looks;
 use crate::life::disk::Disk;
-use crate::life::furnish;
+use crate::life::furnish::{self, signing};
 use crate::life::idle::Asleep;
 use crate::life::limits::Own;
 use crate::life::memory::Memory;
@@ -46,6 +46,8 @@ struct Report {
     /// The last process that was killed for memory.
     last_kill: Option<Kill>,
     usage: Option<Usage>,
+    /// The public half of the key by which its commits are signed.
+    signing_key: Option<String>,
     /// The images that were built for it, in bytes.
     images: Option<u64>,
     /// The other containers of its compose project.
@@ -151,6 +153,7 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
         work: None,
         last_kill: None,
         usage: None,
+        signing_key: None,
         images: docker.size_of_images(&drone.identity.name).await?,
         siblings: Vec::new(),
         sshd: None,
@@ -162,6 +165,10 @@ async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<R
     let Some(id) = &drone.container else {
         return Ok(report);
     };
+    if context.config.git.sign && signing::has_key(docker, id).await {
+        let key = signing::public_key(&context.places, &drone.identity.name);
+        report.signing_key = Some(key?);
+    }
     let siblings = siblings::of(docker, &drone.identity.name, id).await?;
     report.siblings = siblings.iter().map(Sibling::of).collect();
     if let Some(container) = docker.container(id).await? {
@@ -309,6 +316,7 @@ fn as_json(context: &Context<'_>, drone: &Drone, report: &Report) -> serde_json:
         "burrowed_for_idle": Asleep::of(&context.places, drone).is_some(),
         "images": report.images,
         "siblings": report.siblings,
+        "signing_key": report.signing_key,
         "memory": report.memory,
         "disk": report.disk.to_json(drone),
         "work": report.work.map(|(work, _)| work.to_json()),
@@ -401,6 +409,9 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
                 LastMint::Unknown => "unknown: the journal cannot be read".to_owned(),
             },
         ));
+    }
+    if let Some(key) = &report.signing_key {
+        rows.push(("signs with", key.clone()));
     }
     rows.extend(usage_rows(context, drone, report));
     rows.extend(setup_row(context, drone));

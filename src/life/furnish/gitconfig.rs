@@ -14,6 +14,8 @@ pub struct Section {
     begin: &'static str,
     end: &'static str,
     text: String,
+    /// Whether an earlier one goes where this one says nothing.
+    goes: bool,
 }
 
 impl Section {
@@ -23,6 +25,7 @@ impl Section {
             begin: "# hatchery: begin; written anew at every start of this drone",
             end: "# hatchery: end",
             text,
+            goes: false,
         }
     }
 
@@ -32,6 +35,17 @@ impl Section {
             begin: "# hatchery: who commits here, unless `git config --global` says otherwise",
             end: "# hatchery: end of who commits",
             text,
+            goes: false,
+        }
+    }
+
+    /// How commits are signed; where it says nothing, they are not.
+    pub const fn signing(text: String) -> Self {
+        Self {
+            begin: "# hatchery: how commits are signed here, unless `git config --global` says otherwise",
+            end: "# hatchery: end of how commits are signed",
+            text,
+            goes: true,
         }
     }
 
@@ -40,9 +54,9 @@ impl Section {
         &self.text
     }
 
-    /// Whether it says nothing; what is there then stays.
-    pub const fn is_empty(&self) -> bool {
-        self.text.is_empty()
+    /// Whether what is there stays as it is.
+    const fn changes_nothing(&self) -> bool {
+        self.text.is_empty() && !self.goes
     }
 
     /// The configuration with this at its end, in place of what an earlier start wrote. Of a section that has
@@ -64,6 +78,9 @@ impl Section {
             text.push_str(line);
             text.push('\n');
         }
+        if self.text.is_empty() {
+            return text;
+        }
         text + &format!("{}\n{}{}\n", self.begin, self.text, self.end)
     }
 }
@@ -77,14 +94,17 @@ pub async fn tree(
 ) -> Result<Tree> {
     let mut said = sections
         .iter()
-        .filter(|section| !section.is_empty())
+        .filter(|section| !section.changes_nothing())
         .peekable();
     if said.peek().is_none() {
         return Ok(tree);
     }
     let before = docker.file(container, PATH, MAX_FILE).await?;
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
-    let config = said.fold(before, |text, section| section.added_to(&text));
+    let config = said.fold(before.clone(), |text, section| section.added_to(&text));
+    if config == before {
+        return Ok(tree);
+    }
     Ok(tree.file(PATH, 0o644, config.into_bytes()))
 }
 
@@ -117,6 +137,15 @@ mod tests {
         assert!(again.starts_with(&format!("{own}\n")), "{again}");
         assert!(!again.contains("[a]") && again.contains("[b]"), "{again}");
         assert_eq!(again.matches("name = y").count(), 1, "{again}");
+    }
+
+    #[test]
+    fn what_is_said_of_signing_goes_where_nothing_is_signed_any_more() {
+        let own = "[user]\n\tname = x\n";
+        let signed = Section::signing("[commit]\n\tgpgSign = true\n".to_owned()).added_to(own);
+        assert!(signed.contains("gpgSign"), "{signed}");
+        assert_eq!(Section::signing(String::new()).added_to(&signed), own);
+        assert_eq!(Section::signing(String::new()).added_to(own), own);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod gitconfig;
 pub mod mounts;
 pub mod person;
+pub mod signing;
 
 use self::accounts::Accounts;
 use crate::config::Config;

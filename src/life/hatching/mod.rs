@@ -47,6 +47,7 @@ use crate::life::furnish::credentials::{self, Helper};
 use crate::life::furnish::gitconfig;
 use crate::life::furnish::mounts;
 use crate::life::furnish::person::Person;
+use crate::life::furnish::signing;
 use crate::life::hand_in;
 use crate::life::login;
 use crate::life::parts;
@@ -934,14 +935,16 @@ impl<'a> Hatching<'a> {
         let tree = Tree::default();
         let tree = furnish::ssh(docker, container, ssh_files, &self.secrets, tree).await?;
         let person = Person::of(&self.server.config.git).await.section();
-        let (tree, told) = match furniture.credentials {
-            Some(Credentials { helper, .. }) => {
-                let github = &self.server.config.github;
-                let (tree, section) = credentials::tree(docker, id, github, helper, tree).await?;
-                (tree, vec![section, person])
-            }
-            None => (tree, vec![person]),
-        };
+        let (mut tree, signing) =
+            signing::tree(self.server, self.identity, container, tree).await?;
+        let mut told = vec![person];
+        told.extend(signing);
+        if let Some(Credentials { helper, .. }) = furniture.credentials {
+            let github = &self.server.config.github;
+            let (all, section) = credentials::tree(docker, id, github, helper, tree).await?;
+            tree = all;
+            told.push(section);
+        }
         gitconfig::tree(docker, id, &told, tree).await
     }
 
