@@ -112,6 +112,28 @@ def doctor(command: str = "hatchery doctor") -> dict[str, dict[str, str]]:
     return {check["name"]: check for check in checks}
 
 
+def last_look(ago: int, idle: int) -> None:
+    """As if drones had last been looked at so many seconds ago, and been idle by now for so many."""
+    activity = "/run/hatchery/.locks/.activity"
+    looks = loads(server.succeed(f"cat {activity}"))
+    for seen in looks.values():
+        now = seen["at"]["secs"]
+        # The clock begins with the computer: nothing can have been idle for longer.
+        assert now > idle, f"this computer runs for {now} s"
+        seen["at"]["secs"], seen["active"]["secs"] = now - ago, now - idle
+        seen["active"]["nanos"] = seen["at"]["nanos"]
+    server.succeed(f"base64 -d > {activity} <<< {encoded(dumps(looks))}")
+
+
+def quiet_for(seconds: int) -> None:
+    """As if drones had been looked at a minute ago, and nothing had been at work in them for so long. What was done
+    since the last look does not count."""
+    hatchery("recover")
+    last_look(60, 60)
+    hatchery("recover")
+    last_look(60, seconds)
+
+
 # What there is on server and tailnet
 
 
@@ -218,6 +240,27 @@ def publish(repository: str, files: Mapping[str, object], links: Mapping[str, st
                 *(f"ln -s {target} {path}" for path, target in (links or {}).items()),
                 f"git add .; git {GIT_AUTHOR} commit -q -m First; rm -rf {bare}; mkdir -p $(dirname {bare})",
                 f"git clone -q --bare . {bare}; chown -R github {bare}; rm -rf /tmp/publish",
+            ]
+        )
+    )
+
+
+def commit_at(repository: str, reference: str, parent: str, files: Mapping[str, object]) -> None:
+    """A commit at this ref of a repository at github.com, with these files over those of its parent."""
+    bare = f"/srv/github/git/{repository}.git"
+    git = f"git -c safe.directory='*' {GIT_AUTHOR} -C {bare}"
+    texts = {path: content if isinstance(content, str) else dumps(content) for path, content in files.items()}
+    internet.succeed(
+        "; ".join(
+            [
+                f"export GIT_INDEX_FILE=$(mktemp -u); {git} read-tree {parent}",
+                *(
+                    f"{git} update-index --add --cacheinfo "
+                    f"100644,$(base64 -d <<< {encoded(text)} | {git} hash-object -w --stdin),{path}"
+                    for path, text in texts.items()
+                ),
+                f"{git} update-ref {reference} $({git} commit-tree -m More -p {parent} $({git} write-tree))",
+                f"chown -R github {bare}",
             ]
         )
     )

@@ -52,7 +52,8 @@ for repository in ("acme/site", "acme/stack"):
 
 with subtest("what a drone takes is counted, and shown until the next count"):
     contains(row("acme/site"), " not counted ")
-    assert disk("acme/site") == {"burrowed_for": None, "counted_at": None, "limit": 128 << 20, "taken": None}
+    unknown = {"burrowed_for": None, "counted_at": None, "limit": 128 << 20, "parts": None, "taken": None}
+    assert disk("acme/site") == unknown
     is_silent(count() + hatchery("status acme/site", prefix=SMALL))
     before = disk("acme/site")
     assert 0 < before["taken"] < 32 << 20, before
@@ -61,7 +62,10 @@ with subtest("what a drone takes is counted, and shown until the next count"):
     hatchery("recover", prefix=SMALL)
     assert disk("acme/site") == before, "counted again within five minutes"
     is_silent(count())
-    assert disk("acme/site")["taken"] - before["taken"] >= 40 << 20, (before, disk("acme/site"))
+    after = disk("acme/site")
+    assert after["taken"] - before["taken"] >= 40 << 20, (before, after)
+    assert sum(after["parts"].values()) == after["taken"] and after["parts"]["volumes"] >= 40 << 20, after
+    contains(hatchery("status acme/site", prefix=SMALL), "  of that   containers ", ", build cache 0 B\n")
 
 with subtest("beyond the limit it is burrowed; what it has in its volume and in its container is kept"):
     in_drone("acme-site", write("/workspaces/site/more", 60))

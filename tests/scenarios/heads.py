@@ -14,12 +14,7 @@ ENVIRONMENT = "[devcontainer]\nenv_file = '/root/queen.env'\ntrust = ['acme/*']\
 def commit(reference: str, parent: str, more: dict[str, Any]) -> None:
     """A commit at this ref of acme/den, in whose devcontainer.json is more."""
     configuration = {"image": IMAGE, "features": FEATURES, **more}
-    internet.succeed(
-        f"export GIT_INDEX_FILE=$(mktemp -u); {GIT} read-tree {parent}; "
-        f"blob=$(base64 -d <<< {encoded(json.dumps(configuration))} | {GIT} hash-object -w --stdin); "
-        f"{GIT} update-index --add --cacheinfo 100644,$blob,.devcontainer/devcontainer.json; "
-        f"{GIT} update-ref {reference} $({GIT} commit-tree -m More -p {parent} $({GIT} write-tree)); chown -R github {BARE}"
-    )
+    commit_at("acme/den", reference, parent, {".devcontainer/devcontainer.json": configuration})
 
 
 def tip(reference: str) -> str:

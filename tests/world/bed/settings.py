@@ -32,7 +32,7 @@ LOGIN_SERVER = f"https://{LOGIN_HOST}"
 # Scenarios of more than a minute and a half, the longest first.
 LONG_SCENARIOS = (
     "firewall", "killed", "power_cut", "tailnet", "hostile", "cut_off", "lifecycle", "github_secrets", "bad_input",
-    "github_faults", "builds", "images", "repositories", "hogs", "services", "hostile_drones", "spawn", "many", "world", "starts", "rebuild", "runtime", "every_start", "networks", "github",
+    "github_faults", "builds", "images", "repositories", "hogs", "services", "hostile_drones", "spawn", "many", "world", "starts", "rebuild", "living_on", "runtime", "every_start", "week", "networks", "github",
 )  # fmt: skip
 # How long Headscale keeps an ephemeral node that is away; it refuses 65 s and less.
 NODE_TIMEOUT = os.environ.get("HATCHERY_WORLD_NODE_TIMEOUT", "70s")
