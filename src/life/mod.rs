@@ -9,9 +9,10 @@
 //!   services beside it, [`parts`] of the clone are put back where they are mounted, [`way_in`] is kept open
 //!   through a firewall of its own;
 //! - how it sleeps: [`burrowing`] stops it and keeps it whole, [`idle`] where nobody needs it;
-//! - how it does: [`known`](mod@known) says what it is, [`activity`] tells what goes on in it, [`limits`] are those that a person gave it,
-//!   [`metrics`] are for a monitoring system, [`memory`] tells of processes that the kernel has killed in it, [`disk`] of what it
-//!   takes on Docker's disk, which [`bounds`] counts and keeps to its limit, while [`reserve`] is left for all;
+//! - how it does: [`known`](mod@known) says what it is, [`activity`] tells what goes on in it, [`limits`] are those
+//!   that a person gave it, [`metrics`] are for a monitoring system, [`memory`] tells of processes that the kernel
+//!   has killed in it, [`disk`] of what it takes on Docker's disk, which [`bounds`] counts and keeps to its limit,
+//!   while [`reserve`] is left for all;
 //! - how it goes: [`work`] looks for what would be lost, [`teardown`] removes the rest.
 
 pub mod activity;
