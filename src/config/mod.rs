@@ -5,6 +5,7 @@ mod git;
 mod home;
 mod registries;
 mod runtime;
+mod size;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,6 +150,7 @@ pub struct Limits {
     /// How many drones there may be.
     pub drones: usize,
     /// Memory of one drone.
+    #[serde(serialize_with = "size::exact")]
     pub memory: ByteSize,
     /// Processors of one drone.
     pub cpus: f64,
@@ -157,10 +159,13 @@ pub struct Limits {
     /// How long a spawn may take to clone and build.
     pub build: Span,
     /// What a drone may take on Docker's disk before it is burrowed; 0 is no limit.
+    #[serde(serialize_with = "size::exact")]
     pub disk: ByteSize,
     /// What is left free on Docker's disk: with less, nothing is spawned.
+    #[serde(serialize_with = "size::exact")]
     pub reserve: ByteSize,
     /// What a clone may take on the disk.
+    #[serde(serialize_with = "size::exact")]
     pub clone: ByteSize,
     /// Files and directories of a clone.
     pub clone_files: u64,
@@ -169,6 +174,7 @@ pub struct Limits {
     /// How long work is kept that was in a drone slain by force.
     pub remains: Period,
     /// How much of it is kept of one drone.
+    #[serde(serialize_with = "size::exact")]
     pub remains_size: ByteSize,
 }
 
@@ -1295,6 +1301,7 @@ mod tests {
             let text = toml::to_string(&config).unwrap();
             let again = Config::parse(&text, Path::new("c.toml")).unwrap();
             prop_assert_eq!(toml::to_string(&again).unwrap(), text);
+            prop_assert_eq!(again.limits.memory, config.limits.memory);
         }
     }
 }
