@@ -212,10 +212,12 @@ with subtest("an image with a user of its own and no sudo works all the same"):
 
 with subtest("localEnv finds nothing of the server's, on a terminal it is word for word"):
     server.succeed(
-        "TERM=xterm-256color SECRET=s3cret-larva script -qec 'hatchery spawn acme/localenv' /root/typescript > /dev/null"
+        "LC_ALL=C.UTF-8 TERM=xterm-256color SECRET=s3cret-larva "
+        "script -qec 'hatchery spawn acme/localenv' /root/typescript > /dev/null"
     )
     shown = server.succeed("cat /root/typescript")
     contains(shown, "Spawning drone... \U0001f7e2 Hatchery ready.", "\x1b[", "Building the image")
+    contains(shown, "\x1b[32m\u2713\x1b[0m Cloning acme/localenv  ")
     assert "s3cret" not in shown, shown
     assert "s3cret" not in server.succeed("docker inspect acme-localenv")
     assert server.succeed("docker exec acme-localenv sh -c 'echo [$SECRET]'") == "[]\n"
