@@ -191,13 +191,6 @@ impl Limits {
         there.map_or(self.cpus, |there| self.cpus.min(f64::from(there)))
     }
 
-    /// The same in billionths, as Docker keeps it; the devcontainer CLI and compose round it up.
-    pub fn billionths(&self) -> i64 {
-        #[allow(clippy::cast_possible_truncation)] // it is as many processors as there are
-        let billionths = (self.processors() * 1e9).ceil() as i64;
-        billionths
-    }
-
     /// Refuses what cannot be: the key, and why.
     pub(crate) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
         if !(self.cpus.is_finite() && self.cpus > 0.0) {
@@ -305,8 +298,8 @@ impl Period {
 }
 
 impl From<Period> for String {
-    fn from(lifetime: Period) -> Self {
-        lifetime.0.map_or_else(|| "0".to_owned(), Self::from)
+    fn from(period: Period) -> Self {
+        period.0.map_or_else(|| "0".to_owned(), Self::from)
     }
 }
 

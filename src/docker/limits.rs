@@ -17,6 +17,12 @@ pub struct InForce {
     pub pids: Option<i64>,
 }
 
+/// Processors in billionths, as Docker keeps them; the devcontainer CLI and compose round up too.
+#[allow(clippy::cast_possible_truncation)] // it is as many processors as there are
+pub fn billionths(processors: f64) -> i64 {
+    (processors * 1e9).ceil() as i64
+}
+
 impl Container {
     /// The limits that Docker has of it.
     pub fn limits(&self) -> InForce {
@@ -44,13 +50,11 @@ impl Docker {
             .memory
             .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
             .filter(|_| enforced("memory"));
-        #[allow(clippy::cast_possible_truncation)] // it is as many processors as there are
-        let billionths = limits.cpus.map(|cpus| (cpus * 1e9).ceil() as i64);
         let body = ContainerUpdateBody {
             memory,
             // With swap: no more than the memory.
             memory_swap: memory.filter(|_| machine.swap_limit),
-            nano_cpus: billionths.filter(|_| enforced("cpus")),
+            nano_cpus: limits.cpus.map(billionths).filter(|_| enforced("cpus")),
             pids_limit: limits.pids.filter(|_| enforced("pids")),
             ..ContainerUpdateBody::default()
         };

@@ -38,7 +38,7 @@ pub use self::disk::{Disk, Layer, Volume};
 pub use self::drones::{Drone, Life};
 pub use self::exec::{Inside, Output, Setting};
 pub use self::extract::Held;
-pub use self::limits::InForce;
+pub use self::limits::{InForce, billionths};
 pub use self::logs::{Entry as LogEntry, Logs};
 pub use self::look::{Looking, RunsAs, SCRATCH};
 pub use self::machine::Machine;

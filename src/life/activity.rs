@@ -41,7 +41,7 @@ pub struct Seen {
     /// What hatchery has run in it since its start.
     #[serde(default)]
     ours: Duration,
-    /// When something was at work in it last, or somebody connected to it.
+    /// When something was last at work in it, or a client was connected to it.
     active: Duration,
     /// How much of one processor it took between that look and the one before, in percent.
     percent: Option<f64>,

@@ -73,7 +73,7 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone], ours: Ours) -> Result
                 asleep.push(drone);
                 all.push((name.clone(), Ok("burrowed, as it was idle for limits.idle")));
             }
-            // Somebody is at work on it.
+            // Another hatchery is at work on it.
             Err(error) if error.code() == Code::DroneBusy => {}
             Err(error) => all.push((name.clone(), Err(error))),
         }
@@ -99,7 +99,7 @@ async fn burrow(server: Server<'_>, drone: &Drone, looks: &Looks) -> Result<bool
         return Ok(false);
     }
     let _lock = places.lock(name)?;
-    // Somebody may have come while others were put to sleep, or have changed it.
+    // A person may have connected while others were put to sleep, or have changed it.
     let now_there = server.docker.drone(name).await?;
     let is_same = now_there.is_some_and(|now| {
         (&now.container, &now.started_at, now.life)

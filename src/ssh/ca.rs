@@ -103,10 +103,10 @@ impl<'a> Authority<'a> {
     }
 }
 
-fn public(key: &PrivateKey) -> Result<String> {
-    key.public_key().to_openssh().map_err(|error| {
-        Error::new(Code::HostFailed, "cannot write a key for known_hosts").because(error)
-    })
+/// The public half of a key, on one line.
+pub(crate) fn public(key: &PrivateKey) -> Result<String> {
+    let line = key.public_key().to_openssh();
+    line.map_err(|error| Error::new(Code::HostFailed, "cannot write a public key").because(error))
 }
 
 fn line(mut text: String) -> String {

@@ -68,7 +68,7 @@ impl Progress {
                 self.bar.set_style(if self.setting.has_symbols {
                     style
                 } else {
-                    style.tick_chars("|/-\\ ").progress_chars("#- ")
+                    style.tick_chars("|/-\\ ")
                 });
             }
         }

@@ -12,6 +12,7 @@ use super::{Bounds, is_nameless, network};
 use crate::config::Runtime;
 use crate::devcontainer::judging::policy::{self, Judgement};
 use crate::devcontainer::{LOG, SOCKETS_TARGET};
+use crate::docker::billionths;
 use crate::door::own::Own;
 use crate::door::stop::{Judged, Stop};
 
@@ -197,7 +198,7 @@ fn limited(mut host: HostConfig, bounds: &Bounds) -> HostConfig {
         host.pids_limit = within(host.pids_limit, limits.pids);
     }
     if enforced("cpus") {
-        host.nano_cpus = within(host.nano_cpus, limits.billionths());
+        host.nano_cpus = within(host.nano_cpus, billionths(limits.processors()));
     }
     host.shm_size = host.shm_size.map(|size| size.min(memory));
     host.oom_score_adj = host.oom_score_adj.max(Some(OOM_SCORE));

@@ -11,6 +11,7 @@ use crate::host::Places;
 use crate::life::furnish::accounts::Accounts;
 use crate::server::Server;
 use crate::ssh::ServerSecret;
+use crate::ssh::ca::public;
 
 /// The key, in the directory of ssh's files.
 const KEY: &str = "/etc/ssh/hatchery/signing_key";
@@ -57,7 +58,7 @@ pub async fn tree(
     let secret = ServerSecret::load_or_create(server.places.state())?;
     let key = secret.signing_key(name);
     let private = key.to_openssh(LineEnding::LF).map_err(cannot)?;
-    let public = key.public_key().to_openssh().map_err(cannot)?;
+    let public = public(&key)?;
     let accounts = Accounts::of(server.docker, container.id()).await?;
     let file = WholeFile {
         content: private.as_bytes().to_vec(),
@@ -83,10 +84,7 @@ pub async fn tree(
 
 /// The public half of the key by which a drone signs, as GitHub takes it.
 pub fn public_key(places: &Places, name: &DroneName) -> Result<String> {
-    let key = ServerSecret::load_or_create(places.state())?.signing_key(name);
-    key.public_key()
-        .to_openssh()
-        .map_err(|error| Error::new(Code::HostFailed, "cannot write a public key").because(error))
+    public(&ServerSecret::load_or_create(places.state())?.signing_key(name))
 }
 
 /// Whether the key was put into this container.
