@@ -202,7 +202,7 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-fn header(kind: tar::EntryType, mode: u32, size: u64) -> Header {
+pub(super) fn header(kind: tar::EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -290,7 +290,7 @@ pub(super) fn received(
 }
 
 /// Hands what is written on as chunks, waiting while they are not taken.
-struct Chunks(mpsc::Sender<io::Result<bytes::Bytes>>);
+pub(super) struct Chunks(pub(super) mpsc::Sender<io::Result<bytes::Bytes>>);
 
 impl Write for Chunks {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {

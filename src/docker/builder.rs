@@ -260,7 +260,7 @@ impl Docker {
     }
 
     /// Has Docker load what comes, once something comes.
-    async fn load(&self, mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<()> {
+    pub(super) async fn load(&self, mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<()> {
         let Some(Ok(first)) = chunks.recv().await else {
             return Ok(());
         };
@@ -283,7 +283,7 @@ const MAX_END: usize = 64;
 const MAX_INDEX: usize = 64 * 1024;
 
 /// How long an image may take on its way; `limits.build` ends it earlier where that is less.
-const LOADED_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
+pub(super) const LOADED_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The builder was there, and is not any more.
 fn lost(error: ApiError) -> Error {
@@ -298,7 +298,7 @@ fn lost(error: ApiError) -> Error {
     .because(error)
 }
 
-fn no_image(why: &str) -> Error {
+pub(super) fn no_image(why: &str) -> Error {
     Error::new(
         Code::BuildFailed,
         "what the drone's builder made is not taken",

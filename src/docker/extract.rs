@@ -159,13 +159,13 @@ fn at(path: &str) -> String {
 }
 
 /// Chunks as they come in, read one after the other.
-struct Chunks {
+pub(super) struct Chunks {
     receiver: mpsc::Receiver<Bytes>,
     chunk: Bytes,
 }
 
 impl Chunks {
-    fn of(receiver: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) fn of(receiver: mpsc::Receiver<Bytes>) -> Self {
         let chunk = Bytes::new();
         Self { receiver, chunk }
     }

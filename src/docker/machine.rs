@@ -14,6 +14,8 @@ pub struct Machine {
     pub version: String,
     /// The storage driver.
     pub storage: String,
+    /// What keeps images.
+    pub store: Store,
     /// The version of control groups, 1 or 2.
     pub cgroup: String,
     /// Where Docker keeps images and volumes.
@@ -32,6 +34,16 @@ pub struct Machine {
     pub rootless: bool,
     /// Whether it is Podman that speaks as Docker does.
     pub podman: bool,
+}
+
+/// What keeps images and their layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Store {
+    /// Docker itself.
+    #[default]
+    Docker,
+    /// containerd, the default of Docker 29.
+    Containerd,
 }
 
 impl Machine {
@@ -62,6 +74,16 @@ impl Machine {
     }
 }
 
+/// Where containerd keeps images, Docker says what kind of driver it uses (moby, `daemon/containerd/service.go`).
+fn store(driver_status: &[Vec<String>]) -> Store {
+    let says = |entry: &Vec<String>| entry.first().is_some_and(|name| name == "driver-type");
+    if driver_status.iter().any(says) {
+        Store::Containerd
+    } else {
+        Store::Docker
+    }
+}
+
 /// Podman names its engine among the components, as Docker does; its server's version is its own.
 fn is_podman(version: &SystemVersion) -> bool {
     let mut components = version.components.iter().flatten();
@@ -89,6 +111,7 @@ impl Docker {
         Ok(Machine {
             version: info.server_version.unwrap_or_default(),
             storage: info.driver.unwrap_or_default(),
+            store: store(info.driver_status.as_deref().unwrap_or_default()),
             cgroup: info
                 .cgroup_version
                 .map_or_else(String::new, |version| version.to_string()),
@@ -120,6 +143,16 @@ impl Docker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_keeps_images_is_told_by_the_driver() {
+        let status = |text: &str| serde_json::from_str::<Vec<Vec<String>>>(text).unwrap();
+        let docker = r#"[["Backing Filesystem", "extfs"], ["Supports d_type", "true"]]"#;
+        let containerd = r#"[["driver-type", "io.containerd.snapshotter.v1"]]"#;
+        assert_eq!(store(&status(docker)), Store::Docker);
+        assert_eq!(store(&status(containerd)), Store::Containerd);
+        assert_eq!(store(&[]), Store::Docker);
+    }
 
     #[test]
     fn podman_is_told_from_docker() {

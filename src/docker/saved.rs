@@ -86,12 +86,7 @@ impl Archive {
     pub fn new(names: &[String]) -> Self {
         let mut all = BTreeSet::new();
         for name in names {
-            let last = name.rsplit('/').next().unwrap_or(name);
-            let tagged = if last.contains(':') {
-                name.clone()
-            } else {
-                format!("{name}:latest")
-            };
+            let tagged = tagged(name);
             if !tagged.contains('/') {
                 all.insert(format!("docker.io/library/{tagged}"));
             }
@@ -258,6 +253,16 @@ impl Archive {
         } else {
             Err(format!("the image's archive is called {name:?}"))
         }
+    }
+}
+
+/// A name as Docker writes it into its lists, with its tag.
+pub(super) fn tagged(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains(':') {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
     }
 }
 

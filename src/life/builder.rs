@@ -18,7 +18,7 @@ use crate::devcontainer::judging::images;
 use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::devcontainer::running::cli::Asked;
 use crate::devcontainer::running::guard;
-use crate::docker::{self, BuilderSpec, Built, Docker, Login, Machine, Tree};
+use crate::docker::{self, BuilderSpec, Built, Docker, Layout, Login, Machine, Store, Tree};
 use crate::door::judge::is_usable;
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
@@ -45,15 +45,15 @@ const CACHE: &str = "/home/user/.local/share/buildkit";
 /// Where its certificates are.
 const CERTIFICATES: &str = "/etc/hatchery/certificates.pem";
 
-/// Where the features are kept for a project that compose 1 or an early compose 2 builds.
-const FEATURES: &str = "/etc/hatchery/features";
-const ABOUT_FEATURES: &str = "/etc/hatchery/features.json";
+/// Where it says what it has built.
+const ABOUT: &str = "/etc/hatchery/built.json";
 
 /// Where `buildctl` looks for logins: no place that `BuildKit` or a build can read.
 const LOGINS: &str = "/etc/hatchery/config.json";
 
-/// Where images are that Docker has, and how many of a Dockerfile's are put there.
-const GIVEN: &str = "/etc/hatchery/images";
+/// Where images are, as one OCI layout: those that Docker has, of which at most so many of a Dockerfile's
+/// are put there, and what was built. What lies there is not written again.
+const IMAGES: &str = "/etc/hatchery/images";
 const MAX_GIVEN: usize = 20;
 
 /// The first Docker that saves images as OCI layouts.
@@ -81,6 +81,8 @@ pub struct Builder {
     roots: Vec<PathBuf>,
     /// Whether this Docker saves images as OCI layouts.
     has_layouts: bool,
+    /// Whether it takes layers that it has from there when it loads an image.
+    keeps_layers: bool,
     started: OnceCell<()>,
     /// Whose turn it is.
     turn: Mutex<()>,
@@ -92,10 +94,10 @@ pub struct Builder {
 /// An image in the builder's container.
 #[derive(Debug, Clone)]
 struct Given {
-    /// Its OCI layout.
-    at: String,
     /// The digest of its manifest or index.
     digest: String,
+    /// The digests of its layers' content, where Docker has it too.
+    layers: Vec<String>,
 }
 
 impl Builder {
@@ -116,10 +118,25 @@ impl Builder {
             network: network.to_owned(),
             roots,
             has_layouts: machine.major() >= FIRST_WITH_LAYOUTS,
+            keeps_layers: machine.store == Store::Docker,
             started: OnceCell::new(),
             turn: Mutex::default(),
             ended: AtomicBool::new(false),
             given: Mutex::default(),
+        }
+    }
+
+    /// Begins with what a build from this image will need, before one is asked for. Whatever fails here fails
+    /// again in the build, which tells of it.
+    pub async fn prepare(&self, image: &str) {
+        let _turn = self.turn.lock().await;
+        if self.has_ended() {
+            return;
+        }
+        let started = self.started.get_or_try_init(|| self.start(&|_| ())).await;
+        if started.is_ok() {
+            let mut all = self.given.lock().await;
+            let _ = self.give_once(image, &mut all, &|_| ()).await;
         }
     }
 
@@ -169,29 +186,23 @@ impl Builder {
         }
         self.started.get_or_try_init(|| self.start(line)).await?;
         let shared = images::temporary(&self.identity.name);
-        let keeps = build.tags.contains(&shared);
+        // A project's features are an image that only the builder needs.
+        let stays = build.tags.contains(&shared);
         let mut argv = self.arguments(build);
-        if keeps {
-            argv.extend(
-                [
-                    "--output",
-                    &format!("type=oci,tar=false,dest={FEATURES}"),
-                    "--metadata-file",
-                    ABOUT_FEATURES,
-                ]
-                .map(str::to_owned),
-            );
+        let given = if stays {
+            BTreeMap::new()
         } else {
-            for (number, (name, given)) in self.given(build, line).await?.into_iter().enumerate() {
-                let Given { at, digest } = given;
-                argv.extend(["--oci-layout".to_owned(), format!("given{number}={at}")]);
-                let context = format!("context:{name}=oci-layout://given{number}@{digest}");
-                argv.extend(["--opt".to_owned(), context]);
-            }
-            let names = build.tags.join(",");
-            let output = format!("type=docker,compression=uncompressed,\"name={names}\"");
-            argv.extend(["--output".to_owned(), output]);
+            self.given(build, line).await?
+        };
+        if !given.is_empty() {
+            argv.extend(["--oci-layout".to_owned(), format!("given={IMAGES}")]);
         }
+        for (name, Given { digest, .. }) in &given {
+            let context = format!("context:{name}=oci-layout://given@{digest}");
+            argv.extend(["--opt".to_owned(), context]);
+        }
+        let is_left = stays || (self.has_layouts && self.keeps_layers);
+        argv.extend(output(build, is_left));
         let name = name(&self.identity.name);
         let logs_in = self.log_in(&name, build).await?;
         let ended = self.docker.build(&name, &argv, &build.tags, line).await;
@@ -199,26 +210,35 @@ impl Builder {
             self.put_logins(&name, &[]).await?;
         }
         match ended? {
-            Built::Failed => Ok(false),
-            Built::Done if keeps => {
-                let digest = self.digest_of_features(&name).await?;
-                let at = FEATURES.to_owned();
-                self.given
-                    .lock()
-                    .await
-                    .insert(shared, Some(Given { at, digest }));
-                Ok(true)
+            Built::Failed => return Ok(false),
+            Built::Done if stays => {
+                let digest = self.digest_of_built(&name).await?;
+                let layers = Vec::new();
+                let features = Some(Given { digest, layers });
+                self.given.lock().await.insert(shared, features);
+                return Ok(true);
             }
-            Built::Loaded if !keeps => {
-                self.is_labelled(&build.tags).await?;
-                fault::reached(Point::ImageBuilt);
-                Ok(true)
+            Built::Done if is_left => {
+                let digest = self.digest_of_built(&name).await?;
+                let image = Layout {
+                    container: &name,
+                    at: IMAGES,
+                    digest: &digest,
+                };
+                let known: Vec<_> = given.into_values().map(|given| given.layers).collect();
+                self.docker.load_layout(image, &build.tags, &known).await?;
             }
-            _ => Err(Error::new(
-                Code::BuildFailed,
-                "the drone's builder made no image",
-            )),
+            Built::Loaded if !is_left => {}
+            _ => {
+                return Err(Error::new(
+                    Code::BuildFailed,
+                    "the drone's builder made no image",
+                ));
+            }
         }
+        self.is_labelled(&build.tags).await?;
+        fault::reached(Point::ImageBuilt);
+        Ok(true)
     }
 
     /// Removes an image that does not say whose it is: what goes with the drone is found by that.
@@ -288,7 +308,7 @@ impl Builder {
         &self,
         build: &Build,
         line: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<Vec<(String, Given)>> {
+    ) -> Result<BTreeMap<String, Given>> {
         // An image that is there is for the server's own platform.
         let text = self.dockerfile(build).unwrap_or_default();
         let pulls = build.pull || build.platform.is_some() || text.contains("--platform");
@@ -302,15 +322,7 @@ impl Builder {
                 continue;
             }
             let key = images::familiar(&name);
-            let is_new = !all.contains_key(&key);
-            if is_new
-                && self.has_layouts
-                && all.len() < MAX_GIVEN
-                && images::barred(&name).is_none()
-            {
-                let given = self.give(&name, all.len(), line).await?;
-                all.insert(key.clone(), given);
-            }
+            self.give_once(&name, &mut all, line).await?;
             // What has a stage's name would stand in for the stage.
             if let Some(Some(given)) = all.get(&key)
                 && !stages.contains(&key.to_ascii_lowercase())
@@ -318,7 +330,7 @@ impl Builder {
                 out.insert(key, given.clone());
             }
         }
-        Ok(out.into_iter().collect())
+        Ok(out)
     }
 
     /// Puts the logins for a Dockerfile's private images where `buildctl` finds them, for a Docker that cannot hand
@@ -356,33 +368,50 @@ impl Builder {
         guard::text_of(file.into())
     }
 
+    async fn give_once(
+        &self,
+        image: &str,
+        all: &mut BTreeMap<String, Option<Given>>,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<()> {
+        let key = images::familiar(image);
+        if self.has_layouts
+            && !all.contains_key(&key)
+            && all.len() < MAX_GIVEN
+            && images::barred(image).is_none()
+        {
+            let given = self.give(image, line).await?;
+            all.insert(key, given);
+        }
+        Ok(())
+    }
+
     async fn give(
         &self,
         image: &str,
-        number: usize,
         line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Option<Given>> {
-        let there = self.docker.image(image).await?;
-        if !there
-            .is_some_and(|there| is_usable(&there, image, &self.identity, &self.config.registries))
-        {
-            return Ok(None);
-        }
-        line(&format!("handing {image} to the builder"));
-        let at = format!("{GIVEN}/{number}");
-        let digest = self
+        let there = self
             .docker
-            .put_image(&name(&self.identity.name), image, &at)
-            .await?;
+            .image(image)
+            .await?
+            .filter(|there| is_usable(there, image, &self.identity, &self.config.registries));
+        let Some(there) = there else {
+            return Ok(None);
+        };
+        line(&format!("handing {image} to the builder"));
+        let builder = name(&self.identity.name);
+        let digest = self.docker.put_image(&builder, image, IMAGES).await?;
+        let layers = there.root_fs.and_then(|it| it.layers).unwrap_or_default();
         Ok(digest
             .filter(|digest| is_digest(digest))
-            .map(|digest| Given { at, digest }))
+            .map(|digest| Given { digest, layers }))
     }
 
-    async fn digest_of_features(&self, builder: &str) -> Result<String> {
+    async fn digest_of_built(&self, builder: &str) -> Result<String> {
         let about = self
             .docker
-            .file(builder, ABOUT_FEATURES, 64 * 1024)
+            .file(builder, ABOUT, 64 * 1024)
             .await?
             .unwrap_or_default();
         let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
@@ -392,7 +421,7 @@ impl Builder {
         } else {
             Err(Error::new(
                 Code::BuildFailed,
-                "the drone's builder does not say what it made of the features",
+                "the drone's builder does not say what it has built",
             ))
         }
     }
@@ -508,6 +537,20 @@ fn logins(
         .filter(|(_, registry)| registry.serves(&identity.repo))
         .map(|(namespace, registry)| Login::read(namespace, registry))
         .collect()
+}
+
+/// What becomes of a build: one more image beside those that were given, or an archive that `buildctl` prints.
+/// Layers are compressed nowhere: they go no further than to this server's Docker.
+fn output(build: &Build, is_left: bool) -> Vec<String> {
+    if is_left {
+        let output = format!("type=oci,tar=false,compression=uncompressed,dest={IMAGES}");
+        return ["--output", &output, "--metadata-file", ABOUT]
+            .map(str::to_owned)
+            .to_vec();
+    }
+    let names = build.tags.join(",");
+    let output = format!("type=docker,compression=uncompressed,\"name={names}\"");
+    vec!["--output".to_owned(), output]
 }
 
 fn is_digest(text: &str) -> bool {

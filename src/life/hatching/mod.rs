@@ -350,7 +350,7 @@ impl<'a> Hatching<'a> {
         let mut person = surveyed?;
         made?;
         if own {
-            self.builder.replace(Some(Arc::new(self.own_builder()?)));
+            self.begin_builder(&repository)?;
         }
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose()).await?;
@@ -1082,6 +1082,18 @@ impl<'a> Hatching<'a> {
             roots,
             self.machine,
         ))
+    }
+
+    /// Has a builder of the drone's own, which begins while the devcontainer CLI looks for the features.
+    fn begin_builder(&self, repository: &Repository) -> Result<()> {
+        let builder = Arc::new(self.own_builder()?);
+        let base = repository.image_of_dockerfile();
+        if let Some(base) = base.or_else(|| repository.image().map(str::to_owned)) {
+            let builder = builder.clone();
+            tokio::spawn(async move { builder.prepare(&base).await });
+        }
+        self.builder.replace(Some(builder));
+        Ok(())
     }
 
     /// Ends the builder, and the network that it alone was in: everything is built.
