@@ -52,7 +52,7 @@ const END: &str = "<!-- The end of what is written. -->\n";
 
 #[test]
 fn the_manual_has_the_tables_that_the_gate_goes_by() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/properties.md");
     let manual = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = manual.split_once(BEGIN).expect("no tables begin");
     let (there, after) = rest.split_once(END).expect("no tables end");

@@ -196,7 +196,7 @@ pub const DEVCONTAINER: Table = Table {
         ),
         rule(
             "mounts",
-            "volumes, which become the drone's own, `tmpfs`, and [files of the repository](#where-the-clone-is)",
+            "volumes, which become the drone's own, `tmpfs`, and [files of the repository](../devcontainers.md#where-the-clone-is)",
         ),
         passes("name", EDITORS),
         passes("onCreateCommand", COMMAND),
@@ -241,11 +241,14 @@ pub const DEVCONTAINER: Table = Table {
             "users keep the numbers that the image gives them",
         ),
         passes("userEnvProbe", "as the devcontainer CLI does"),
-        passes("waitFor", "[`spawn`](#spawn) waits for it"),
+        passes(
+            "waitFor",
+            "[`spawn`](../every-day.md#lifecycle-commands) waits for it",
+        ),
         rule("workspaceFolder", "an absolute path, where tools open"),
         rule(
             "workspaceMount",
-            "a volume or the repository: it says [where the clone is](#where-the-clone-is)",
+            "a volume or the repository: it says [where the clone is](../devcontainers.md#where-the-clone-is)",
         ),
     ],
 };
@@ -323,7 +326,7 @@ pub const SERVICE: Table = Table {
         passes("entrypoint", ""),
         rule(
             "env_file",
-            "files of the repository, or [handed in](#compose-files)",
+            "files of the repository, or [handed in](../devcontainers.md#compose-files)",
         ),
         rule(
             "environment",
@@ -423,7 +426,7 @@ pub const SERVICE: Table = Table {
         refused("uts", HOST),
         rule(
             "volumes",
-            "volumes of the project, `tmpfs`, and [files of the repository](#where-the-clone-is)",
+            "volumes of the project, `tmpfs`, and [files of the repository](../devcontainers.md#where-the-clone-is)",
         ),
         refused("volumes_from", VOLUMES_FROM),
         passes("working_dir", ""),
@@ -486,7 +489,7 @@ pub const RUN_ARGS: Table = Table {
         rule("env", "`NAME=VALUE`; a name alone is left out"),
         rule(
             "env-file",
-            "a file of the repository, or [handed in](#compose-files)",
+            "a file of the repository, or [handed in](../devcontainers.md#compose-files)",
         ),
         passes("expose", ""),
         refused("gpus", HOST),
