@@ -117,9 +117,9 @@ in
         ssh.authorized_keys_from = [ "https://github.com/you.keys" ];
       };
       description = ''
-        {file}`/etc/hatchery/config.toml`, as hatchery's manual describes it. The other options are
-        written into it as well. {command}`hatchery config --check` tries it when the system is built,
-        so a mistake stops the build and not the service.
+        {file}`/etc/hatchery/config.toml`, as hatchery's docs/reference/configuration.md describes it.
+        The other options are written into it as well. {command}`hatchery config --check` tries it when
+        the system is built, so a mistake stops the build and not the service.
 
         It is readable by everybody. Secrets are files, named by `githubApp.privateKeyFile`,
         `headscale.authKeyFile` and `headscale.apiKeyFile`.

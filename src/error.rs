@@ -82,7 +82,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The stable name, as in `--json` and in the manual.
+    /// The stable name, as in `--json` and in docs/troubleshooting.md.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Usage => "usage",

@@ -202,7 +202,7 @@ async fn app_key(config: &Config, places: &Places) -> Result<()> {
     let from = systemd.credential_of(&unit, APP_KEY).await?;
     let lost = |what: String| {
         Err(Error::new(Code::SecretUnreadable, what).hint(
-            "see \"The GitHub App's key\" in the manual; `systemctl edit hatchery-credd@.service`",
+            "see \"The GitHub App's key\" in docs/github-app.md; `systemctl edit hatchery-credd@.service`",
         ))
     };
     match from {

@@ -1,7 +1,7 @@
 //! What becomes of each property of devcontainer.json, of compose files, and of each flag in `runArgs`.
 //!
 //! The gate goes by these tables: a name that they lack is unknown to it, and where the name alone
-//! decides, what it says is what stands here. The manual's tables are generated from them.
+//! decides, what it says is what stands here. The tables of docs/reference/properties.md are generated from them.
 
 use super::verdict::Gate;
 use crate::devcontainer::reading::document::Node;
@@ -24,7 +24,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// What the manual calls it.
+    /// What docs/reference/properties.md calls it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Passes => "passes",
@@ -557,7 +557,7 @@ pub const RUN_ARGS: Table = Table {
     ],
 };
 
-/// All tables, in the order of the manual.
+/// All tables, in the order of docs/reference/properties.md.
 pub const ALL: [&Table; 6] = [
     &DEVCONTAINER,
     &BUILD,

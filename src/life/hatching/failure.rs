@@ -258,7 +258,7 @@ fn wants_login(image: &str, repo: &RepoId) -> Error {
     )
     .hint(format!(
         "check its name; if it is private, `docker login` and add `[registries.\"{namespace}\"]` with \
-         `repositories = [\"{repo}\"]` to the configuration (\"Private images\" in the manual)"
+         `repositories = [\"{repo}\"]` to the configuration (\"Private images\" in docs/devcontainers.md)"
     ))
 }
 
