@@ -54,6 +54,8 @@ DEVCONTAINER_CLI = "@devcontainers/cli@0.89.0"
 # What Debian has is of another major version than Ubuntu's.
 GRAPHQL_CORE = "graphql-core==3.2.6"
 LINTERS = ("mypy==2.4.1", "ruff==0.17.6", "pyjwt==2.10.1", "types-jsonschema==4.23.0.20241208", GRAPHQL_CORE)
+# What a terminal shows, and a picture of it.
+PICTURES = ("pyte==0.8.2", "rich==14.1.0")
 
 
 @dataclass(frozen=True)

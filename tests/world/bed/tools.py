@@ -64,6 +64,11 @@ def _home(*packages: str) -> Path:
     return CACHE / "python" / "-".join(re.sub(r"[^a-z0-9.]+", "-", package) for package in packages)
 
 
+def python_with(*packages: str) -> Path:
+    """A Python that has these packages."""
+    return _environment(*packages) / "bin" / "python"
+
+
 def linter(name: str) -> Path:
     return _environment(*LINTERS) / "bin" / name
 
