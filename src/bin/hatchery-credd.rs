@@ -10,31 +10,30 @@ use hatchery::drone::DroneName;
 use hatchery::error::{Code, Error, Result};
 use hatchery::ui::clean;
 
-/// Hands out short-lived GitHub tokens on a drone's socket, for exactly its repositories.
+/// Serve short-lived GitHub tokens on a drone's socket, for exactly its repositories
 ///
-/// Without `--drone` it serves every drone of this server, as Docker names them.
+/// Without --drone, it serves all drones that Docker knows.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The drone to serve.
+    /// The drone to serve
     #[arg(long, value_name = "NAME", requires = "scope")]
     drone: Option<String>,
-    /// What its tokens may touch: the JSON of the label hatchery.scope.
+    /// What its tokens may access: a file with the JSON of the drone's label hatchery.scope
     #[arg(long, value_name = "FILE", requires = "drone")]
     scope: Option<PathBuf>,
-    /// Binds this socket; without it the socket is inherited (`LISTEN_FDS`).
+    /// Bind this socket instead of inheriting one (`LISTEN_FDS`)
     #[arg(long, value_name = "PATH", requires = "drone")]
     socket: Option<PathBuf>,
-    /// Where the drones' sockets go [default: /run/hatchery].
+    /// Create the drones' sockets in this directory [default: /run/hatchery]
     #[arg(long, value_name = "DIR", conflicts_with = "drone")]
     runtime: Option<PathBuf>,
-    /// The configuration [default: /etc/hatchery/config.toml]
+    /// Use this configuration file [default: /etc/hatchery/config.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "HATCHERY_CONFIG")]
     config: Option<PathBuf>,
 }
 
-/// Before it ends on a fault, where it was started by a connection: that waits on, and has it started
-/// again at once.
+/// Pause before exiting on an error, so that a waiting client does not restart us in a tight loop.
 const BREATH: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {

@@ -6,21 +6,21 @@ use super::Context;
 use crate::error::Result;
 use crate::journal::{self, Query};
 
-/// Show which GitHub tokens drones were given: each mint, refusal and revocation
+/// Show the GitHub tokens that drones were given: every mint, refusal and revocation
 ///
-/// Read from the journal. Of a token only its SHA-256 is known, by which GitHub's own audit log
-/// knows it too.
+/// The entries come from the systemd journal. A token is identified by its SHA-256, which GitHub's own audit
+/// log shows as well.
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// org/repo or the drone's name; without it, all drones, those that are gone as well
+    /// org/repo or the drone's name; without it, all drones, including removed ones
     #[arg(value_name = "DRONE")]
     drone: Option<String>,
 
-    /// Only what happened since then, as journalctl takes it ("yesterday", "-2h", "2026-01-31")
+    /// Show only entries since this time, in journalctl's format ("yesterday", "-2h", "2026-01-31")
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
 
-    /// At most so many, the newest
+    /// Show only the N newest entries
     #[arg(long, value_name = "N", default_value_t = 200)]
     limit: usize,
 }

@@ -10,7 +10,7 @@ use crate::life::disk;
 use crate::life::memory;
 use crate::life::work;
 
-/// Put a drone to sleep: its work stays, its name in the tailnet is free
+/// Stop a drone: its work is kept, and its tailnet name is released
 #[derive(Debug, Args)]
 pub struct Burrow {
     /// org/repo or the drone's name

@@ -6,7 +6,7 @@ use super::{Context, known_hosts_line};
 use crate::error::Result;
 use crate::ssh::{Authority, ServerSecret};
 
-/// Print the lines for `known_hosts` that let ssh recognize every drone of this server
+/// Print the `known_hosts` lines by which ssh recognizes the drones of this server
 #[derive(Debug, Args)]
 pub struct Ca {}
 

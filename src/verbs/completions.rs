@@ -23,17 +23,17 @@ const DRONE: &str = "DRONE";
 const ZSH_FIRST: &str = r#"if [ "$funcstack[1]" = "_hatchery" ]; then _clap_dynamic_completer_hatchery "$@"; fi
 "#;
 
-/// Print completions for a shell, which know the drones
+/// Print shell completions, which complete the names of drones too
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// Which shell
+    /// The shell to print completions for
     shell: Shell,
 }
 
 /// Write the man pages into a directory
 #[derive(Debug, Args)]
 pub struct ManPages {
-    /// Where to; it must exist
+    /// The directory, which must exist
     #[arg(value_hint = ValueHint::DirPath)]
     directory: std::path::PathBuf,
 }

@@ -7,14 +7,14 @@ use crate::docker::Login;
 use crate::error::{Code, Error, Result};
 use crate::secret::{Environment, Secret};
 
-/// Print the configuration in force; it holds no secrets, only the paths of their files
+/// Print the effective configuration; it contains no secrets, only the paths of their files
 #[derive(Debug, Args)]
 pub struct Show {
-    /// Only say whether it is right
+    /// Validate the configuration and exit
     #[arg(long)]
     check: bool,
 
-    /// With --check: try to read the secrets' files as well
+    /// With --check, also try to read the secret files
     #[arg(long, requires = "check")]
     secrets: bool,
 }

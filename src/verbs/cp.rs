@@ -12,20 +12,20 @@ use crate::process;
 
 /// Copy files between this server and a drone
 ///
-/// By this server's own scp, with your keys. DRONE:PATH is in the drone, and begins in the workspace
-/// where it is relative; every other path is on this server. Write ./a:b for a file of this server with a
-/// colon in its name.
+/// Runs this server's scp with your ssh keys. DRONE:PATH is a path in the drone; a relative one starts in the
+/// workspace. Every other path is on this server. Write ./a:b for a file on this server whose name contains a
+/// colon.
 #[derive(Debug, Args)]
 pub struct Cp {
-    /// Copy directories with all that is in them
+    /// Copy directories recursively
     #[arg(short, long)]
     recursive: bool,
 
-    /// Keep times and permissions
+    /// Preserve times and permissions
     #[arg(short, long)]
     preserve: bool,
 
-    /// What is copied, and last to where: either DRONE:PATH, the other on this server
+    /// The files to copy, then the destination; one side is DRONE:PATH, the other is on this server
     #[arg(value_name = "PATH", required = true, num_args = 2..)]
     paths: Vec<OsString>,
 }

@@ -20,7 +20,7 @@ const STARTED: &str = "--detached";
 /// Whether it goes on without the terminal.
 #[derive(Debug, Args)]
 pub struct Detach {
-    /// Come back as soon as it is under way; `hatchery logs --spawn --follow` shows how it goes on
+    /// Return once the spawn has started; `hatchery logs --spawn --follow` shows its progress
     #[arg(long)]
     detach: bool,
 

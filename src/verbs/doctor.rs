@@ -9,7 +9,7 @@ use super::{Context, interrupted};
 use crate::doctor::{self, Finding, State};
 use crate::error::Result;
 
-/// Check this server: programs, services, limits, and what containers reach
+/// Check this server: programs, services, limits, and what containers can reach
 #[derive(Debug, Args)]
 pub struct Doctor;
 

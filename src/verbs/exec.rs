@@ -33,19 +33,19 @@ const NOBODY_READS: u8 = 141;
 
 /// Run a command in a drone, without ssh
 ///
-/// As the user that one works as, in the workspace, with the environment of the devcontainer. Standard input
-/// is the command's, and so is the exit status.
+/// The command runs as the remote user, in the workspace, with the devcontainer's environment. It reads
+/// hatchery's standard input, and hatchery exits with its status.
 #[derive(Debug, Args)]
 pub struct Exec {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// Give the command a terminal, which standard input must be
+    /// Allocate a terminal; standard input must be one
     #[arg(short = 't', long = "tty")]
     terminal: bool,
 
-    /// The program and its arguments; no shell reads them
+    /// The program and its arguments; they are not passed through a shell
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }

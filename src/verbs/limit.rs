@@ -11,32 +11,33 @@ use crate::error::Result;
 use crate::life::limits::{Change, Own};
 use crate::life::siblings;
 
-/// Show what a drone may take, or change it while it runs
+/// Show a drone's limits, or change them while it runs
 ///
-/// What is set holds at once, for its siblings too, and for later containers of the drone, until it is slain.
+/// A new limit takes effect immediately, also for the drone's siblings. It survives a rebuild and lasts until
+/// the drone is slain.
 #[derive(Debug, Args)]
 pub struct Limit {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// Memory: `12GiB`
+    /// Memory, such as `12GiB`
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<ByteSize>,
 
-    /// Processors: `1.5`
+    /// Processors, such as `1.5`
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<f64>,
 
-    /// Processes and threads
+    /// The number of processes and threads
     #[arg(long, value_name = "NUMBER")]
     pids: Option<i64>,
 
-    /// How long it may be idle before it is burrowed: `8h`, or `never`
+    /// Burrow the drone after it has been idle for this long, such as `8h`, or `never`
     #[arg(long, value_name = "TIME", value_parser = idle)]
     idle: Option<Period>,
 
-    /// Take what is not given here from the configuration again
+    /// Reset all limits that are not given here to the configuration's
     #[arg(long)]
     reset: bool,
 }

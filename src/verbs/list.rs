@@ -39,10 +39,10 @@ const COLUMNS: [Column; 10] = [
 
 /// List all drones
 ///
-/// On a terminal, columns are left out where there is no room for all.
+/// On a narrow terminal, some columns are left out.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Look again every two seconds, until Ctrl-C
+    /// Refresh every two seconds until Ctrl-C
     #[arg(short, long, conflicts_with = "json")]
     watch: bool,
 }

@@ -19,35 +19,36 @@ use crate::ui::clean;
 /// How often a transcript is looked at that is being written.
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(200);
 
-/// Show what a drone writes, or what its spawn has said
+/// Show a drone's logs, or the output of its spawn
 ///
-/// Without --spawn: what the main process of its container has written, and with a compose file that of each
-/// service, as `docker logs` does.
+/// Without --spawn, it shows what `docker logs` shows: the output of the container's main process and, if the
+/// drone has a compose file, of each of its services.
 #[derive(Debug, Args)]
 pub struct Logs {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// The last spawn or rebuild and what was run at starts since, also of a spawn that failed
+    /// Show the output of the last spawn or rebuild, even a failed one, and of later starts
     ///
-    /// All that builders and lifecycle commands have said. Of a spawn that failed it is kept for seven days.
+    /// This includes all output of builds and lifecycle commands. The output of a failed spawn is kept for
+    /// seven days.
     #[arg(long)]
     spawn: bool,
 
-    /// Go on with what is written from now on, until the containers end; with --spawn until the spawn does
+    /// Follow the output until the containers stop or, with --spawn, until the spawn ends
     #[arg(short, long)]
     follow: bool,
 
-    /// Only the last N lines; of each service
+    /// Show only the last N lines, of each service
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<usize>,
 
-    /// Put the time before each line
+    /// Show the time of each line
     #[arg(short = 't', long)]
     timestamps: bool,
 
-    /// Only this service of its compose file
+    /// Show only this service of the drone's compose file
     #[arg(long, value_name = "NAME", conflicts_with = "spawn")]
     service: Option<String>,
 }

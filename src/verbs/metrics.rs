@@ -6,9 +6,10 @@ use super::Context;
 use crate::error::{Code, Error, Result};
 use crate::life::metrics;
 
-/// Print what is known of all drones in Prometheus's text format
+/// Print metrics of all drones in Prometheus's text format
 ///
-/// With metrics.file in the configuration, recover writes the same there every minute.
+/// If the configuration sets metrics.file, `hatchery recover` writes the same metrics to that file every
+/// minute.
 #[derive(Debug, Args)]
 pub struct Metrics {}
 

@@ -55,21 +55,21 @@ use crate::ui::Ui;
 
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
 ///
-/// Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 exists already, 5 a limit is reached,
-/// 6 refused by the gate, 7 GitHub or the tailnet refused or is away, 130 interrupted. Of ssh, cp and exec
-/// it is the command's.
+/// Exit status: 0 success, 1 failure, 2 usage error, 3 not found, 4 already exists or is busy, 5 a limit is
+/// reached, 6 refused by the gate, 7 GitHub or the tailnet refused or is unavailable, 130 interrupted. ssh,
+/// cp and exec exit with the status of the command they run.
 #[derive(Debug, Parser)]
 #[command(name = "hatchery", version, max_term_width = 100)]
 pub struct Cli {
-    /// The configuration of this server [default: /etc/hatchery/config.toml, which may be absent]
+    /// Use this configuration file [default: /etc/hatchery/config.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "HATCHERY_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Results and errors as JSON on standard output
+    /// Print results and errors as JSON on standard output
     #[arg(long, global = true)]
     json: bool,
 
-    /// Every line of clones, builds and lifecycle commands as it comes, on standard error
+    /// Show all output of clones, builds and lifecycle commands on standard error
     #[arg(short, long, global = true)]
     verbose: bool,
 

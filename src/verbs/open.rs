@@ -20,15 +20,15 @@ const IN_A_URL: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Print the links that open a drone in an editor on your machine
 ///
-/// They go by ssh, as you do: by the tailnet, or without one from this server. The first line is the ssh
-/// command itself.
+/// The links connect over ssh: through the tailnet or, without one, from this server only. The first line is
+/// the ssh command itself.
 #[derive(Debug, Args)]
 pub struct Open {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// The link for this editor alone
+    /// Print only the link for this editor
     #[arg(long = "in", value_name = "EDITOR")]
     editor: Option<Editor>,
 }
@@ -36,7 +36,7 @@ pub struct Open {
 /// An editor that has links for work by ssh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Editor {
-    /// Visual Studio Code, with its extension Remote - SSH
+    /// Visual Studio Code with the Remote - SSH extension
     #[value(name = "vscode")]
     VsCode,
     /// Cursor
@@ -44,6 +44,7 @@ enum Editor {
     /// Zed
     Zed,
     /// `JetBrains` Gateway
+    #[value(help = "JetBrains Gateway")]
     Gateway,
 }
 

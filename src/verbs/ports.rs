@@ -21,10 +21,10 @@ const COLUMNS: [Column; 4] = [
     Column::whole("REACH IT AT"),
 ];
 
-/// Show what listens in a drone, and how it is reached
+/// Show the listening ports of a drone and how to reach them
 ///
-/// With the names that portsAttributes gives, and what forwardPorts names beside it. The drone itself says
-/// what listens in it.
+/// Labels come from portsAttributes, and ports that only forwardPorts names are listed too. The information
+/// comes from the drone itself.
 #[derive(Debug, Args)]
 pub struct Ports {
     /// org/repo or the drone's name

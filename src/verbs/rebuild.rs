@@ -19,40 +19,41 @@ use crate::life::starting::Start;
 use crate::life::teardown;
 use crate::life::work;
 
-/// Give a drone a new container, made from the devcontainer.json that is in its volume now
+/// Recreate a drone's container from the devcontainer.json in its volume
 ///
-/// Its volumes stay, and so do its name and its host key. What is only in the old container goes: installed
-/// programs, files in the home directory. It shows what changes in the configuration, and in what its tokens
-/// may access, and asks. The old container runs on until all is built; a refusal or a failed build leaves it
-/// as it was. A drone whose container was removed gets a new one.
+/// The drone keeps its volumes, its name and its host key. Everything that exists only in the old container
+/// is lost, such as installed programs and files in the home directory. Before that, rebuild shows what
+/// changes in the configuration and in the access of its tokens, and asks for confirmation. The old container
+/// keeps running until the new image is built; if the gate refuses or the build fails, it is left untouched.
+/// A drone whose container was removed gets a new one.
 ///
-/// What was asked with --repo and --permission at the spawn or the last rebuild counts until another is given:
-/// each of the two replaces what was asked with it before.
+/// The values of --repo and --permission from the spawn or the last rebuild remain in effect. Giving one of
+/// these options replaces all of its earlier values.
 #[derive(Debug, Args)]
 pub struct Rebuild {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// Which of the repository's .devcontainer/NAME/devcontainer.json, instead of the one it has
+    /// Use .devcontainer/NAME/devcontainer.json instead of the current one
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
 
     #[command(flatten)]
     scope: scope::Asked,
 
-    /// Read the configuration from a new clone of the default branch, not from the drone's volume
+    /// Read the configuration from a new clone of the default branch instead of the drone's volume
     #[arg(long)]
     from_default_branch: bool,
 
-    /// Let the configuration through the gate this once
+    /// Let the configuration pass the gate this once
     ///
-    /// It can then do on this server whatever it likes. What is in the volume may have been written by
-    /// anything that ran in the drone: devcontainer.trust does not count for it.
+    /// A trusted configuration can take over this server. Anything that ran in the drone may have changed the
+    /// files in its volume, so devcontainer.trust does not apply to them.
     #[arg(long)]
     trust: bool,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }

@@ -6,14 +6,14 @@ use super::Context;
 use crate::error::{Code, Error, Result};
 use crate::life::recovery::{self, Report};
 
-/// Bring back every drone that should run
+/// Restart drones that should be running
 ///
-/// After a reboot, a restart of Docker, an outage of Headscale or a new version of hatchery. Safe
-/// beside any other verb, and done at once where there is nothing to do; a timer runs it. Every few
-/// minutes it has Docker count what drones take on its disk, and burrows those beyond limits.disk.
+/// This repairs drones after a reboot, a Docker restart, a Headscale outage or an upgrade of hatchery. A
+/// timer runs it every minute. It is safe to run at any time, and returns immediately if there is nothing to
+/// do. Every few minutes it also measures the drones' disk usage and burrows those that exceed limits.disk.
 #[derive(Debug, Args)]
 pub struct Recover {
-    /// Only make the drones' sockets, before Docker runs
+    /// Only create the drones' sockets, before Docker starts
     #[arg(long)]
     sockets: bool,
 }

@@ -10,14 +10,14 @@ use crate::life::starting::rerun::{Said, rerun};
 
 /// Run a drone's lifecycle commands again
 ///
-/// Without COMMAND: the one of its setup that failed, and those after it that were not run.
+/// Without COMMAND, it runs the one that failed during setup and those after it that were skipped.
 #[derive(Debug, Args)]
 pub struct Rerun {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// This one alone, also if it ended well
+    /// Run only this command, even if it succeeded before
     command: Option<Stage>,
 }
 

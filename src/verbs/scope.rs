@@ -12,11 +12,11 @@ use crate::life::recipe::Extent;
 /// `--repo` and `--permission`.
 #[derive(Debug, Args)]
 pub struct Asked {
-    /// A further repository that its GitHub tokens may touch
+    /// Another repository its GitHub tokens may access (repeatable)
     #[arg(long = "repo", value_name = "ORG/REPO")]
     repositories: Vec<String>,
 
-    /// What its GitHub tokens may do, and nothing beyond: `contents=read`
+    /// A permission of its GitHub tokens, which replaces the default ones: `contents=read` (repeatable)
     #[arg(long = "permission", value_name = "NAME=ACCESS", value_parser = permission)]
     permissions: Vec<(Permission, Access)>,
 }

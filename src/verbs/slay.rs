@@ -17,21 +17,22 @@ use crate::tailnet;
 /// How long the drone may take to leave the tailnet.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Remove a drone with everything that belongs to it
+/// Remove a drone and everything that belongs to it
 ///
-/// It looks first: work that exists nowhere else makes it refuse and list what would be lost. With --force
-/// it keeps a copy of that work on this server for limits.remains, and removes the drone.
+/// slay refuses to remove a drone whose volumes hold work that exists nowhere else, and lists that work. With
+/// --force it removes the drone and keeps a copy of the work on this server for the time set by
+/// limits.remains.
 #[derive(Debug, Args)]
 pub struct Slay {
     /// org/repo or the drone's name
     #[arg(value_name = "DRONE")]
     drone: String,
 
-    /// Remove it even if it holds work that exists nowhere else; a copy of that is kept
+    /// Remove it even if it holds work that exists nowhere else, and keep a copy of that work
     #[arg(long)]
     force: bool,
 
-    /// Keep no copy: what exists nowhere else is lost
+    /// With --force, keep no copy: work that exists nowhere else is lost
     #[arg(long, requires = "force")]
     no_remains: bool,
 }

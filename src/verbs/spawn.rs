@@ -28,39 +28,39 @@ use crate::life::work;
 use crate::repo::RepoId;
 use crate::ui::voice;
 
-/// Make a drone: clone a repository, build and start its devcontainer, join it to the tailnet
+/// Create a drone: clone a repository, start its devcontainer and join it to the tailnet
 ///
-/// Prints the ssh command that reaches it.
+/// At the end, it prints the ssh command that reaches the drone.
 #[derive(Debug, Args)]
 pub struct Spawn {
-    /// org/repo, its https or git@ URL, or the URL of a branch, a file or a pull request of it
+    /// org/repo, its https or git@ URL, or the URL of one of its branches, files or pull requests
     repo: String,
 
-    /// Start from this branch, not from the default one
+    /// Start from this branch instead of the default branch
     #[arg(long, value_name = "BRANCH", value_parser = branch, conflicts_with = "pr")]
     branch: Option<BranchName>,
 
     /// Start from this pull request
     ///
-    /// The tokens of one from a fork can only read unless --permission says more, and the server's secrets,
-    /// private images and devcontainer.trust are not for it unless --trust says so.
+    /// If the pull request comes from a fork, the drone's tokens are read-only unless --permission grants
+    /// more. The server's secrets, its private images and devcontainer.trust apply only with --trust.
     #[arg(long, value_name = "N", value_parser = pull)]
     pr: Option<Sought>,
 
-    /// Which of the repository's .devcontainer/NAME/devcontainer.json
+    /// Use .devcontainer/NAME/devcontainer.json, if the repository has several
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
 
     #[command(flatten)]
     scope: scope::Asked,
 
-    /// Clone its submodules too
+    /// Clone submodules too
     #[arg(long)]
     submodules: bool,
 
-    /// Let the repository's configuration through the gate this once
+    /// Let the repository's configuration pass the gate this once
     ///
-    /// It can then do on this server whatever it likes.
+    /// A trusted configuration can take over this server.
     #[arg(long)]
     trust: bool,
 

@@ -14,8 +14,8 @@ use crate::ssh::client;
 
 /// Log in to a drone from this server, or run a command in it
 ///
-/// By this server's own ssh, with your keys: those that the drone lets in. The session begins in the
-/// workspace. The exit status is the command's, or 255 where ssh itself fails.
+/// Runs this server's ssh with your keys. The session starts in the workspace. The exit status is that of the
+/// command, or 255 if ssh itself fails.
 #[derive(Debug, Args)]
 pub struct Ssh {
     /// org/repo or the drone's name
@@ -26,7 +26,7 @@ pub struct Ssh {
     #[arg(short = 't', long = "tty")]
     terminal: bool,
 
-    /// What the user's shell in the drone runs, its words joined by spaces; without it, a session
+    /// The command line for the user's shell in the drone; without it, an interactive session
     #[arg(last = true)]
     command: Vec<OsString>,
 }

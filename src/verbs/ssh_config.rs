@@ -8,10 +8,10 @@ use crate::docker::{Docker, Drone, Life};
 use crate::error::Result;
 use crate::life::furnish;
 
-/// Print what ~/.ssh/config needs for drones to be reached by their names
+/// Print an ssh configuration that makes drones reachable by name
 ///
-/// A `Host` block for each, to include from ~/.ssh/config: in a tailnet on any machine of yours, without
-/// one on this server.
+/// The output has a `Host` block for each drone, to be included from ~/.ssh/config: on any machine in the
+/// tailnet or, without one, on this server.
 #[derive(Debug, Args)]
 pub struct SshConfig {
     /// org/repo or the drone's name; without it, all drones that can be reached

@@ -28,7 +28,7 @@ use crate::life::work::{self, known::Work};
 use crate::tailnet;
 use crate::ui::voice;
 
-/// Show how a drone is and what it uses
+/// Show a drone's status and resource usage
 #[derive(Debug, Args)]
 pub struct Status {
     /// org/repo or the drone's name

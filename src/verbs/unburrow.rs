@@ -13,9 +13,9 @@ use crate::life::starting::{self, Started};
 use crate::life::waking::{For, ready, wake};
 use crate::repo::RepoId;
 
-/// Wake a drone that was put to sleep
+/// Start a burrowed or stopped drone again
 ///
-/// Its container goes on as it was, and `postStartCommand` is run.
+/// The drone keeps its container, and `postStartCommand` runs.
 #[derive(Debug, Args)]
 pub struct Unburrow {
     /// org/repo or the drone's name

@@ -32,18 +32,19 @@ const VERSION_WITHIN: Duration = Duration::from_secs(2);
 
 /// Check whether repositories' configurations pass the gate
 ///
-/// Builds and starts nothing, and does not need Docker. Exit status: 0 all pass, 1 something in one is wrong, 6 the gate refuses one.
+/// Nothing is built or started, and Docker is not needed. Exit status: 0 all pass, 1 a configuration is
+/// invalid, 6 the gate refuses one.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Directories, or org/repo (or its https or git@ URL), which is cloned for the check
+    /// Directories or repositories (org/repo or a URL), which are cloned for the check
     #[arg(value_name = "PATH|ORG/REPO", default_value = ".", value_hint = ValueHint::AnyPath)]
     what: Vec<OsString>,
 
-    /// Which of the repository's .devcontainer/NAME/devcontainer.json
+    /// Check .devcontainer/NAME/devcontainer.json, if the repository has several
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
 
-    /// Check what remains wrong if the repository is trusted
+    /// Report only what is wrong even if the repository is trusted
     #[arg(long)]
     trust: bool,
 
