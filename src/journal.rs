@@ -66,7 +66,7 @@ pub async fn read(query: Query<'_>) -> Result<Vec<Entry>> {
             Code::HostFailed,
             format!("journalctl did not end within {} s", LIMIT.as_secs()),
         )
-        .hint("ask for less with --since or --limit"))
+        .hint("ask for fewer entries with --since or --limit"))
     })
 }
 
@@ -128,7 +128,7 @@ async fn run(query: Query<'_>) -> Result<Vec<Entry>> {
         let unseen = said.contains("not seeing messages") || said.contains("ermission");
         return Err(Error::new(Code::HostFailed, "the journal cannot be read")
             .hint(if unseen {
-                "only root, the groups systemd-journal and adm, and hatchery's members may read it"
+                "only root and members of the groups systemd-journal, adm and hatchery may read it"
             } else {
                 "try `journalctl -u 'hatchery-credd@*'` by hand"
             })

@@ -94,7 +94,7 @@ fn a_person_reads_each_finding_with_its_place() {
                 ".devcontainer/devcontainer.json:3: privileged true: ",
                 ".devcontainer/devcontainer.json:5: capAdd \"SYS_ADMIN\": ",
                 "warning: .devcontainer/devcontainer.json:4: appPort is left out: ",
-                "  -> take it out of the repository, or trust ",
+                "  -> remove it from the repository, or trust ",
                 "local/site does not pass: 2 findings.",
             ],
         ),
@@ -111,7 +111,7 @@ fn a_person_reads_each_finding_with_its_place() {
             &[
                 ".devcontainer/devcontainer.json:3: privileged true: ",
                 ".devcontainer/devcontainer.json:4: init must be ",
-                "  -> correct it in the repository; ",
+                "  -> fix it in the repository; ",
                 "local/site does not pass: 2 findings.",
             ],
         ),
@@ -121,7 +121,7 @@ fn a_person_reads_each_finding_with_its_place() {
             1,
             &[
                 ".devcontainer/devcontainer.json:",
-                "  -> correct it",
+                "  -> fix it",
                 "local/site does not pass: 1 finding.",
             ],
         ),

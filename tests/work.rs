@@ -361,7 +361,7 @@ fn what_git_was_told_to_overlook_counts() {
     fs::write(bed.site().join(".gitignore"), "mine\n").unwrap();
     assert_eq!(
         bed.lost(),
-        "/workspaces/site: git was told to overlook it: .gitignore"
+        "/workspaces/site: hidden from git status: .gitignore"
     );
 }
 

@@ -123,7 +123,7 @@ let
       module.services.hatchery.headscale = headscale // {
         people = [ "devcontainer" ];
       };
-      says = "is none of the people";
+      says = "cannot also be one of the users";
     };
     "a person who is a group" = {
       module.services.hatchery.headscale = headscale // {

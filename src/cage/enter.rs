@@ -46,7 +46,7 @@ pub fn enter(rules: &Path, args: Vec<OsString>) -> ExitCode {
 
 fn become_caged(rules: &Path, args: Vec<OsString>) -> Result<Infallible, String> {
     let mut args = args.into_iter();
-    let program = args.next().ok_or("no program was named")?;
+    let program = args.next().ok_or("no program was given")?;
     let rules = read(rules).map_err(|error| saying(&rules.display(), &error))?;
     bound(&rules);
     // Where there is no namespace to be had, Landlock still holds; `hatchery doctor` says so.
@@ -128,7 +128,7 @@ fn restrict(rules: &Rules) -> Result<(), String> {
         }
     }
     for path in &rules.write {
-        let found = open(path)?.ok_or_else(|| format!("{} is not there", path.display()))?;
+        let found = open(path)?.ok_or_else(|| format!("{} does not exist", path.display()))?;
         ruleset = allow(ruleset, found, path, write)?;
     }
     let status = ruleset.restrict_self().map_err(|error| failed(&error))?;

@@ -231,7 +231,7 @@ impl Rules {
                 Code::HostFailed,
                 "the cage's rules name a path that is not UTF-8",
             )
-            .hint("use paths in UTF-8 for this server's programs and hatchery's directories")
+            .hint("the paths of this server's programs and of hatchery's directories must be UTF-8")
             .because(error)
         })?;
         std::fs::write(&file, text).map_err(|error| host_io("write", &file, error))?;

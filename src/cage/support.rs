@@ -46,14 +46,14 @@ impl Support {
 
     /// What is missing and what it means, in a sentence.
     pub fn lack(self) -> Option<String> {
-        const UNCAGED: &str = "so the devcontainer CLI runs with all of your access to this \
-                               server's files, and a malicious feature may abuse it";
+        const UNCAGED: &str = "so the devcontainer CLI runs with all of your access to this server's files, \
+             which a malicious feature may abuse";
         match self {
             Self::Absent => Some(format!("this kernel has no Landlock, {UNCAGED}")),
-            Self::Off => Some(format!("Landlock is not turned on here, {UNCAGED}")),
+            Self::Off => Some(format!("Landlock is disabled here, {UNCAGED}")),
             Self::Version(version) if version < WHOLE => Some(format!(
-                "this kernel has version {version} of Landlock, which does not keep the \
-                 devcontainer CLI from emptying this server's files"
+                "this kernel has version {version} of Landlock, which cannot prevent the devcontainer CLI \
+                 from truncating this server's files"
             )),
             Self::Version(_) => None,
         }

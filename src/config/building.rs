@@ -56,7 +56,8 @@ impl TryFrom<String> for Known {
             Ok(Self(text))
         } else {
             Err(format!(
-                "{text:?} names no image or feature; write \"ghcr.io/org/*\", or a whole name without a tag"
+                "{text:?} is not the name of an image or feature; write \"ghcr.io/org/*\", or a full name \
+                 without a tag"
             ))
         }
     }

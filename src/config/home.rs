@@ -42,8 +42,9 @@ impl TryFrom<String> for HomePath {
             return Ok(Self(text));
         }
         Err(format!(
-            "{text:?} is no directory of a home; write \".claude\" or \".config/gh\": a path without `..`, of \
-             letters, digits, dots, hyphens and underscores, and of at most {MAX} characters"
+            "{text:?} is not a directory in a home directory; write \".claude\" or \".config/gh\": a path \
+             without `..`, of letters, digits, dots, hyphens and underscores, and of at most {MAX} \
+             characters"
         ))
     }
 }
@@ -65,7 +66,9 @@ impl TryFrom<String> for InHome {
     fn try_from(text: String) -> Result<Self, String> {
         match text.strip_prefix("~/") {
             Some(path) => path.to_owned().try_into().map(Self),
-            None => Err(format!("{text:?} is not in the home; write \"~/.claude\"")),
+            None => Err(format!(
+                "{text:?} is not in the home directory; write \"~/.claude\""
+            )),
         }
     }
 }
@@ -97,7 +100,7 @@ impl TryFrom<String> for SharedVolume {
             return Ok(Self(text));
         }
         Err(format!(
-            "{text:?} is no volume's name; use letters, digits, dots, hyphens and underscores"
+            "{text:?} is not a volume name; use letters, digits, dots, hyphens and underscores"
         ))
     }
 }

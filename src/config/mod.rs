@@ -251,7 +251,7 @@ impl TryFrom<String> for Span {
         match humantime::parse_duration(&text) {
             Ok(Duration::ZERO) => Err("must be more than 0".to_owned()),
             Ok(span) => Ok(Self(span)),
-            Err(_) => Err(format!("{text:?} is no length of time; write it as \"2h\"")),
+            Err(_) => Err(format!("{text:?} is not a duration; write it as \"2h\"")),
         }
     }
 }
@@ -313,7 +313,7 @@ impl<'de> Deserialize<'de> for Period {
             type Value = Period;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a length of time, as \"30d\", or 0")
+                f.write_str("a duration such as \"30d\", or 0")
             }
 
             fn visit_i64<E: serde::de::Error>(self, number: i64) -> std::result::Result<Period, E> {
@@ -418,20 +418,20 @@ impl Dotfiles {
         {
             return Err((
                 "dotfiles.repository",
-                format!("must be org/repo or a URL of git's, not {repository:?}"),
+                format!("must be org/repo or a git URL, not {repository:?}"),
             ));
         }
         if let Some(install) = &self.install {
             if !is_plain(install, "/._-") || !is_path_in_clone(install) {
                 return Err((
                     "dotfiles.install",
-                    format!("must be a path in the repository of dotfiles, not {install:?}"),
+                    format!("must be a path in the dotfiles repository, not {install:?}"),
                 ));
             }
             if self.repository.is_none() {
                 return Err((
                     "dotfiles.install",
-                    "is a program of dotfiles, and dotfiles.repository is not set".into(),
+                    "needs dotfiles.repository, which is not set".into(),
                 ));
             }
         }
@@ -494,12 +494,15 @@ impl Devcontainer {
         let mut before: Vec<&HomePath> = Vec::new();
         for (key, one) in self.in_home() {
             if before.len() >= MAX_HOME_DIRECTORIES {
-                let what = format!("has more than {MAX_HOME_DIRECTORIES} directories of the home");
+                let what = format!(
+                    "lists more than {MAX_HOME_DIRECTORIES} directories in the home directory"
+                );
                 return Err((key, what));
             }
             if let Some(other) = before.iter().find(|it| it.overlaps(one)) {
                 let (one, other) = (one.as_str(), other.as_str());
-                let what = format!("mounts at {other:?} and {one:?}; one is in the other");
+                let what =
+                    format!("mounts at {other:?} and {one:?}, one of which is inside the other");
                 return Err((key, what));
             }
             before.push(one);
@@ -587,7 +590,9 @@ impl Config {
                     Code::ConfigInvalid,
                     format!("the configuration {} cannot be read", path.display()),
                 )
-                .hint("name another with --config or HATCHERY_CONFIG, or check its permissions")
+                .hint(
+                    "name another file with --config or HATCHERY_CONFIG, or check its permissions",
+                )
                 .because(error));
             }
         };
@@ -612,11 +617,13 @@ impl Config {
             wrong(path, Some(line), &what)
         })?;
         if let Some((line, repo)) = there_twice::<RepoId>(text, "drones") {
-            let what = format!("drones.{repo}: duplicate key, but for the case of its letters");
+            let what = format!(
+                "drones.{repo}: duplicate key; names of repositories are not case-sensitive"
+            );
             return Err(wrong(path, Some(line), &what));
         }
         if let Some((line, name)) = there_twice::<Namespace>(text, "registries") {
-            let what = format!("registries.\"{name}\": it is the same registry as another entry's");
+            let what = format!("registries.\"{name}\": another entry names the same registry");
             return Err(wrong(path, Some(line), &what));
         }
         config.registries.check().map_err(|(key, what)| {
@@ -633,16 +640,14 @@ impl Config {
             if !is_path_in_clone(path) {
                 return Err((
                     "files",
-                    format!(
-                        "{path:?} must be a path in the clone, without `..` and outside of .git"
-                    ),
+                    format!("{path:?} must be a path in the clone, without `..` and outside .git"),
                 ));
             }
             if !file.is_absolute() {
                 return Err((
                     "files",
                     format!(
-                        "{path:?} must be an absolute path of this server's, not {}",
+                        "{path:?} must name an absolute path on this server, not {}",
                         file.display()
                     ),
                 ));
@@ -720,7 +725,7 @@ impl Config {
         if self.github.app_id.is_none() && self.github.private_key_file.is_some() {
             return Err((
                 "github.private_key_file",
-                "is the key of an App, and github.app_id is not set".into(),
+                "needs github.app_id, which is not set".into(),
             ));
         }
         self.check_files()?;
@@ -750,7 +755,7 @@ impl Config {
             if line.contains('\n') || line.parse::<ssh_key::authorized_keys::Entry>().is_err() {
                 return Err((
                     "ssh.authorized_keys",
-                    format!("holds a line that is no public key: {line:?}"),
+                    format!("contains a line that is not a public key: {line:?}"),
                 ));
             }
         }
@@ -758,7 +763,7 @@ impl Config {
             if url.scheme() != "https" {
                 return Err((
                     "ssh.authorized_keys_from",
-                    format!("must hold https URLs, not {url}"),
+                    format!("must contain only https URLs, not {url}"),
                 ));
             }
         }
@@ -770,7 +775,7 @@ impl Config {
         {
             return Err((
                 "devcontainer.readable",
-                format!("must hold absolute paths, not {}", path.display()),
+                format!("must contain only absolute paths, not {}", path.display()),
             ));
         }
         self.check_env_files()?;
@@ -847,7 +852,7 @@ fn wrong(path: &Path, line: Option<usize>, what: &str) -> Error {
         |line| format!("{}:{line}", path.display()),
     );
     Error::new(Code::ConfigInvalid, format!("{place}: {what}"))
-        .hint("correct it, then try `hatchery config --check`")
+        .hint("fix it, then run `hatchery config --check`")
 }
 
 /// No user, password, query or fragment in it.
@@ -1006,7 +1011,10 @@ mod tests {
     #[test]
     fn directories_of_the_home_are_apart() {
         for (home, told) in [
-            (r#""../x""#, "home: \"../x\" is no directory of a home"),
+            (
+                r#""../x""#,
+                "home: \"../x\" is not a directory in a home directory",
+            ),
             (
                 r#"".config/gh", ".config""#,
                 "home mounts at \".config/gh\" and \".config\"",
@@ -1058,7 +1066,7 @@ mod tests {
             (
                 "[limits]\nbuild = \"soon\"\n",
                 2,
-                "limits.build: \"soon\" is no length of time",
+                "limits.build: \"soon\" is not a duration",
             ),
             ("[limits]\nbuild = 3\n", 2, "limits.build: "),
             (
@@ -1166,7 +1174,7 @@ mod tests {
             (
                 "[dotfiles]\ninstall = \"x\"\n",
                 2,
-                "dotfiles.install is a program of dotfiles",
+                "dotfiles.install needs dotfiles.repository",
             ),
         ] {
             assert_named(text, line, key);
@@ -1206,11 +1214,8 @@ mod tests {
             assert_eq!(again.limits.remains.get(), kept, "{printed}");
         }
         for (value, wrong) in [
-            ("\"long\"", "\"long\" is no length of time"),
-            (
-                "30",
-                "invalid value: integer `30`, expected a length of time",
-            ),
+            ("\"long\"", "\"long\" is not a duration"),
+            ("30", "invalid value: integer `30`, expected a duration"),
         ] {
             let message = error_of(&format!("[limits]\nremains = {value}\n"));
             assert!(

@@ -93,7 +93,7 @@ impl Registries {
                 }
                 (None, Some(_)) => return wrong("password_file", "needs username"),
                 (Some(user), _) if user.is_empty() || user.contains([':', '\n']) => {
-                    return wrong("username", "is not the name of a user");
+                    return wrong("username", "is not a user name");
                 }
                 (_, Some(file)) if file.is_relative() => {
                     return wrong("password_file", "must be an absolute path");
@@ -103,7 +103,7 @@ impl Registries {
             if registry.repositories.is_empty() {
                 return wrong(
                     "repositories",
-                    "is empty; name those that may use its images: \"org/repo\" or \"org/*\"",
+                    "is empty; list the repositories that may use its images: \"org/repo\" or \"org/*\"",
                 );
             }
             if let Some(pattern) = registry
@@ -111,7 +111,7 @@ impl Registries {
                 .iter()
                 .find(|pattern| !is_pattern(pattern))
             {
-                let what = format!("holds {pattern:?}, which is neither org/repo nor org/*");
+                let what = format!("contains {pattern:?}, which is neither org/repo nor org/*");
                 return wrong("repositories", &what);
             }
         }
@@ -162,8 +162,8 @@ impl TryFrom<String> for Namespace {
         let name = host.split(':').next().unwrap_or_default();
         if images::barred_host(name).is_some() {
             return Err(format!(
-                "{text:?} is no registry that images may come from; write its public name, with a path if only a \
-                 part of it is meant: \"ghcr.io/org\""
+                "{text:?} is not a registry that images may come from; write its public name, with a path to \
+                 mean only a part of it: \"ghcr.io/org\""
             ));
         }
         let host = if images::is_dockers(&host) {
@@ -180,8 +180,8 @@ impl TryFrom<String> for Namespace {
             Ok(Self(whole))
         } else {
             Err(format!(
-                "{text:?} is no registry; write its name, with a path if only a part of it is meant, and without a \
-                 tag: \"ghcr.io/org\""
+                "{text:?} is not a registry; write its name without a tag, with a path to mean only a part \
+                 of it: \"ghcr.io/org\""
             ))
         }
     }

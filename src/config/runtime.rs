@@ -35,10 +35,10 @@ impl TryFrom<String> for Runtime {
             // Tried with gVisor 20260223: TUNSETIFF as tailscaled asks for it is an invalid argument there,
             // and nothing answers at 127.0.0.11 on a network that is not Docker's default.
             "runsc" => Err(
-                "gVisor has no tun device for tailscaled, and Docker's DNS does not answer in it; \
-                 \"sysbox-runc\" is the one runtime that drones work in",
+                "gVisor has no tun device for tailscaled, and Docker's DNS does not answer in it; drones \
+                 only work in \"sysbox-runc\"",
             ),
-            _ => Err("must be \"sysbox-runc\", or not there at all"),
+            _ => Err("must be \"sysbox-runc\", or be left out"),
         }
     }
 }

@@ -41,7 +41,10 @@ impl TryFrom<Vec<String>> for Subnets {
             return Err("is empty; leave it out for the default".to_owned());
         }
         if texts.len() > MOST {
-            return Err(format!("holds {} ranges; {MOST} are allowed", texts.len()));
+            return Err(format!(
+                "lists {} ranges; at most {MOST} are allowed",
+                texts.len()
+            ));
         }
         let mut ranges: Vec<Ipv4Net> = Vec::new();
         for text in &texts {
@@ -109,10 +112,10 @@ fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
 fn range(text: &str) -> Result<Ipv4Net, String> {
     let range: Ipv4Net = text
         .parse()
-        .map_err(|_| format!("{text:?} is no IPv4 range; write it as \"10.189.0.0/16\""))?;
+        .map_err(|_| format!("{text:?} is not an IPv4 range; write it as \"10.189.0.0/16\""))?;
     if range.trunc() != range {
         return Err(format!(
-            "{range} begins within a range; that is {}",
+            "{range} does not begin at its network address; write {}",
             range.trunc()
         ));
     }
@@ -155,11 +158,11 @@ mod tests {
         }
         for (wrong, said) in [
             (&[][..], "empty"),
-            (&["10.189.0.0"], "is no IPv4 range"),
-            (&["10.189.0.0/33"], "is no IPv4 range"),
-            (&["fd00::/64"], "is no IPv4 range"),
-            (&[""], "is no IPv4 range"),
-            (&["10.189.0.1/16"], "that is 10.189.0.0/16"),
+            (&["10.189.0.0"], "is not an IPv4 range"),
+            (&["10.189.0.0/33"], "is not an IPv4 range"),
+            (&["fd00::/64"], "is not an IPv4 range"),
+            (&[""], "is not an IPv4 range"),
+            (&["10.189.0.1/16"], "write 10.189.0.0/16"),
             (&["100.64.0.0/16"], "not private"),
             (&["8.8.8.0/24"], "not private"),
             (&["0.0.0.0/0"], "not private"),

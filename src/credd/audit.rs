@@ -183,7 +183,7 @@ impl Audit {
             repositories = %json(&asked.repositories),
             permissions = %json(&asked.permissions),
             token_sha256 = asked.sha256,
-            "a grant for {} was thrown away: {why}", asked.repositories.join(", "),
+            "a grant for {} was discarded: {why}", asked.repositories.join(", "),
         );
     }
 
@@ -195,8 +195,8 @@ impl Audit {
             drone = %self.drone,
             repositories = %json(&[repository]),
             permissions = %json(&self.permissions),
-            "{repository} is gone at GitHub or the App is not installed on it; \
-             tokens are minted for the drone's other repositories",
+            "{repository} no longer exists on GitHub or the App is not installed on it; tokens are minted \
+             for the drone's other repositories",
         );
     }
 
@@ -225,7 +225,7 @@ impl Audit {
             expires_at = token.expiry(),
             token_sha256 = token.sha256,
             code = failure.code(),
-            "token for {} not revoked, trying again: {failure}", token.repositories.join(", "),
+            "token for {} not revoked, will be retried: {failure}", token.repositories.join(", "),
         );
     }
 }

@@ -71,7 +71,7 @@ pub fn run(options: &Options) -> Result<()> {
     let listener = match &options.socket {
         Some(path) => Listener::bind(path)?,
         None => Listener::inherited()?.ok_or_else(|| {
-            Error::new(Code::Usage, "no socket was handed over")
+            Error::new(Code::Usage, "no socket was passed")
                 .hint("start it through its socket unit, or name a path with --socket")
         })?,
     };
@@ -137,7 +137,7 @@ pub fn github(config: &Config, clock: Arc<dyn Clock>, patience: Patience) -> Res
     let settings = &config.github;
     let app_id = settings.app_id.clone().ok_or_else(|| {
         Error::new(Code::ConfigInvalid, "github.app_id is not set")
-            .hint("set github.app_id to that of the GitHub App, and give hatchery-credd its key")
+            .hint("set github.app_id to the GitHub App's ID and give hatchery-credd its key")
     })?;
     Github::new(
         settings.api_url.clone(),
@@ -160,11 +160,12 @@ fn app_key(configured: Option<&Path>) -> Result<AppKey> {
     let path = configured.ok_or_else(|| {
         Error::new(
             Code::SecretUnreadable,
-            "there is no key of the GitHub App: no credential app-key, no github.private_key_file",
+            "the GitHub App's key is missing: there is neither a credential app-key nor \
+             github.private_key_file",
         )
         .hint(
-            "have the unit load it (LoadCredential= or LoadCredentialEncrypted=app-key:FILE), or \
-             name its file by github.private_key_file",
+            "let the unit load it (LoadCredential= or LoadCredentialEncrypted=app-key:FILE), or name its \
+             file in github.private_key_file",
         )
     })?;
     AppKey::read(path, "github.private_key_file")
@@ -189,7 +190,7 @@ fn read_scope(path: &Path) -> Result<Scope> {
             Code::ConfigInvalid,
             format!("{} is not the scope of a drone", path.display()),
         )
-        .hint("it is the JSON of the label hatchery.scope")
+        .hint("write the JSON of the drone's label hatchery.scope")
         .because(error)
     })
 }

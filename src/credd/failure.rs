@@ -22,20 +22,21 @@ pub enum Failure {
     },
     /// GitHub gave a token, but not for this repository.
     #[error(
-        "GitHub gives no token for {0}: it is gone, renamed to another owner, or the App is not installed on it"
+        "GitHub issues no token for {0}: it was deleted or moved to another owner, or the App is not \
+         installed on it"
     )]
     Gone(RepoId),
     /// GitHub's answer is not what it should be; nothing of it is used.
-    #[error("GitHub's answer is not usable and was thrown away: {0}")]
+    #[error("GitHub's response was discarded: {0}")]
     Unusable(&'static str),
     /// GitHub granted what must not be used, and why that is so.
-    #[error("GitHub's grant is not usable and was thrown away: {0}")]
+    #[error("GitHub's grant was discarded: {0}")]
     Rejected(String),
     /// GitHub limits the rate.
-    #[error("GitHub limits the rate; try again in {} s", .0.as_secs())]
+    #[error("GitHub's rate limit is reached; try again in {} s", .0.as_secs())]
     Limited(Duration),
     /// GitHub is down.
-    #[error("GitHub is away ({what}); try again in {} s", .wait.as_secs())]
+    #[error("GitHub is unavailable ({what}); try again in {} s", .wait.as_secs())]
     Away {
         /// What was seen of it.
         what: String,
@@ -43,10 +44,10 @@ pub enum Failure {
         wait: Duration,
     },
     /// GitHub does not answer.
-    #[error("GitHub does not answer; try again, and check the server's way to it")]
+    #[error("GitHub does not answer; try again, and check the server's network")]
     Silent,
     /// The drone had as many tokens as it may have in an hour.
-    #[error("this drone had {limit} tokens minted within an hour; try again in {} s", .wait.as_secs())]
+    #[error("this drone was given {limit} tokens within an hour; try again in {} s", .wait.as_secs())]
     Exhausted {
         /// How many there may be.
         limit: usize,

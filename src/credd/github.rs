@@ -118,9 +118,9 @@ impl Github {
             if certificates.is_empty() {
                 return Err(Error::new(
                     Code::ConfigInvalid,
-                    format!("{} holds no certificate", path.display()),
+                    format!("{} contains no certificate", path.display()),
                 )
-                .hint("github.ca_file names a file of PEM certificates"));
+                .hint("github.ca_file must name a file of PEM certificates"));
             }
             builder = builder.tls_certs_merge(certificates);
         }
@@ -228,7 +228,8 @@ impl Github {
         request = match auth {
             Auth::App => {
                 let signed = self.key.sign(&self.app_id, self.time.now());
-                let jwt = signed.map_err(|_| Failure::Unusable("the App's key no longer signs"))?;
+                let jwt =
+                    signed.map_err(|_| Failure::Unusable("the App's key can no longer sign"))?;
                 request.bearer_auth(jwt.expose())
             }
             Auth::Token(token) => request.bearer_auth(token.expose()),
@@ -262,7 +263,7 @@ impl Github {
             301 | 302 | 307 | 308 => {
                 let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
                 location.map_or(
-                    Judged::Failed(Failure::Unusable("a redirect to nowhere")),
+                    Judged::Failed(Failure::Unusable("a redirect without a valid location")),
                     |location| Judged::Moved(location.to_owned()),
                 )
             }
@@ -323,7 +324,7 @@ impl Github {
     fn next_hop(&self, from: &Url, location: &str, hops: usize) -> Result<Url, Failure> {
         let to = from
             .join(location)
-            .map_err(|_| Failure::Unusable("a redirect to nowhere"))?;
+            .map_err(|_| Failure::Unusable("a redirect without a valid location"))?;
         if to.origin() != self.api.origin() || !to.username().is_empty() {
             return Err(Failure::Unusable("a redirect to another host"));
         }

@@ -71,8 +71,8 @@ pub async fn answer<B: Body>(keeper: Arc<Keeper>, request: Request<B>) -> Answer
                 StatusCode::BAD_GATEWAY,
                 "not-revoked",
                 &format!(
-                    "GitHub did not revoke {}; forgotten here all the same, and revocation is \
-                     tried again in the background",
+                    "GitHub did not revoke {}; hatchery has forgotten it and retries the revocation in the \
+                     background",
                     failures.join("; ")
                 ),
             ),
@@ -128,7 +128,7 @@ impl Wrong {
             Self::Path => (
                 StatusCode::NOT_FOUND,
                 "no-such-path",
-                "there are /token and /healthz".to_owned(),
+                "use /token or /healthz".to_owned(),
             ),
             Self::Method(allowed) => (
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -46,7 +46,7 @@ impl AppKey {
                 Code::SecretUnreadable,
                 format!("{}, named by {named_by}, {error}", path.display()),
             )
-            .hint("use the file that GitHub gave for download under the App's \"Private keys\"")
+            .hint("use the file that GitHub offers for download under the App's \"Private keys\"")
         })
     }
 

@@ -27,18 +27,18 @@ impl Listener {
         let unfit = |what: &str| {
             Error::new(
                 Code::Usage,
-                format!("the inherited socket is unfit: {what}"),
+                format!("the inherited socket is unusable: {what}"),
             )
-            .hint("hand over exactly one Unix stream socket that listens (ListenStream=/PATH)")
+            .hint("pass exactly one listening Unix stream socket (ListenStream=/PATH)")
         };
         match handed.len() {
             0 => return Ok(None),
             1 => {}
-            more => return Err(unfit(&format!("there are {more}"))),
+            more => return Err(unfit(&format!("{more} sockets were passed"))),
         }
         let socket = handed
             .take_unix_listener(0)
-            .map_err(|error| unfit("not a Unix stream socket").because(error))?;
+            .map_err(|error| unfit("it is not a Unix stream socket").because(error))?;
         Ok(socket.map(|socket| Self { socket, own: None }))
     }
 
@@ -55,17 +55,17 @@ impl Listener {
                 if !kind.file_type().is_socket() {
                     return Err(Error::new(
                         Code::HostFailed,
-                        format!("{} is there and is not a socket", path.display()),
+                        format!("{} exists and is not a socket", path.display()),
                     )
                     .hint("choose another path, or move the file away"));
                 }
                 std::fs::remove_file(path).map_err(|error| host_io("remove", path, error))?;
             }
-            Err(error) => return Err(host_io("look behind", path, error)),
+            Err(error) => return Err(host_io("connect to", path, error)),
         }
         let socket = UnixListener::bind(path).map_err(|error| host_io("bind", path, error))?;
         std::fs::set_permissions(path, Permissions::from_mode(MODE))
-            .map_err(|error| host_io("open to the drone", path, error))?;
+            .map_err(|error| host_io("set the permissions of", path, error))?;
         let made = born_at(path).map_err(|error| host_io("look at", path, error))?;
         Ok(Self {
             socket,
@@ -77,7 +77,7 @@ impl Listener {
     pub fn taken(path: &Path) -> Error {
         Error::new(
             Code::HostFailed,
-            format!("somebody serves {} already", path.display()),
+            format!("another process already serves {}", path.display()),
         )
         .hint("stop the other hatchery-credd or its socket unit first")
     }

@@ -60,7 +60,7 @@ impl Post {
         let listener = Arc::new(Listener::bind(&path)?);
         link(&places.socket_link(&drone.name), &drone.name)?;
         let no_thread = |error| {
-            let what = format!("no thread to serve {} with", drone.name);
+            let what = format!("cannot start a thread to serve {}", drone.name);
             Error::new(Code::HostFailed, what).because(error)
         };
         let (order, orders) = watch::channel(Order::Serve);

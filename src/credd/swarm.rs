@@ -127,7 +127,7 @@ impl Swarm {
                 Action::Forget(name) => {
                     self.close(&name).await;
                     post::clear(&self.places, &name);
-                    info!(drone = %name, "{name} is gone and is served no more");
+                    info!(drone = %name, "{name} is gone and is no longer served");
                 }
                 Action::Close(name) => self.close(&name).await,
                 Action::Serve(drone) => match self.open(&drone).await {
@@ -185,7 +185,7 @@ async fn follow(docker: crate::config::Docker, found: watch::Sender<Option<Found
         // Once for each time that it is away.
         if !said {
             let meanwhile = match *found.borrow() {
-                Some(_) => "the drones are served as before, and Docker is asked again",
+                Some(_) => "the drones are still served, and Docker will be asked again",
                 None => "no drone is served until it answers",
             };
             warn!("{}; {meanwhile}", error.message());
@@ -205,7 +205,7 @@ async fn follow_until_away(
     let docker = Docker::connect(config).await?;
     // What happens while the first list is made is told again.
     let mut changes = std::pin::pin!(docker.changes(SystemTime::now()));
-    let ended = || Error::new(Code::DockerAway, "Docker tells no more what it does");
+    let ended = || Error::new(Code::DockerAway, "Docker no longer reports its events");
     loop {
         found.send_replace(Some(docker.identities().await?));
         *pause = PAUSES.0;

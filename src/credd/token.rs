@@ -133,7 +133,7 @@ impl Token {
             })
         };
         if !is_token(secret.expose()) {
-            return reject("its token has characters that no token has");
+            return reject("its token contains invalid characters");
         }
         let Ok(expires_at) = humantime::parse_rfc3339(&grant.expires_at) else {
             return reject("it does not say when the token expires");

@@ -206,7 +206,7 @@ impl Docker {
             Some(ended) => Ok(ended),
             None => Err(loaded
                 .err()
-                .unwrap_or_else(|| no_image("Docker took no more of it"))),
+                .unwrap_or_else(|| no_image("Docker stopped accepting it"))),
         }
     }
 
@@ -234,7 +234,7 @@ impl Docker {
                     if archive.has_ended() {
                         end.push(bytes);
                         if end.len() > MAX_END {
-                            return Err(no_image("the image's archive has no end"));
+                            return Err(no_image("the image's archive is incomplete"));
                         }
                     } else if sender.send(Ok(bytes)).await.is_err() {
                         return Ok(None);
@@ -292,18 +292,18 @@ fn lost(error: ApiError) -> Error {
     }
     Error::new(
         Code::DockerFailed,
-        "the drone's builder was ended while it built: Docker was restarted, or it was removed",
+        "the drone's builder was stopped during the build: Docker was restarted, or the builder was removed",
     )
-    .hint("spawn again; `journalctl -u docker` tells of a restart")
+    .hint("spawn again; `journalctl -u docker` shows whether Docker was restarted")
     .because(error)
 }
 
 pub(super) fn no_image(why: &str) -> Error {
     Error::new(
         Code::BuildFailed,
-        "what the drone's builder made is not taken",
+        "the image from the drone's builder was rejected",
     )
-    .hint("docker.buildkit in the configuration names the builder's image: is it BuildKit's own?")
+    .hint("check that docker.buildkit in the configuration names an image of BuildKit")
     .because(clean::line(why))
 }
 

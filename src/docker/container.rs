@@ -266,7 +266,7 @@ impl Docker {
     /// The container of this id or name, if there is one.
     pub async fn container(&self, id: &str) -> Result<Option<Container>> {
         let container = self.api.inspect_container(id, None).await;
-        Ok(found(&format!("look at the container {id}"), container)?.map(Container))
+        Ok(found(&format!("inspect the container {id}"), container)?.map(Container))
     }
 
     /// The addresses at which what runs in it is reached from this server.
@@ -343,11 +343,12 @@ impl Docker {
         let options = StatsOptionsBuilder::new().stream(false).build();
         let mut reading = self.api.stats(id, Some(options));
         let stats = tokio::time::timeout(STATS_WITHIN, reading.next()).await;
-        let stats = stats.map_err(|_| late(&format!("read what {id} uses"), STATS_WITHIN))?;
+        let stats =
+            stats.map_err(|_| late(&format!("read the resource usage of {id}"), STATS_WITHIN))?;
         let stats = match stats {
             Some(Ok(stats)) => stats,
             Some(Err(error)) => {
-                return Err(failed(&format!("read what {id} uses"), error));
+                return Err(failed(&format!("read the resource usage of {id}"), error));
             }
             None => return Ok(None),
         };

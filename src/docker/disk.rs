@@ -170,7 +170,7 @@ impl Docker {
     /// What containers and volumes take on the disk. Docker looks through all of their files for
     /// it, which may take minutes; it has this long.
     pub async fn disk(&self, within: Duration) -> Result<Disk> {
-        let doing = "count what the drones take on Docker's disk";
+        let doing = "measure the drones' disk usage";
         let failed = |error: reqwest::Error| {
             if error.is_timeout() {
                 return late(doing, within);

@@ -188,7 +188,7 @@ impl Inside {
 impl Docker {
     /// Whether a person has a terminal open in this container, as with `docker exec -t`.
     pub async fn has_terminal_open(&self, container: &str) -> Result<bool> {
-        let doing = format!("look at what is run in {container}");
+        let doing = format!("inspect a command in {container}");
         let error = |error| failed(&doing, error);
         let container = self.api.inspect_container(container, None).await;
         let execs = container.map_err(error)?.exec_ids.unwrap_or_default();

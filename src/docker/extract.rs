@@ -84,8 +84,8 @@ impl Held<'_> {
                         "the drone's files cannot be read to their end",
                     )
                     .hint(
-                        "something in the drone writes to them: stop it, or burrow the drone, \
-                         then try again",
+                        "a process in the drone is writing to them; stop it or burrow the drone, then try \
+                         again",
                     )
                     .because(error));
                 }
@@ -250,7 +250,7 @@ impl Target {
         if !first.header().entry_type().is_dir() {
             return Err(Stop::For(Error::new(
                 Code::DevcontainerInvalid,
-                "what should be the drone's clone is no directory",
+                "the drone's clone is not a directory",
             )));
         }
         let base = first.path()?.into_owned();
@@ -344,12 +344,12 @@ impl Target {
             Error::new(
                 Code::LimitReached,
                 format!(
-                    "the drone's clone is more than {} or {files} files",
+                    "the drone's clone is larger than {} or has more than {files} files",
                     bytesize::ByteSize::b(bytes)
                 ),
             )
             .hint(
-                "remove what was built in it, or raise limits.clone or limits.clone_files in the \
+                "remove build output from it, or raise limits.clone or limits.clone_files in the \
                  configuration",
             ),
         )

@@ -98,13 +98,13 @@ fn sort_out(labelled: impl Iterator<Item = Labelled>) -> (Vec<Identity>, Vec<Str
             Ok(identity) if identity.name.as_str() == name => identity,
             Ok(_) => continue,
             Err(error) => {
-                warnings.push(format!("{what} {name} is not taken for a drone: {error}"));
+                warnings.push(format!("{what} {name} is ignored: {error}"));
                 continue;
             }
         };
         match drones.get(&identity.name) {
             Some(first) if first.repo != identity.repo => warnings.push(format!(
-                "{what} {name} is of {}, and the drone's volume of {}, which counts",
+                "{what} {name} is labelled with {}, but the drone's volume with {}, which takes precedence",
                 identity.repo, first.repo
             )),
             _ => {

@@ -286,9 +286,7 @@ impl Docker {
         if !printed && !err.is_empty() {
             let said = String::from_utf8_lossy(&err);
             let said = crate::ui::clean::line(said.lines().next().unwrap_or_default());
-            return Err(
-                Error::new(Code::DockerFailed, "a look into a volume failed").because(said),
-            );
+            return Err(Error::new(Code::DockerFailed, "reading a volume failed").because(said));
         }
         Ok(())
     }

@@ -68,8 +68,8 @@ impl Machine {
             format!("Docker has no runtime {name}, which docker.runtime names"),
         )
         .hint(
-            "install Sysbox (https://github.com/nestybox/sysbox), which adds it to /etc/docker/daemon.json, and \
-             reload Docker; or take docker.runtime out of the configuration",
+            "install Sysbox (https://github.com/nestybox/sysbox), which adds it to /etc/docker/daemon.json, \
+             and reload Docker; or remove docker.runtime from the configuration",
         ))
     }
 }
@@ -94,14 +94,14 @@ impl Docker {
     /// Docker's version alone, which it tells sooner than the rest.
     pub async fn version(&self) -> Result<String> {
         let version = self.api.version().await;
-        let version = version.map_err(|error| failed("tell its version", error))?;
+        let version = version.map_err(|error| failed("report its version", error))?;
         Ok(version.version.unwrap_or_default())
     }
 
     /// What Docker's machine is.
     pub async fn machine(&self) -> Result<Machine> {
         let (info, version) = tokio::try_join!(self.api.info(), self.api.version())
-            .map_err(|error| failed("tell of itself", error))?;
+            .map_err(|error| failed("describe itself", error))?;
         let limits = [
             ("memory", info.memory_limit),
             ("cpus", info.cpu_cfs_quota),

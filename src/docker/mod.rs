@@ -83,8 +83,8 @@ impl Docker {
                 format!("no Docker daemon answers at {}", config.host),
             )
             .hint(
-                "start it (`systemctl start docker`), join the group docker, \
-                 or name its socket as docker.host in the configuration",
+                "start it (`systemctl start docker`), join the group docker, or set docker.host in the \
+                 configuration to its socket",
             )
         };
         let open = |version| {
@@ -130,9 +130,7 @@ fn late(doing: &str, within: Duration) -> Error {
         Code::TimedOut,
         format!("could not {doing} within {} s", within.as_secs()),
     )
-    .hint(
-        "it may hang: look at it with `docker logs`, at `systemctl status docker`, then try again",
-    )
+    .hint("it may hang; check `docker logs` and `systemctl status docker`, then try again")
 }
 
 /// What Docker's error means to a person; `doing` reads like "remove the volume acme-site".
@@ -143,7 +141,7 @@ fn failed(doing: &str, error: ApiError) -> Error {
             Code::DockerAway,
             format!("the Docker daemon went away while hatchery tried to {doing}"),
         )
-        .hint("look at `systemctl status docker`, then try again")
+        .hint("check `systemctl status docker`, then try again")
         .because(error);
     }
     if text.contains("no space left on device") || text.contains("disk quota exceeded") {
@@ -151,7 +149,7 @@ fn failed(doing: &str, error: ApiError) -> Error {
             Code::DiskFull,
             format!("Docker's disk is full: cannot {doing}"),
         )
-        .hint("`docker system df` shows what takes the space, `hatchery list` the drones");
+        .hint("`docker system df` shows what uses the space, `hatchery list` shows the drones");
     }
     if is_out_of_addresses(&text) {
         return out_of_addresses(doing);
@@ -183,8 +181,8 @@ pub fn out_of_addresses(doing: &str) -> Error {
 }
 
 /// What helps where Docker can run nothing.
-pub const ENGINE_HINT: &str = "that is Docker's own word, whatever the repository holds: look at \
-    `journalctl -u docker`, and try `docker run --rm` and `docker exec` by hand";
+pub const ENGINE_HINT: &str = "this is Docker's own error and does not come from the repository; check \
+     `journalctl -u docker`, and try `docker run --rm` and `docker exec` by hand";
 
 /// Whether these words are those of a container runtime that fails whatever it is to run; that a
 /// program is not there, or is none, is the image's fault.

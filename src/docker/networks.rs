@@ -40,9 +40,11 @@ impl Docker {
             }
             return Err(Error::new(
                 Code::NameTaken,
-                format!("a network named {name} is there already and is not a drone's"),
+                format!("a network named {name} already exists and does not belong to a drone"),
             )
-            .hint(format!("look at it, then `docker network rm {name}`")));
+            .hint(format!(
+                "if nothing needs it, remove it with `docker network rm {name}`"
+            )));
         }
         self.create_bridge(name, identity.label_map(), addresses)
             .await
@@ -79,9 +81,9 @@ impl Docker {
             endpoint_config: None,
         };
         let left = self.api.disconnect_network(name, leaving).await;
-        left.map_err(|error| failed(&format!("take {name} out of its old network"), error))?;
+        left.map_err(|error| failed(&format!("disconnect {name} from its old network"), error))?;
         let joined = self.api.connect_network(name, joining).await;
-        joined.map_err(|error| failed(&format!("put {name} into its network"), error))
+        joined.map_err(|error| failed(&format!("connect {name} to its network"), error))
     }
 
     /// Makes a network like a drone's, from which `doctor` tries what a drone reaches. Its name.

@@ -37,12 +37,12 @@ impl Docker {
             return Err(Error::new(
                 Code::NameTaken,
                 format!(
-                    "a volume named {} is there already and is not a drone's",
+                    "a volume named {} already exists and does not belong to a drone",
                     identity.name
                 ),
             )
             .hint(format!(
-                "look into it, then `docker volume rm {}`",
+                "if nothing in it is needed, remove it with `docker volume rm {}`",
                 identity.name
             )));
         }
@@ -65,9 +65,11 @@ impl Docker {
         }
         Err(Error::new(
             Code::NameTaken,
-            format!("a volume named {name} is there already and is not hatchery's"),
+            format!("a volume named {name} already exists and does not belong to hatchery"),
         )
-        .hint(format!("look into it, then `docker volume rm {name}`")))
+        .hint(format!(
+            "if nothing in it is needed, remove it with `docker volume rm {name}`"
+        )))
     }
 
     /// Removes a volume. One that is gone is no error.
@@ -147,7 +149,7 @@ impl Docker {
     /// The image of this name, if it is local.
     pub async fn image(&self, name: &str) -> Result<Option<ImageInspect>> {
         let image = self.api.inspect_image(name).await;
-        found(&format!("look at the image {name}"), image)
+        found(&format!("inspect the image {name}"), image)
     }
 
     /// The labels of the image of this name or id, if it is local.
@@ -155,7 +157,7 @@ impl Docker {
         match self.api.inspect_image(name).await {
             // Docker finds some names to be none.
             Err(error) if matches!(status(&error), Some(400 | 404)) => Ok(HashMap::new()),
-            Err(error) => Err(failed(&format!("look at the image {name}"), error)),
+            Err(error) => Err(failed(&format!("inspect the image {name}"), error)),
             Ok(image) => Ok(image
                 .config
                 .and_then(|config| config.labels)

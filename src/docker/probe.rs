@@ -71,7 +71,7 @@ impl Docker {
         let mut body = probe_body(image, &["-c".to_owned(), script.to_owned()], "none");
         body.entrypoint = Some(vec!["/bin/sh".to_owned()]);
         let about = self.api.inspect_image(image).await;
-        let about = about.map_err(|error| failed(&format!("look at the image {image}"), error))?;
+        let about = about.map_err(|error| failed(&format!("inspect the image {image}"), error))?;
         let volumes = about.config.and_then(|config| config.volumes);
         if let Some(host) = &mut body.host_config {
             host.memory_swap = host.memory;

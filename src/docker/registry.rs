@@ -190,7 +190,7 @@ fn of_caller(namespace: &Namespace, file: &Path) -> Result<Login> {
     };
     let unreadable = || {
         lacks(format!(
-            "{}, which holds the login for {host}, cannot be read",
+            "{}, which contains the login for {host}, cannot be read",
             file.display()
         ))
     };
@@ -232,12 +232,15 @@ fn of_caller(namespace: &Namespace, file: &Path) -> Result<Login> {
         Some(helper) => Err(Error::new(
             Code::SecretUnreadable,
             format!(
-                "the login for {host} is kept by the credential helper {}, which hatchery does not run",
+                "the login for {host} is in the credential helper {}, which hatchery does not run",
                 clean::line(helper)
             ),
         )
         .hint(format!("set username and password_file of [{table}]"))),
-        None => Err(lacks(format!("there is no login for {host} in {}", file.display()))),
+        None => Err(lacks(format!(
+            "there is no login for {host} in {}",
+            file.display()
+        ))),
     }
 }
 
@@ -308,7 +311,7 @@ impl Docker {
                 Code::DockerAway,
                 format!("the Docker daemon went away while hatchery tried to {doing}"),
             )
-            .hint("look at `systemctl status docker`, then try again")
+            .hint("check `systemctl status docker`, then try again")
             .because(error.without_url())
         };
         let said = |error: String| failed(&doing, ApiError::DockerStreamError { error });
@@ -354,7 +357,7 @@ fn told(
         return Err(why.to_owned());
     }
     if !is_success {
-        return Err("it did not say why".to_owned());
+        return Err("it gave no reason".to_owned());
     }
     if let Some(status) = text("status") {
         progress(&format!("{} {status}", text("id").unwrap_or_default()));

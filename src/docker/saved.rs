@@ -143,7 +143,7 @@ impl Archive {
         if whole && self.seen.len() == 2 {
             Ok(())
         } else {
-            Err("the image's archive is not whole".to_owned())
+            Err("the image's archive is incomplete".to_owned())
         }
     }
 
@@ -153,7 +153,7 @@ impl Archive {
             return Ok(());
         }
         if self.ended {
-            return Err("something follows the image's archive".to_owned());
+            return Err("the image's archive has data after its end".to_owned());
         }
         let header = tar::Header::from_byte_slice(header);
         let unreadable =
@@ -182,7 +182,7 @@ impl Archive {
     fn read(&mut self, list: List, size: u64) -> Result<(), String> {
         if size == 0 || size > MAX_LIST || !self.seen.insert(list) {
             return Err(
-                "the image's archive has a list too many, or none that can be read".to_owned(),
+                "the image's archive has a second manifest, or none that can be read".to_owned(),
             );
         }
         self.list = Some((list, size, Vec::new()));

@@ -159,7 +159,7 @@ pub(super) fn away(doing: &str, error: &dyn std::fmt::Display) -> Error {
         Code::DockerAway,
         format!("the Docker daemon went away while hatchery tried to {doing}"),
     )
-    .hint("look at `systemctl status docker`, then try again")
+    .hint("check `systemctl status docker`, then try again")
     .because(error.to_string())
 }
 
@@ -226,9 +226,9 @@ impl Running {
         }
         Err(Error::new(
             Code::DockerFailed,
-            "Docker does not tell how the program ended",
+            "Docker does not report how the program ended",
         )
-        .hint("it may still run in the drone: look with `ps`"))
+        .hint("it may still be running in the drone; check with `ps` there"))
     }
 }
 

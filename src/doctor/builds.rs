@@ -34,7 +34,7 @@ pub(super) fn finding(config: &Config) -> Finding {
 fn look(config: &Config, settings: &Path) -> Finding {
     let docker = &config.docker;
     if docker.builder == Builder::Shared {
-        return Finding::ok(NAME, "by Docker's own builder, whosever code it runs");
+        return Finding::ok(NAME, "all builds share Docker's own builder");
     }
     let value = |name: &str| std::fs::read_to_string(settings.join(name));
     let forbids = |name: &str, value_of: &str| value(name).is_ok_and(|it| it.trim() == value_of);
@@ -45,19 +45,20 @@ fn look(config: &Config, settings: &Path) -> Finding {
         Some((name, value, remedy)) => Finding::problem(
             NAME,
             format!(
-                "drones' own builders cannot start: a user may make no namespaces here ({} is {value})",
+                "drones' own builders cannot start: unprivileged user namespaces are disabled here ({} is \
+                 {value})",
                 name.replace('/', ".")
             ),
             format!(
-                "{remedy}; or have Docker build: docker.builder = \"shared\", which keeps no drone's build from another's"
+                "{remedy}; or let Docker build without isolation between drones: docker.builder = \"shared\""
             ),
         ),
         None => Finding::ok(
             NAME,
             match docker.builder {
-                Builder::Own => format!("each by the drone's own builder, {}", docker.buildkit),
+                Builder::Own => format!("each drone has its own builder, {}", docker.buildkit),
                 _ => format!(
-                    "by the drone's own builder, {}, but for what is known",
+                    "each drone has its own builder, {}, except for builds that only use devcontainer.known",
                     docker.buildkit
                 ),
             },

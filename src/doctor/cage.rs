@@ -22,14 +22,14 @@ pub(super) async fn finding(config: &Config) -> Finding {
         return Finding::problem(NAME, lack, support.remedy().unwrap_or_default());
     };
     let Ok(program) = process::found(&config.devcontainer.command) else {
-        return Finding::skipped(NAME, "the devcontainer CLI is not there to be caged");
+        return Finding::skipped(NAME, "the devcontainer CLI is not installed");
     };
     let tcp = if support.governs_tcp() {
         ""
     } else {
-        ", which knows nothing of TCP ports (Linux 6.7 does)"
+        ", which does not restrict TCP ports (Linux 6.7 or later does)"
     };
-    let caged = format!("the devcontainer CLI runs in it, Landlock version {version}{tcp}");
+    let caged = format!("the devcontainer CLI runs in its cage, Landlock version {version}{tcp}");
     match trial(config, &program).await {
         Err(error) => Finding::of(NAME, Err(error)),
         Ok(true) => Finding {
@@ -39,13 +39,16 @@ pub(super) async fn finding(config: &Config) -> Finding {
         },
         Ok(false) => Finding {
             hint: Some(IN_SIGHT_HINT.to_owned()),
-            ..Finding::ok(NAME, format!("{caged}, with Docker's own socket in sight"))
+            ..Finding::ok(
+                NAME,
+                format!("{caged}, but Docker's own socket is visible in it"),
+            )
         },
     }
 }
 
-const IN_SIGHT_HINT: &str = "it has no mount namespace of its own here: allow them to users \
-    (`sysctl user.max_user_namespaces`, and `kernel.apparmor_restrict_unprivileged_userns` on Ubuntu)";
+const IN_SIGHT_HINT: &str = "it needs its own mount namespace: allow unprivileged user namespaces (`sysctl \
+     user.max_user_namespaces`, and `kernel.apparmor_restrict_unprivileged_userns` on Ubuntu)";
 
 /// Runs the CLI caged as a spawn does, but for its version alone. Gives whether Docker's own socket
 /// is out of sight there.
@@ -72,8 +75,8 @@ async fn trial(config: &Config, program: &Path) -> Result<bool> {
             format!("the devcontainer CLI does not run in its cage: {why}"),
         )
         .hint(
-            "name the directories of its installation in devcontainer.readable, or install it with \
-             `npm install -g @devcontainers/cli`",
+            "list the directories of its installation in devcontainer.readable, or install it with `npm \
+             install -g @devcontainers/cli`",
         )
     };
     let output = tokio::time::timeout(VERSION_WITHIN, command.output())
@@ -91,7 +94,7 @@ async fn trial(config: &Config, program: &Path) -> Result<bool> {
     let said = String::from_utf8_lossy(&output.stderr);
     let telling = |line: &&str| line.contains(FAILED) || line.contains("ermission denied");
     let why = said.lines().find(telling).or(said.lines().next());
-    let why = crate::ui::clean::line(why.unwrap_or("it fails without a word"));
+    let why = crate::ui::clean::line(why.unwrap_or("it failed without a message"));
     Err(failed(&why))
 }
 

@@ -32,14 +32,14 @@ fn daemon(machine: &Machine, host: &str) -> Finding {
                 "{host} is Podman {}, which is not supported",
                 machine.version
             ),
-            "install Docker and name its socket in docker.host",
+            "install Docker and set docker.host to its socket",
         );
     }
     if machine.rootless {
         return Finding::problem(
             "docker",
             format!("{host} is a rootless Docker"),
-            "hatchery needs a Docker that runs as root: its networks are what the firewall closes",
+            "use a Docker that runs as root: the firewall only works on its networks",
         );
     }
     Finding::ok(
@@ -58,17 +58,17 @@ fn limits(machine: &Machine, config: &Config) -> Finding {
         return Finding::problem(
             "limits",
             format!(
-                "this machine does not enforce limits of {}",
+                "this server does not enforce limits of {}",
                 machine.unlimited.join(", ")
             ),
-            "turn the control groups on in the kernel's command line (cgroup_enable=memory)",
+            "enable control groups on the kernel's command line (cgroup_enable=memory)",
         );
     }
     if limits.memory > machine.memory {
         return Finding::problem(
             "limits",
             format!(
-                "one drone may use {} of memory, and the server has {}",
+                "a drone may use {} of memory, but the server has only {}",
                 size(limits.memory),
                 size(machine.memory)
             ),
@@ -89,14 +89,17 @@ fn limits(machine: &Machine, config: &Config) -> Finding {
 fn disk(machine: &Machine) -> Finding {
     let directory = &machine.directory;
     let Some(free) = free_space(Path::new(directory)).map(ByteSize::b) else {
-        return Finding::skipped("disk", format!("{directory} cannot be looked at"));
+        return Finding::skipped(
+            "disk",
+            format!("the free space of {directory} cannot be read"),
+        );
     };
     let message = format!("{} free in {directory}", free.display().iec());
     if free < ENOUGH_DISK {
         return Finding::problem(
             "disk",
             message,
-            "`docker system df` shows what takes the space, `hatchery list` the drones",
+            "`docker system df` shows what uses the space, `hatchery list` shows the drones",
         );
     }
     Finding::ok("disk", message)

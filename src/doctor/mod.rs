@@ -111,7 +111,10 @@ pub async fn examine(config: &Config, places: &Places) -> Vec<Finding> {
         bounded("containers", async {
             match connected {
                 Some(docker) => reach::findings(docker, config, places).await,
-                None => vec![Finding::skipped("containers", "what they reach: no Docker")],
+                None => vec![Finding::skipped(
+                    "containers",
+                    "cannot be checked without Docker",
+                )],
             }
         }),
     );
@@ -125,7 +128,7 @@ async fn bounded(name: &'static str, look: impl Future<Output = Vec<Finding>>) -
             vec![Finding::problem(
                 name,
                 format!("no answer within {} s", WITHIN.as_secs()),
-                "look at the load of this server and at `journalctl -u docker`, then try again",
+                "check the load of this server and `journalctl -u docker`, then try again",
             )]
         })
 }

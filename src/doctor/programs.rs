@@ -88,14 +88,14 @@ async fn version(program: &str) -> Result<String> {
         .kill_on_drop(true);
     let broken = |why: &str| {
         Error::new(Code::ProgramMissing, format!("{program} --version {why}"))
-            .hint(format!("install {program} again"))
+            .hint(format!("reinstall {program}"))
     };
     let output =
         tokio::time::timeout(VERSION_WITHIN, command.output())
             .await
             .map_err(|_| {
                 broken(&format!("did not end within {} s", VERSION_WITHIN.as_secs())).hint(format!(
-                "look again when the server has less to do; if it stays so, install {program} again"
+                "try again when the server is less busy; if the problem remains, reinstall {program}"
             ))
             })?
             .map_err(|error| broken("cannot be run").because(error))?;

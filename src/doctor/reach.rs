@@ -43,7 +43,7 @@ async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<F
         runtime(docker, config, content)
     );
     docker.remove_network(&network).await?;
-    let executed = executed.map(|()| "programs run in containers that run already".to_owned());
+    let executed = executed.map(|()| "programs can run in containers".to_owned());
     let executed = Finding::of("exec", executed);
     let own = vec![executed, runtime];
     Ok(match tried {
@@ -55,7 +55,10 @@ async fn look(docker: &Docker, config: &Config, places: &Places) -> Result<Vec<F
 /// Whether the configured runtime makes root in a container harmless.
 async fn runtime(docker: &Docker, config: &Config, program: Vec<u8>) -> Finding {
     let Some(runtime) = config.docker.runtime else {
-        return Finding::skipped("runtime", "drones run in Docker's own, without privileges");
+        return Finding::skipped(
+            "runtime",
+            "drones run in Docker's own runtime, without privileges",
+        );
     };
     let tried = async {
         docker.machine().await?.has(Some(runtime))?;
@@ -67,7 +70,8 @@ async fn runtime(docker: &Docker, config: &Config, program: Vec<u8>) -> Finding 
             "runtime",
             format!("root in a container of {name} is root on this server"),
             format!(
-                "is {name} in /etc/docker/daemon.json really Sysbox's? Drones start, but what needs privileges fails in them"
+                "check that {name} in /etc/docker/daemon.json is Sysbox; otherwise drones start, but \
+                 programs that need privileges fail in them"
             ),
         ),
         Ok(user) => Finding::ok(
@@ -77,7 +81,7 @@ async fn runtime(docker: &Docker, config: &Config, program: Vec<u8>) -> Finding 
         Err(error) if error.what_next().is_none() => Finding::problem(
             "runtime",
             error.message(),
-            "is Sysbox running (`systemctl status sysbox`)?",
+            "check that Sysbox is running (`systemctl status sysbox`)",
         ),
         Err(error) => Finding::of("runtime", Err(error)),
     }
@@ -100,9 +104,12 @@ async fn attempt(
         .chain(targets.iter().map(|target| target.address.clone()))
         .collect();
     let useless = |why: String| {
-        Error::new(Code::DockerFailed, "cannot try what a container reaches")
-            .hint(hint(&why, path))
-            .because(why)
+        Error::new(
+            Code::DockerFailed,
+            "cannot check what a container can reach",
+        )
+        .hint(hint(&why, path))
+        .because(why)
     };
     let outputs = docker
         .run_on_networks(program, &arguments, &networks)
@@ -134,7 +141,7 @@ fn hint(why: &str, path: &Path) -> String {
     ];
     if of_the_program.iter().any(|part| why.contains(part)) {
         return format!(
-            "is {} the static program that `make install` installs?",
+            "check that {} is the static program that `make install` installs",
             path.display()
         );
     }

@@ -32,7 +32,7 @@ pub(super) async fn findings(
                 Some(tailnet) => Finding::of("headscale", headscale(tailnet).await),
                 None => Finding::skipped(
                     "headscale",
-                    "no tailnet is configured: drones listen on a loopback port of this server",
+                    "no tailnet is configured; drones listen on loopback ports of this server",
                 ),
             }
         },
@@ -50,11 +50,13 @@ async fn headscale(tailnet: &Tailnet) -> Result<String> {
     }
     if let Some(headscale) = Headscale::new(tailnet)? {
         let nodes = headscale.nodes().await?.len();
-        return Ok(format!("{server} takes the API key; {nodes} nodes"));
+        return Ok(format!(
+            "{server} accepts the API key and has {nodes} nodes"
+        ));
     }
     let away = |what: String| {
         Error::new(Code::TailnetAway, format!("{server} {what}"))
-            .hint("check tailnet.login_server, and that Headscale runs")
+            .hint("check tailnet.login_server, and that Headscale is running")
     };
     let client = http::client(ANSWER_WITHIN, reqwest::redirect::Policy::none())?;
     let mut url = server.clone();
@@ -68,7 +70,7 @@ async fn headscale(tailnet: &Tailnet) -> Result<String> {
         return Err(away(format!("answers {}", answer.status())));
     }
     Ok(format!(
-        "{server} answers; its auth key is tried by the next spawn"
+        "{server} answers; the next spawn will test the auth key"
     ))
 }
 
@@ -92,7 +94,7 @@ async fn github(github: &Github) -> Result<String> {
     let api = &github.api_url;
     let away = |what: String| {
         Error::new(Code::GithubAway, format!("{api} {what}"))
-            .hint("check github.api_url, github.ca_file and this server's way to the internet")
+            .hint("check github.api_url, github.ca_file and this server's internet connection")
     };
     let mut builder = http::builder(ANSWER_WITHIN).redirect(reqwest::redirect::Policy::none());
     if let Some(path) = &github.ca_file {
@@ -120,10 +122,10 @@ async fn keys(config: &Config) -> Result<String> {
     match keys.warnings.first() {
         Some(warning) => Err(Error::new(
             Code::NoAuthorizedKey,
-            format!("{count} may log in to drones, and {warning}"),
+            format!("keys that may log in to drones: {count}; {warning}"),
         )
-        .hint("correct ssh.authorized_keys or ssh.authorized_keys_from")),
-        None => Ok(format!("{count} may log in to drones")),
+        .hint("fix ssh.authorized_keys or ssh.authorized_keys_from")),
+        None => Ok(format!("keys that may log in to drones: {count}")),
     }
 }
 
@@ -134,14 +136,14 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
     if config.github.app_id.is_none() {
         return Finding::skipped(
             NAME,
-            "no GitHub App is configured: drones have no credentials",
+            "no GitHub App is configured; drones have no credentials",
         );
     }
     if let Err(error) = app_key(config, places).await {
         return Finding::of(NAME, Err(error));
     }
     let Some(docker) = docker else {
-        return Finding::skipped(NAME, "no Docker, no drones");
+        return Finding::skipped(NAME, "cannot be checked without Docker");
     };
     let drones = docker.drones().await;
     let drones = match drones {
@@ -170,7 +172,7 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
         return Finding::problem(
             NAME,
             format!(
-                "no socket is mounted in {}: spawned before the GitHub App was configured",
+                "no socket is mounted in {}, spawned before the GitHub App was configured",
                 names.join(", ")
             ),
             format!("`hatchery rebuild {}` mounts it", first.repo),
@@ -183,7 +185,7 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
         NAME,
         format!("the sockets of {} do not answer", silent.join(", ")),
         format!(
-            "`hatchery recover` makes them anew; `journalctl -u 'hatchery-credd@{}'` tells more",
+            "`hatchery recover` recreates them; `journalctl -u 'hatchery-credd@{}'` shows more",
             silent[0]
         ),
     )
@@ -213,7 +215,7 @@ async fn app_key(config: &Config, places: &Places) -> Result<()> {
             if matches!(Path::new(&from).try_exists(), Ok(false)) && from.starts_with('/') =>
         {
             lost(format!(
-                "hatchery-credd's unit loads its credential {APP_KEY} from {from}, which is not there"
+                "hatchery-credd's unit loads its credential {APP_KEY} from {from}, which does not exist"
             ))
         }
         Some(_) => Ok(()),

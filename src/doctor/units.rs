@@ -38,7 +38,7 @@ pub(super) async fn finding() -> Finding {
     if !Systemd::runs() {
         return Finding::skipped(
             NAME,
-            "no systemd here: nothing loads the firewall and brings drones back but you",
+            "there is no systemd here; you must load the firewall and run `hatchery recover` yourself",
         );
     }
     match look().await {
@@ -70,7 +70,7 @@ async fn look() -> Result<Finding> {
 fn verdict(installed: &[&str], down: &[&str], off: &[&str], recover_failed: bool) -> Finding {
     let enable = |units: &[&str]| {
         format!(
-            "`systemctl enable --now {}`; `journalctl -u {}` says more",
+            "run `systemctl enable --now {}`; `journalctl -u {}` shows more",
             units.join(" "),
             units[0]
         )
@@ -78,21 +78,22 @@ fn verdict(installed: &[&str], down: &[&str], off: &[&str], recover_failed: bool
     if installed.is_empty() {
         return Finding::problem(
             NAME,
-            "hatchery's units are not installed: there is no firewall, and no drone comes back by itself",
-            "`make install` as root, then `systemctl daemon-reload` and enable them",
+            "hatchery's units are not installed: there is no firewall, and drones do not recover \
+             automatically",
+            "run `make install` as root and `systemctl daemon-reload`, then enable them",
         );
     }
     if !down.is_empty() {
         return Finding::problem(
             NAME,
-            format!("{} not active", down.join(", ")),
+            format!("not active: {}", down.join(", ")),
             enable(down),
         );
     }
     if !off.is_empty() {
         return Finding::problem(
             NAME,
-            format!("{} active, but not after the next boot", off.join(", ")),
+            format!("active, but not enabled at boot: {}", off.join(", ")),
             enable(off),
         );
     }
@@ -100,7 +101,7 @@ fn verdict(installed: &[&str], down: &[&str], off: &[&str], recover_failed: bool
         return Finding::problem(
             NAME,
             "the last `hatchery recover` failed",
-            format!("`journalctl -u {RECOVER}` says why"),
+            format!("`journalctl -u {RECOVER}` shows why"),
         );
     }
     Finding::ok(NAME, format!("{} active", installed.join(", ")))
@@ -122,12 +123,12 @@ mod tests {
             ),
             (
                 verdict(&UNITS, &firewall, &[], true),
-                "hatchery-firewall.service not active",
+                "not active: hatchery-firewall.service",
                 "enable --now hatchery-firewall.service",
             ),
             (
                 verdict(&UNITS, &[], &firewall, true),
-                "not after the next boot",
+                "not enabled at boot",
                 "enable --now hatchery-firewall.service",
             ),
             (

@@ -35,12 +35,16 @@ pub(super) fn verdicts(facts: &Facts, targets: &[Target], runs: &[Run]) -> Vec<F
     vec![
         match facts.peers {
             Some(_) => closed("reach-tailnet", "this server's tailnet", Zone::Tailnet),
-            None => Finding::skipped("reach-tailnet", "this server is in no tailnet itself"),
+            None => Finding::skipped("reach-tailnet", "this server itself is not in a tailnet"),
         },
         closed("reach-server", "this server itself", Zone::Server),
-        closed("reach-metadata", "the cloud's metadata", Zone::Metadata),
+        closed(
+            "reach-metadata",
+            "the cloud's metadata service",
+            Zone::Metadata,
+        ),
         if facts.drones.is_empty() {
-            Finding::skipped("reach-drones", "no drone runs")
+            Finding::skipped("reach-drones", "no drone is running")
         } else {
             closed("reach-drones", "the drones", Zone::Drones)
         },
@@ -66,8 +70,8 @@ fn closed(
     if tries.is_empty() {
         return Finding::problem(
             name,
-            format!("whether containers reach {what} could not be tried"),
-            "try again when this server has fewer processes to run",
+            format!("cannot check whether containers reach {what}"),
+            "try again when this server is less busy",
         );
     }
     let reached: Vec<_> = tries
@@ -90,22 +94,22 @@ fn closed(
              unless \"iptables\" is off in /etc/docker/daemon.json"
             .to_owned(),
         (_, Some(device), Loader::Unit) => format!(
-            "the firewall does not know the device {device}: write `add element inet hatchery \
-             closed {{ \"{device}\" }}` into /etc/hatchery/firewall.d/{device}.nft, then \
-             `systemctl reload hatchery-firewall`"
+            "the firewall does not know the device {device}: write `add element inet hatchery closed {{ \
+             \"{device}\" }}` into /etc/hatchery/firewall.d/{device}.nft, then run `systemctl reload \
+             hatchery-firewall`"
         ),
         (_, Some(device), Loader::Nixos) => format!(
-            "the firewall does not know the device {device}: name it in \
-             `services.hatchery.firewall.closedBridges` of NixOS's configuration"
+            "the firewall does not know the device {device}: add it to \
+             `services.hatchery.firewall.closedBridges` in the NixOS configuration"
         ),
         (_, None, Loader::Unit) => {
-            "`systemctl enable --now hatchery-firewall`; where it is active already, something \
-             has emptied the rules: `systemctl reload hatchery-firewall`"
+            "run `systemctl enable --now hatchery-firewall`; if it is already active, something has emptied \
+             the rules: run `systemctl reload hatchery-firewall`"
                 .to_owned()
         }
         (_, None, Loader::Nixos) => {
-            "`services.hatchery.firewall.enable` of NixOS's configuration; where it is on already, \
-             something has emptied the rules: `systemctl reload-or-restart nftables`"
+            "set `services.hatchery.firewall.enable` in the NixOS configuration; if it is already set, \
+             something has emptied the rules: run `systemctl reload-or-restart nftables`"
                 .to_owned()
         }
     };
@@ -140,13 +144,13 @@ fn open(targets: &[Target], runs: &[Run]) -> Finding {
     };
     let (what, hint) = match run.of(target) {
         Outcome::Unresolved => (
-            "does not get its name from DNS",
-            "a resolver on this server itself is closed to containers: name another as \"dns\" in \
-             /etc/docker/daemon.json",
+            "cannot resolve its name",
+            "containers cannot reach a resolver on this server itself: set \"dns\" in \
+             /etc/docker/daemon.json to another one",
         ),
         _ => (
-            "does not reach it, and the server does",
-            "look at `sysctl net.ipv4.ip_forward` and at other firewalls of this server",
+            "cannot reach it, although the server can",
+            "check `sysctl net.ipv4.ip_forward` and other firewalls on this server",
         ),
     };
     Finding::problem(

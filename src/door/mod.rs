@@ -171,17 +171,16 @@ impl Drop for Door {
 fn refused(bounds: &Bounds, container: Option<&str>, what: &str) -> Error {
     let name = &bounds.identity.name;
     let which = match container {
-        None => "what".to_owned(),
+        None => "a container that".to_owned(),
         Some(own) if own == name.as_str() => "the container that".to_owned(),
         Some(sibling) => format!("the container {sibling:.80} that"),
     };
     Error::new(
         Code::GateRefused,
-        format!("{which} came of {name}'s configuration would have {what}"),
+        format!("{which} {name}'s configuration creates would have {what}"),
     )
     .hint(
-        "take it out of devcontainer.json, its compose files, its features or its image; or, if \
-         you trust the repository with this server, `--trust` for this once or devcontainer.trust \
-         for good",
+        "remove it from devcontainer.json, its compose files, its features or its image; or, if you trust \
+         the repository with this server, use `--trust` once or devcontainer.trust permanently",
     )
 }

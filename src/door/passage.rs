@@ -347,7 +347,7 @@ impl Passage {
         }
         let (answer, body) = collected(answer).await?;
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let why = body["message"].as_str().unwrap_or("it did not say why");
+        let why = body["message"].as_str().unwrap_or("it gave no reason");
         let _ = tell.send(Err(why.to_owned()));
         Ok(answer)
     }

@@ -50,7 +50,7 @@ pub struct Permission(&'static str);
 
 /// A permission or a level that GitHub does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("GitHub knows no permission or level {0:?}")]
+#[error("GitHub has no permission or access level {0:?}")]
 pub struct UnknownPermission(String);
 
 impl Permission {

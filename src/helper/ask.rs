@@ -53,7 +53,7 @@ pub fn token(socket: &Path, repo: Option<&RepoId>) -> Result<Token> {
             _ => error.to_string(),
         };
         format!(
-            "no GitHub token: {}: {why}; `hatchery status` on the server tells more",
+            "no GitHub token: {}: {why}; `hatchery status` on the server shows more",
             socket.display()
         )
     })?;
@@ -108,7 +108,7 @@ fn read(answer: &[u8]) -> Result<Token> {
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    let strange = || "no GitHub token: the socket's answer is not understood".to_owned();
+    let strange = || "no GitHub token: the socket's answer is invalid".to_owned();
     let Ok(httparse::Status::Complete(length)) = response.parse(answer) else {
         return Err(strange());
     };

@@ -33,8 +33,8 @@ pub fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
         ["auth", "git-credential", operation] => return git::run(Some(operation.into())),
         ["auth", verb @ ("setup-git" | "login"), ..] => {
             println!(
-                "hatchery: `gh auth {verb}` is not needed: git and gh in this drone have GitHub \
-                 tokens for its repositories already, and get new ones by themselves"
+                "hatchery: `gh auth {verb}` is not needed: git and gh in this drone have GitHub tokens for \
+                 its repositories already, and renew them automatically"
             );
             return ExitCode::SUCCESS;
         }
@@ -44,8 +44,8 @@ pub fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
     let own = Own::of(program, &path);
     let Some(real) = own.find_behind(&path) else {
         say(
-            "there is no gh in this drone; add the feature ghcr.io/devcontainers/features/github-cli:1 \
-             to its devcontainer.json; on the server, `hatchery rebuild` the drone",
+            "there is no gh in this drone; add the feature ghcr.io/devcontainers/features/github-cli:1 to \
+             its devcontainer.json, then run `hatchery rebuild` on the server",
         );
         return ExitCode::from(NOT_FOUND);
     };

@@ -44,8 +44,8 @@ fn answer(question: &Question) -> Result<Option<String>> {
         Decision::Nothing => return Ok(None),
         Decision::OutOfScope(repo) => {
             return Err(format!(
-                "{repo} is not among this drone's repositories; on the server, spawn the drone \
-                 with `--repo {repo}` to add it"
+                "this drone has no access to {repo}; to add it, spawn the drone with `--repo {repo}` on the \
+                 server"
             ));
         }
         Decision::Ask(repo) => repo,

@@ -59,7 +59,7 @@ impl Places {
         if is_a_groups(&system.runtime) {
             return Err(Error::new(
                 Code::NotAllowed,
-                "this server's drones are kept by root and the group hatchery, and you are neither",
+                "only root and members of the group hatchery may manage this server's drones",
             )
             .hint("`sudo usermod -aG hatchery $USER`, then log in again; or use sudo"));
         }
@@ -359,7 +359,7 @@ impl Places {
                 Err(TryLockError::WouldBlock) => {
                     return Err(Error::new(
                         Code::DroneBusy,
-                        format!("another hatchery is at work on {drone}"),
+                        format!("another hatchery command is working on {drone}"),
                     )
                     .hint("wait for it to finish, then try again"));
                 }

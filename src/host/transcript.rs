@@ -358,7 +358,7 @@ impl Reader {
                 return Ok(Some(Line {
                     at: String::new(),
                     is_output: false,
-                    text: "(too many lines: those between are not kept)".to_owned(),
+                    text: "(too many lines; the lines in between were not kept)".to_owned(),
                 }));
             }
         }
@@ -614,7 +614,10 @@ mod tests {
         assert!(lines[0].starts_with("| 0 x") && lines[1].starts_with("| 1 x"));
         assert!(lines.last().unwrap().starts_with("| 3999 x"));
         let said: Vec<_> = lines.iter().filter(|line| !line.starts_with('|')).collect();
-        assert_eq!(said, ["(too many lines: those between are not kept)"]);
+        assert_eq!(
+            said,
+            ["(too many lines; the lines in between were not kept)"]
+        );
     }
 
     #[test]

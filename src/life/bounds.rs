@@ -211,7 +211,7 @@ async fn count(server: Server<'_>, name: &DroneName, found: Found) -> Result<Par
     let (parts, all) = counting.await.unwrap_or((counted, false));
     if !all {
         server.ui.warn(&format!(
-            "{name} takes more than was counted: neither Docker nor hatchery could count all of it"
+            "{name} uses more disk space than was counted: neither Docker nor hatchery could read all of it"
         ));
     }
     Ok(parts)
@@ -263,8 +263,8 @@ async fn hold_to_reserve(server: Server<'_>, takers: &[(&Drone, Taken)]) -> Resu
     };
     let Some((drone, taken)) = most_grown(takers, reserve / LEAST) else {
         server.ui.warn(&format!(
-            "Docker's disk has less free than limits.reserve, and no drone has grown: `docker \
-             system df` shows what takes the space in {}",
+            "Docker's disk has less free space than limits.reserve, and no drone has grown; `docker system \
+             df` shows what uses the space in {}",
             machine.directory
         ));
         return Ok(None);
@@ -336,8 +336,8 @@ async fn burrow(
         };
         disk::warn(server.ui, &disk, &asleep);
         Ok(Some(match why {
-            Why::Limit(_) => "burrowed, as it takes more than limits.disk",
-            Why::Reserve { .. } => "burrowed, as it fills Docker's disk",
+            Why::Limit(_) => "burrowed, because it exceeds limits.disk",
+            Why::Reserve { .. } => "burrowed, because it was filling Docker's disk",
         }))
     }
     .await;

@@ -150,10 +150,10 @@ impl Builder {
             .map_err(|what| {
                 Error::new(
                     Code::GateRefused,
-                    format!("hatchery builds no image with {what}"),
+                    format!("hatchery does not build an image with {what}"),
                 )
                 .hint(format!(
-                    "change that in the repository, or trust it: {WAYS_ON}"
+                    "change that in the repository, or trust the repository with this server: {WAYS_ON}"
                 ))
             })?;
         let _turn = self.turn.lock().await;
@@ -232,7 +232,7 @@ impl Builder {
             _ => {
                 return Err(Error::new(
                     Code::BuildFailed,
-                    "the drone's builder made no image",
+                    "the drone's builder produced no image",
                 ));
             }
         }
@@ -253,7 +253,7 @@ impl Builder {
                     Code::BuildFailed,
                     "the image that the drone's builder made does not have the drone's label",
                 )
-                .hint("a frontend that its Dockerfile names (`# syntax=`) may leave labels out"));
+                .hint("the frontend that its Dockerfile names (`# syntax=`) may drop labels"));
             }
         }
         Ok(())
@@ -421,7 +421,7 @@ impl Builder {
         } else {
             Err(Error::new(
                 Code::BuildFailed,
-                "the drone's builder does not say what it has built",
+                "the drone's builder does not report what it has built",
             ))
         }
     }
@@ -434,8 +434,8 @@ impl Builder {
             let pulled = self.docker.pull(image, login.as_ref(), &progress).await;
             pulled.map_err(|error| {
                 Error::new(Code::BuildFailed, format!("the builder's image {image} cannot be pulled")).hint(
-                    "check that this server reaches its registry, name another as docker.buildkit in the configuration, or let \
-                     Docker build without protection: docker.builder = \"shared\"",
+                    "check that this server reaches its registry, set docker.buildkit in the configuration \
+                     to another image, or let Docker build without isolation: docker.builder = \"shared\"",
                 ).because(error)
             })?;
         }
@@ -460,7 +460,7 @@ impl Builder {
         let id = self.docker.create_builder(&spec).await?;
         fault::reached(Point::BuilderMade);
         if self.has_ended() {
-            return Err(Error::new(Code::Interrupted, "the builder was ended"));
+            return Err(Error::new(Code::Interrupted, "the builder was stopped"));
         }
         let mut tree = Tree::default().file(SETTINGS, 0o644, CONFIGURATION.into());
         if let Some(certificates) = certificates {
@@ -496,8 +496,8 @@ impl Builder {
             lines.drain(..lines.len().saturating_sub(10));
             return Err(Error::new(Code::BuildFailed, "the drone's builder does not start")
                 .hint(
-                    "it needs namespaces that a user may make: see `hatchery doctor`; else let Docker build without \
-                     protection: docker.builder = \"shared\" in the configuration",
+                    "it needs unprivileged user namespaces, which `hatchery doctor` checks; or let Docker \
+                     build without isolation: docker.builder = \"shared\" in the configuration",
                 )
                 .with_details(lines));
         }

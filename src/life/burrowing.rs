@@ -114,7 +114,9 @@ impl Burrowing<'_> {
 /// What a person is told of a parting that did not work.
 fn not_done(name: &DroneName, left: bool, revoked: &Result<()>) -> Vec<String> {
     let stays = || {
-        format!("{name} did not leave the tailnet; its name is free once Headscale drops the node")
+        format!(
+            "{name} did not leave the tailnet; its name is released once Headscale removes the node"
+        )
     };
     let unrevoked = revoked.as_ref().err().map(Error::message);
     unrevoked.into_iter().chain((!left).then(stays)).collect()

@@ -161,7 +161,7 @@ impl Disk {
         match self.sleeps_for(drone).map(|bounds| bounds.why) {
             Some(Why::Limit(_)) => Some("burrowed for limits.disk"),
             Some(Why::Reserve { .. }) => Some("burrowed for limits.reserve"),
-            None => self.is_beyond().then_some("beyond limits.disk"),
+            None => self.is_beyond().then_some("over limits.disk"),
         }
     }
 
@@ -214,10 +214,9 @@ impl Disk {
             let taken = size(bounds.taken);
             return Some(match bounds.why {
                 Why::Limit(most) => format!(
-                    "{name} was burrowed {ago} ago: it took {taken} of Docker's disk, and \
-                     limits.disk was {}. All of it is kept. After `hatchery unburrow {repo}` it has \
-                     {grace} to come below limits.disk: delete what is not needed, or raise the \
-                     limit first.",
+                    "{name} was burrowed {ago} ago: it used {taken} of Docker's disk, and limits.disk was \
+                     {}. Nothing was deleted. After `hatchery unburrow {repo}` it has {grace} to get below \
+                     limits.disk: delete what is not needed, or raise the limit first.",
                     size(most)
                 ),
                 Why::Reserve {
@@ -225,10 +224,9 @@ impl Disk {
                     reserve,
                     grown,
                 } => format!(
-                    "{name} was burrowed {ago} ago: Docker's disk had {} free, limits.reserve was \
-                     {}, and {name} had grown most, by {} to {taken}. All of it is kept. Free some \
-                     space (`docker system df` shows what takes it), then `hatchery unburrow \
-                     {repo}`.",
+                    "{name} was burrowed {ago} ago: Docker's disk had {} free, limits.reserve was {}, and \
+                     {name} had grown most, by {} to {taken}. Nothing was deleted. Free some space (`docker \
+                     system df` shows what uses it), then run `hatchery unburrow {repo}`.",
                     size(free),
                     size(reserve),
                     size(grown)
@@ -239,23 +237,23 @@ impl Disk {
             return None;
         };
         let (taken, most) = (size(taken.bytes), size(most));
-        let begin = format!("{name} takes {taken} of Docker's disk, and limits.disk is {most}.");
+        let begin = format!("{name} uses {taken} of Docker's disk, and limits.disk is {most}.");
         let left = self
             .bounds
             .and_then(|bounds| bounds.let_up)
             .map(|at| GRACE.saturating_sub(since(at)));
         Some(match (drone.life, left) {
             (Life::Running | Life::Stopped, Some(left)) => format!(
-                "{begin} It is burrowed in {} if that is still so: delete what is not needed, or \
-                 raise the limit.",
+                "{begin} It will be burrowed in {} unless it gets below the limit: delete what is not \
+                 needed, or raise the limit.",
                 humantime::format_duration(left)
             ),
             (Life::Running | Life::Stopped, None) => format!(
-                "{begin} It is burrowed if that is still so at the next count, within minutes: \
-                 `hatchery unburrow {repo}` gives it {grace}."
+                "{begin} It will be burrowed at the next count, within minutes, unless it gets below the \
+                 limit. `hatchery unburrow {repo}` gives it {grace}."
             ),
             _ => {
-                format!("{begin} After `hatchery unburrow {repo}` it has {grace} to come below it.")
+                format!("{begin} After `hatchery unburrow {repo}` it has {grace} to get below it.")
             }
         })
     }
@@ -388,8 +386,8 @@ mod tests {
             &known,
             &asleep,
             "acme-site was burrowed 3m",
-            " ago: it took 70.0 GiB of Docker's disk, and limits.disk was 64.0 GiB. All of it is kept. \
-             After `hatchery unburrow acme/site` it has 30m to come below limits.disk",
+            " ago: it used 70.0 GiB of Docker's disk, and limits.disk was 64.0 GiB. Nothing was deleted. \
+             After `hatchery unburrow acme/site` it has 30m to get below limits.disk",
         );
         bounds.why = Why::Reserve {
             free: GIB / 2,
@@ -414,10 +412,10 @@ mod tests {
             bounds: None,
             most: Some(64 * GIB),
         };
-        let begin = "acme-site takes 70.0 GiB of Docker's disk, and limits.disk is 64.0 GiB.";
+        let begin = "acme-site uses 70.0 GiB of Docker's disk, and limits.disk is 64.0 GiB.";
         begins(&disk, &awake, begin, "at the next count");
         begins(&disk, &drone(Life::Burrowed), begin, "it has 30m");
-        assert_eq!(disk.word(&awake), Some("beyond limits.disk"));
+        assert_eq!(disk.word(&awake), Some("over limits.disk"));
         disk.bounds = Some(Bounds {
             why: Why::Limit(64 * GIB),
             taken: 70 * GIB,
@@ -430,10 +428,7 @@ mod tests {
             serde_json::Value::Null
         );
         // Its owner has put it to sleep since.
-        assert_eq!(
-            disk.word(&drone(Life::Burrowed)),
-            Some("beyond limits.disk")
-        );
+        assert_eq!(disk.word(&drone(Life::Burrowed)), Some("over limits.disk"));
         disk.taken = Some(taken(GIB));
         assert_eq!(disk.sentence(&awake), None);
     }

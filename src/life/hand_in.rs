@@ -34,7 +34,7 @@ fn put_all(checkout: &Path, files: &BTreeMap<String, PathBuf>) -> Result<()> {
                 format!("{} is larger than 1 MiB", file.display()),
             )
             .hint(format!(
-                "put another file at {path} of the clone in the configuration"
+                "hand in another file for {path} in the configuration"
             )));
         }
         let at = checkout.join(path);
@@ -65,9 +65,9 @@ fn make(checkout: &Path, folder: &Path) -> Result<()> {
             Ok(_) => {
                 return Err(Error::new(
                     Code::DevcontainerInvalid,
-                    format!("{} is no directory in the repository", below.display()),
+                    format!("{} is not a directory in the repository", below.display()),
                 )
-                .hint("a file of this server's is to be put there; choose another place in the configuration"));
+                .hint("the configuration hands in a file there; choose another path in the configuration"));
             }
             Err(_) => fs::create_dir(&at).map_err(|error| host_io("make", &at, error))?,
         }

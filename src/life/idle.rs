@@ -49,8 +49,8 @@ impl Asleep {
     pub fn sentence(&self, drone: &Drone) -> String {
         let since = Duration::from_secs(now().saturating_sub(self.at));
         format!(
-            "{} was burrowed {} ago, as nobody and nothing had been at work in it for {}. All of it is kept: \
-             `hatchery unburrow {}` wakes it.",
+            "{} was burrowed {} ago, because it had been idle for {}. Nothing was deleted. `hatchery \
+             unburrow {}` starts it again.",
             drone.identity.name,
             humantime::format_duration(since),
             humantime::format_duration(self.idle),
@@ -71,7 +71,10 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone], ours: Ours) -> Result
             Ok(false) => {}
             Ok(true) => {
                 asleep.push(drone);
-                all.push((name.clone(), Ok("burrowed, as it was idle for limits.idle")));
+                all.push((
+                    name.clone(),
+                    Ok("burrowed, because it was idle for limits.idle"),
+                ));
             }
             // Another hatchery is at work on it.
             Err(error) if error.code() == Code::DroneBusy => {}
@@ -161,7 +164,10 @@ mod tests {
             sentence.starts_with("acme-site was burrowed 3m"),
             "{sentence}"
         );
-        assert!(sentence.contains("for 2h. All of it is kept"), "{sentence}");
+        assert!(
+            sentence.contains("idle for 2h. Nothing was deleted"),
+            "{sentence}"
+        );
         site.life = Life::Running;
         assert_eq!(Asleep::of(&places, &site), None);
         site.life = Life::Burrowed;

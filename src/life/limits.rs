@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::{Places, cgroup, recalled};
 
 /// What to do about a damaged file.
-const HINT: &str = "remove it, then `hatchery limit DRONE` sets the limits once more";
+const HINT: &str = "remove it, then set the limits again with `hatchery limit DRONE`";
 
 /// A drone's own limits; `None` where the configuration's counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ impl Change<'_> {
         let (given, has) = (self.given, self.machine.memory);
         if given.memory.is_some_and(|memory| memory > has.as_u64()) {
             let has = has.display().iec();
-            let what = format!("this server has {has} of memory, less than that");
+            let what = format!("this server has only {has} of memory");
             return Err(Error::new(Code::Usage, what).hint("give a smaller --memory"));
         }
         if given
@@ -111,7 +111,7 @@ impl Change<'_> {
             .is_some_and(|cpus| cpus > self.limits.processors())
         {
             let has = self.limits.processors();
-            let what = format!("this server has {has} processors, fewer than that");
+            let what = format!("this server has only {has} processors");
             return Err(Error::new(Code::Usage, what).hint("give a smaller --cpus"));
         }
         containers
@@ -131,9 +131,9 @@ impl Change<'_> {
             _ => drone.identity.name.to_string(),
         };
         let outgrown = |uses: String, option| {
-            let what = format!("{name} uses {uses} now, more than that");
+            let what = format!("{name} currently uses {uses}, which is more than the new limit");
             Error::new(Code::LimitReached, what).hint(format!(
-                "end something in it first, or give a larger --{option}"
+                "stop something in it first, or give a larger --{option}"
             ))
         };
         let in_use = new.memory.and_then(|_| cgroup::memory(id, pid));
@@ -238,7 +238,7 @@ mod tests {
         };
         for (memory, told) in [
             (1, "--memory must be"),
-            (17 << 10, "has 16.0 GiB of memory"),
+            (17 << 10, "only 16.0 GiB of memory"),
         ] {
             let own = Own {
                 memory: Some(ByteSize::mib(memory).as_u64()),

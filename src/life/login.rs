@@ -57,19 +57,19 @@ pub async fn try_once(
         Login::Works => return Ok(()),
         Login::Refused(said) if said.is_empty() => "sshd refuses the login".to_owned(),
         Login::Refused(said) => format!("sshd refuses the login ({said})"),
-        Login::NoShell(status) => format!("its shell ends at once, with status {status}"),
-        Login::Stuck => "its shell does not come to run a command".to_owned(),
+        Login::NoShell(status) => format!("its shell exits immediately with status {status}"),
+        Login::Stuck => "its shell does not run commands".to_owned(),
     };
     let (why, hint) = reason(docker, container, user).await.unwrap_or_else(|| {
         let hint = format!(
-            "look at what the image does to sshd's configuration, to PAM and to what the shell of {user} \
-             reads at its start; or set remoteUser in devcontainer.json to another user"
+            "check how the image changes sshd's configuration, PAM and the startup files of {user}'s shell; \
+             or set remoteUser in devcontainer.json to another user"
         );
         (how, hint)
     });
     Err(Error::new(
         Code::DroneUnhealthy,
-        format!("{name} runs, but {user} cannot log in to it: {why}"),
+        format!("{name} is running, but {user} cannot log in to it: {why}"),
     )
     .hint(hint))
 }
@@ -109,7 +109,7 @@ async fn reason(docker: &Docker, container: &str, user: &str) -> Option<(String,
             return Some((
                 format!("its shell, {}, is not in the image", clean::line(&shell)),
                 format!(
-                    "install it in a Dockerfile, or `RUN usermod --shell /bin/sh {user}` there"
+                    "install it in a Dockerfile, or run `RUN usermod --shell /bin/sh {user}` there"
                 ),
             ));
         }
@@ -123,8 +123,8 @@ async fn reason(docker: &Docker, container: &str, user: &str) -> Option<(String,
         let there = docker.file(container, file, MAX_NOTE).await;
         if user != "root" && there.is_ok_and(|content| content.is_some()) {
             return Some((
-                format!("{file} is there, which keeps all but root out"),
-                format!("leave it out of the image, or remove it in onCreateCommand: {file}"),
+                format!("{file} exists, which locks out everyone but root"),
+                format!("remove it from the image, or remove it in onCreateCommand: {file}"),
             ));
         }
     }
@@ -134,7 +134,7 @@ async fn reason(docker: &Docker, container: &str, user: &str) -> Option<(String,
     (!lists.is_empty()).then(|| {
         (
             format!("sshd's configuration has {}", lists.join(", ")),
-            format!("let {user} in there, in a Dockerfile, or leave such lines out"),
+            format!("allow {user} there in a Dockerfile, or remove these lines"),
         )
     })
 }

@@ -53,7 +53,7 @@ pub async fn write(
 fn cannot(error: prometheus::Error) -> Error {
     let what = "the metrics cannot be written in Prometheus's text format";
     Error::new(Code::HostFailed, what)
-        .hint("this is a mistake in hatchery")
+        .hint("this is a bug in hatchery")
         .because(error)
 }
 
@@ -85,11 +85,15 @@ impl Metrics {
         let drone = &["drone"];
         Ok(Self {
             version: gauge("build_info", "The version of hatchery.", &["version"])?,
-            written: gauge("written_timestamp_seconds", "When this was written.", &[])?,
-            drones: gauge("drones", "How many drones there are.", &["state"])?,
+            written: gauge(
+                "written_timestamp_seconds",
+                "When these metrics were written.",
+                &[],
+            )?,
+            drones: gauge("drones", "The number of drones.", &["state"])?,
             up: gauge(
                 "drone_up",
-                "Whether a drone runs.",
+                "Whether the drone is running.",
                 &["drone", "repository"],
             )?,
             memory: gauge(
@@ -97,44 +101,40 @@ impl Metrics {
                 "Memory in use, without the page cache.",
                 drone,
             )?,
-            memory_limit: gauge(
-                "drone_memory_limit_bytes",
-                "The most memory it may have.",
-                drone,
-            )?,
+            memory_limit: gauge("drone_memory_limit_bytes", "The memory limit.", drone)?,
             killed: gauge(
                 "drone_killed_processes",
-                "Processes that the kernel has killed for memory since a person was last told.",
+                "Processes that the kernel killed for lack of memory since hatchery last reported it.",
                 drone,
             )?,
             processors: gauge(
                 "drone_processor_share_percent",
-                "How much of one processor it takes, since the last look or until it.",
+                "CPU usage in processors, averaged since about the last measurement.",
                 drone,
             )?,
             idle: gauge(
                 "drone_idle_seconds",
-                "For how long nobody and nothing had been at work in it at the last look.",
+                "How long it had been idle at the last check.",
                 drone,
             )?,
             disk: gauge(
                 "drone_disk_bytes",
-                "What it took on Docker's disk when last counted.",
+                "Its usage of Docker's disk at the last count.",
                 drone,
             )?,
             disk_limit: gauge(
                 "drone_disk_limit_bytes",
-                "The most that it may take there.",
+                "The limit of its usage of Docker's disk.",
                 drone,
             )?,
             work: gauge(
                 "drone_work",
-                "Pieces of work that exist nowhere else, when last looked at.",
+                "Pieces of work that exist nowhere else, at the last check.",
                 &["drone", "kind"],
             )?,
             setup: gauge(
                 "drone_setup_unfinished",
-                "Lifecycle commands that have failed or are still to be run.",
+                "Lifecycle commands that failed or have not run yet.",
                 drone,
             )?,
             registry,

@@ -93,11 +93,11 @@ pub async fn listeners(docker: &Docker, container: &str, user: &str) -> Result<V
         return Err(Error::new(
             Code::DroneUnhealthy,
             format!(
-                "the drone does not say what listens in it (status {})",
+                "the listening ports cannot be read in the drone (status {})",
                 output.status
             ),
         )
-        .hint("look into it with `hatchery exec`: its /bin/sh and grep must work"));
+        .hint("check with `hatchery exec` that its /bin/sh and grep work"));
     }
     // What the user sees are names alone.
     let user = user.map(|output| output.stdout).unwrap_or_default();

@@ -44,11 +44,11 @@ pub async fn sshd(docker: &Docker, container: &str, name: &DroneName) -> Result<
     timeout(WITHIN, waiting).await.unwrap_or_else(|_| {
         Err(Error::new(
             Code::DroneUnhealthy,
-            format!("{name} runs, but no sshd answers on its port {}", ssh::PORT),
+            format!("{name} is running, but no sshd answers on its port {}", ssh::PORT),
         )
         .hint(
-            "the sshd feature must be there and start as root: look at `docker logs` of the \
-             container, and at `overrideCommand` in devcontainer.json",
+            "the sshd feature must be installed and start as root; check `docker logs` of the container, and \
+             `overrideCommand` in devcontainer.json",
         ))
     })
 }
@@ -97,9 +97,9 @@ async fn ended(docker: &Docker, container: &str, name: &DroneName) -> Error {
     let last_lines = docker.last_lines(container).await.unwrap_or_default();
     Error::new(
         Code::DroneUnhealthy,
-        format!("{name}'s container ended by itself"),
+        format!("{name}'s container stopped by itself"),
     )
-    .hint("its last lines may say why")
+    .hint("its last lines may show why")
     .with_details(last_lines)
 }
 
@@ -117,9 +117,9 @@ pub async fn node(docker: &Docker, container: &str, name: &DroneName) -> Result<
     if status.needs_login() {
         return Err(Error::new(
             Code::TailnetRefused,
-            format!("{name} has lost its registration in the tailnet"),
+            format!("{name} is no longer registered in the tailnet"),
         )
-        .hint("`hatchery burrow` and `hatchery unburrow` register it anew"));
+        .hint("`hatchery burrow`, then `hatchery unburrow`, register it again"));
     }
     if !status.own.is_called(name) {
         return Err(Error::new(
@@ -127,8 +127,8 @@ pub async fn node(docker: &Docker, container: &str, name: &DroneName) -> Result<
             format!("{name} is called {} in the tailnet", status.own.label()),
         )
         .hint(
-            "with tailnet.api_key_file `hatchery recover` gives it its name back; \
-             `headscale nodes list` shows which node has that name now",
+            "if tailnet.api_key_file is set, `hatchery recover` restores its name; `headscale nodes list` \
+             shows which node has that name now",
         ));
     }
     // Without a greeting the first ssh of a peer takes 5 s; that it reaches nobody is no failure.

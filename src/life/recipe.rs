@@ -85,7 +85,7 @@ fn is_within(
             let most = most.map_or("nothing".to_owned(), ToString::to_string);
             return Err(Error::new(
                 Code::Usage,
-                format!("{permission}={access} is more than the configuration gives: {most}"),
+                format!("{permission}={access} is more than the configuration allows: {most}"),
             )
             .hint(
                 "raise it in [github.permissions] or in [drones.\"org/repo\"] first, or ask for less with \
@@ -120,7 +120,7 @@ impl Recipe {
 
     /// What is remembered, if anything is.
     pub fn of(places: &Places, drone: &DroneName) -> Result<Option<Self>> {
-        const HINT: &str = "remove it: the drone's scope is then taken from its label";
+        const HINT: &str = "remove it; the drone's scope is then read from its label";
         recalled(&places.recipe_file(drone), HINT)
     }
 

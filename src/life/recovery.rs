@@ -83,14 +83,14 @@ pub async fn sockets(
                         identity.repo
                     ),
                 )
-                .hint("remove it; `hatchery recover` writes it anew"));
+                .hint("remove it; `hatchery recover` writes it again"));
             }
             // Docker starts no container whose mounted directory is absent, App or no App.
             sockets::prepare(config, places, &identity.scope)?;
             sockets.open(config, &identity).await
         };
         match opened.await {
-            Ok(Some(_)) => report.done.push("its socket is there"),
+            Ok(Some(_)) => report.done.push("its socket was created"),
             Ok(None) => {}
             Err(error) => report.failed = Some(error),
         }
@@ -105,7 +105,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     for name in remains::sweep(server.places, &server.config.limits) {
         let at = server.places.remains().join(name);
         server.ui.talk(&format!(
-            "{} was kept for limits.remains, and is removed",
+            "{} was removed, because limits.remains has passed",
             at.display()
         ));
     }
@@ -116,7 +116,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     for warning in warnings {
         server
             .ui
-            .warn(&format!("carries a drone's label but is none: {warning}"));
+            .warn(&format!("has a drone label but is not a drone: {warning}"));
     }
     let units = match server.sockets {
         Sockets::Systemd(_, systemd) => Some(systemd.active(&sockets::all_socket_units()).await?),
@@ -174,7 +174,7 @@ pub async fn drones(server: Server<'_>) -> Result<Vec<Report>> {
     }
     if let Some(why) = unknown {
         server.ui.warn(&format!(
-            "whether drones are in the tailnet is not known: {why}"
+            "cannot find out whether drones are in the tailnet: {why}"
         ));
     }
     Ok(reports)
@@ -189,7 +189,7 @@ fn tell(server: Server<'_>, limit: &str, done: Result<Vec<bounds::Done>>, report
             let message = error.message();
             server
                 .ui
-                .warn(&format!("{limit} was not looked after: {message}"));
+                .warn(&format!("{limit} could not be enforced: {message}"));
             return;
         }
     };
@@ -317,7 +317,7 @@ impl Tending<'_> {
         }
         let _lock = self.lock().await?;
         siblings::start_all(docker, left.iter().collect(), container).await?;
-        Ok(Some("the services beside it are started"))
+        Ok(Some("its other services were started"))
     }
 
     /// What is due after a start that was Docker's own, as after a reboot.
@@ -339,7 +339,7 @@ impl Tending<'_> {
                 let _lock = self.lock().await?;
                 let (server, drone) = (self.server, self.drone);
                 starting::finish(server, drone, container, For::Recovery, false).await?;
-                Ok(known.map(|_| "what is due after its start is done"))
+                Ok(known.map(|_| "the steps after its start were done"))
             }
         }
     }
@@ -357,7 +357,7 @@ impl Tending<'_> {
         if !self.is_served() {
             let _lock = self.lock().await?;
             server.sockets.open(server.config, identity).await?;
-            done.push("its socket is there again");
+            done.push("its socket was recreated");
         }
         if helper.is_outdated_in(server.docker, container).await? {
             let _lock = self.lock().await?;
@@ -367,7 +367,7 @@ impl Tending<'_> {
                 credentials::tree(server.docker, container, github, helper, tree).await?;
             let tree = gitconfig::tree(server.docker, container, &[told], tree).await?;
             server.docker.put(container, tree).await?;
-            done.push("its credential helper is of this version");
+            done.push("its credential helper was updated");
         }
         Ok(done)
     }
@@ -414,7 +414,7 @@ impl Tending<'_> {
                 // It has its place, and another is not its due.
                 Place::Renamed => {
                     api.give_back(name, &owners).await?;
-                    return Ok(Some("has its name in the tailnet back"));
+                    return Ok(Some("its tailnet name was restored"));
                 }
                 // What keeps it from its name is told before anything is counted.
                 Place::Absent => api.free(name, &owners).await?,
@@ -422,15 +422,15 @@ impl Tending<'_> {
         } else if !self.is_fresh(container).await? {
             return Err(Error::new(
                 Code::TailnetRefused,
-                format!("{name} has lost its place in the tailnet"),
+                format!("{name} is no longer registered in the tailnet"),
             )
             .hint(
-                "it is registered again at its next start: hatchery burrow, then unburrow; with \
-                 tailnet.api_key_file hatchery can do it while the drone runs",
+                "it is registered again at its next start (`hatchery burrow`, then `hatchery unburrow`); if \
+                 tailnet.api_key_file is set, hatchery does it while the drone runs",
             ));
         }
         waking::register_anew(server, self.drone, container).await?;
-        Ok(Some("registered in the tailnet anew"))
+        Ok(Some("registered in the tailnet again"))
     }
 
     /// Whether the drone believes that it is in the tailnet, where the control server does not say
@@ -449,7 +449,7 @@ impl Tending<'_> {
                     Code::DroneUnhealthy,
                     format!("{name} does not reach the tailnet's control server"),
                 )
-                .hint("its /var/log/tailscaled.log may say why"))
+                .hint("its /var/log/tailscaled.log may show why"))
             }
             Err(error) => Err(error),
         }
@@ -514,7 +514,7 @@ async fn forget_the_gone(
         let mut report = Report::of(name);
         let closed = server.sockets.close(name).await;
         match closed.and_then(|()| server.places.forget(name)) {
-            Ok(()) => report.done.push("gone: what was left of it is removed"),
+            Ok(()) => report.done.push("gone: its leftovers were removed"),
             Err(error) => report.failed = Some(error),
         }
         reports.push(report);
@@ -539,7 +539,7 @@ fn scopes(places: &Places) -> Result<Vec<(DroneName, Result<Scope>)>> {
             .and_then(|text| {
                 Scope::from_json(&text).map_err(|error| {
                     Error::new(Code::HostFailed, format!("{} is damaged", path.display()))
-                        .hint("`hatchery recover` writes it anew once Docker runs")
+                        .hint("`hatchery recover` writes it again once Docker runs")
                         .because(error)
                 })
             });

@@ -22,15 +22,15 @@ pub fn is_left(limits: &Limits, machine: &Machine) -> Result<()> {
         Some(free) => Err(Error::new(
             Code::DiskFull,
             format!(
-                "{} are free in {}, and limits.reserve is {}",
+                "only {} are free in {}, and limits.reserve is {}",
                 free.display().iec(),
                 machine.directory,
                 limits.reserve.display().iec()
             ),
         )
         .hint(
-            "free some space: `docker system df` shows what takes it, `hatchery slay org/repo` \
-             removes a drone",
+            "free some space: `docker system df` shows what uses it, `hatchery slay org/repo` removes a \
+             drone",
         )),
         None => Ok(()),
     }

@@ -33,10 +33,10 @@ pub enum For {
 pub async fn wake(server: Server<'_>, drone: &Drone, container: &str, by: For) -> Result<()> {
     let docker = server.docker;
     let name = &drone.identity.name;
-    server.ui.step(&format!("Waking {name}"));
+    server.ui.step(&format!("Starting {name}"));
     for part in parts::restore(server, drone, container).await? {
         server.ui.warn(&format!(
-            "{name} mounts {part} of its volume, which is gone: something empty is in its place"
+            "{name} mounts {part} of its volume, which is gone; an empty file or directory is in its place"
         ));
     }
     let registered = drone.life == Life::Stopped;
@@ -114,13 +114,13 @@ fn spend(server: Server<'_>, drone: &Drone) -> Result<()> {
     Err(Error::new(
         Code::TailnetRefused,
         format!(
-            "{name} has lost its place in the tailnet again; hatchery has registered it, or tried \
-             to, {MOST} times within an hour"
+            "{name} is no longer registered in the tailnet; hatchery has registered it, or tried to, {MOST} \
+             times within an hour"
         ),
     )
     .hint(format!(
-        "if nothing in it logs it out, its /var/log/tailscaled.log may say why; \
-         `hatchery burrow {0}`, then `hatchery unburrow {0}`, register it at once",
+        "if nothing in it logs it out, its /var/log/tailscaled.log may show why; `hatchery burrow {0}`, then \
+         `hatchery unburrow {0}`, register it immediately",
         drone.identity.repo
     )))
 }

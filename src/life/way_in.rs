@@ -56,8 +56,8 @@ fn read(printed: &str) -> Option<WayIn> {
 /// What a person must know where it stays closed.
 pub fn told(drone: &str) -> String {
     format!(
-        "{drone} has a firewall of its own that keeps ssh from the tailnet out; let in what comes by \
-         tailscale0 in the script that closes it"
+        "{drone} has its own firewall that blocks ssh from the tailnet; accept connections on tailscale0 in \
+         the script that sets it up"
     )
 }
 

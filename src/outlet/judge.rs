@@ -16,12 +16,12 @@ use crate::docker::is_a_bridge;
 const MAX_NAME: usize = 253;
 
 const NO_NAME: &str = "it is not the name of a host";
-const SERVER: &str = "it leads to this server itself";
-const NEIGHBOUR: &str = "it leads to the link-local network, where clouds have their metadata";
-const TAILNET: &str = "it leads into the tailnet";
-const CLOUD: &str = "it leads to an address of the cloud's own";
-const CONTAINERS: &str = "it leads to a container on this server";
-const NOBODY: &str = "it leads to an address that belongs to no single host";
+const SERVER: &str = "it is an address of this server";
+const NEIGHBOUR: &str = "it is a link-local address, where clouds have their metadata service";
+const TAILNET: &str = "it is in the tailnet";
+const CLOUD: &str = "it is an address of the cloud's own services";
+const CONTAINERS: &str = "it is an address of a container on this server";
+const NOBODY: &str = "it is not the address of a single host";
 
 /// Why a host may not be asked, by its name alone.
 pub fn name(host: &str) -> Option<&'static str> {

@@ -44,7 +44,7 @@ impl Default for Times {
     }
 }
 
-const ONLY_TLS: &str = "it is asked for without TLS (http://)";
+const ONLY_TLS: &str = "it was requested without TLS (http://)";
 
 /// A tunnel that the client was promised.
 type Promise = Mutex<Option<(OnUpgrade, Box<dyn Stream>)>>;
@@ -116,7 +116,7 @@ async fn answer(
         return told(StatusCode::BAD_REQUEST, what);
     };
     if authority.as_str().contains('@') {
-        let what = "a host's name holds no @".to_owned();
+        let what = "a host name must not contain @".to_owned();
         return told(StatusCode::BAD_REQUEST, what);
     }
     match ways.to(authority.host(), port).await {

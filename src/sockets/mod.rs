@@ -195,7 +195,10 @@ async fn served(directory: &Path) -> Result<()> {
         .map_err(|_| {
             Error::new(
                 Code::HostFailed,
-                format!("nobody serves GitHub credentials on {}", path.display()),
+                format!(
+                    "no service provides GitHub credentials on {}",
+                    path.display()
+                ),
             )
             .hint(
                 "install and enable hatchery's systemd units, or start `hatchery-credd`, which \
@@ -209,7 +212,7 @@ fn not_revoked(name: &DroneName) -> Error {
         Code::GithubAway,
         format!("the tokens of {name} could not be revoked; they expire within the hour"),
     )
-    .hint("the service tries again while it runs; `hatchery audit` shows what became of it")
+    .hint("the service tries again while it runs; `hatchery audit` shows the result")
 }
 
 /// What the service says is wrong.
@@ -222,5 +225,5 @@ fn reason(body: &[u8]) -> String {
             .as_str()
             .map(str::to_owned)
     });
-    message.unwrap_or_else(|| "the service says nothing more".to_owned())
+    message.unwrap_or_else(|| "the service gave no reason".to_owned())
 }

@@ -169,7 +169,7 @@ impl Systemd {
         let ended = tokio::time::timeout(DONE_WITHIN, running).await;
         let result = match ended {
             Ok(result) => result.map_err(|error| failed(&format!("{what} {unit}"), error))?,
-            Err(_) => format!("not done within {} s", DONE_WITHIN.as_secs()),
+            Err(_) => format!("it was not done within {} s", DONE_WITHIN.as_secs()),
         };
         if result == "done" {
             return Ok(());
@@ -178,7 +178,7 @@ impl Systemd {
             Code::HostFailed,
             format!("systemd did not {what} {unit}: {result}"),
         )
-        .hint(format!("`systemctl status {unit}` says why")))
+        .hint(format!("`systemctl status {unit}` shows why")))
     }
 }
 
@@ -197,7 +197,8 @@ fn failed(what: &str, error: zbus::Error) -> Error {
         .iter()
         .any(|name| is(&error, name));
     let hint = if refused {
-        "only root and members of the group hatchery may (`sudo usermod -aG hatchery NAME`, then log in again)"
+        "only root and members of the group hatchery may do this (`sudo usermod -aG hatchery NAME`, then log \
+         in again)"
     } else {
         "check that systemd and D-Bus run: `systemctl status dbus`"
     };

@@ -41,8 +41,9 @@ impl AuthorizedKeys {
         let mut bad = Vec::new();
         for (number, line) in text.lines().enumerate() {
             if number == MAX_LINES {
-                self.warnings
-                    .push(format!("{source}: lines after {MAX_LINES} are left out"));
+                self.warnings.push(format!(
+                    "{source}: lines after line {MAX_LINES} are ignored"
+                ));
                 break;
             }
             let line = line.trim();
@@ -60,7 +61,7 @@ impl AuthorizedKeys {
             let more = if bad.len() > 5 { ", …" } else { "" };
             bad.truncate(5);
             self.warnings.push(format!(
-                "{source}: no public key on line {}{more}; left out",
+                "{source}: no public key on line {}{more}; ignored",
                 bad.join(", ")
             ));
         }
@@ -104,19 +105,19 @@ pub async fn authorized_keys(ssh: &Ssh) -> Result<AuthorizedKeys> {
         for (url, answer) in urls.iter().zip(answers) {
             match answer {
                 Ok(text) => keys.add(&text, url.as_str()),
-                Err(why) => keys.warnings.push(format!("{url}: {why}; left out")),
+                Err(why) => keys.warnings.push(format!("{url}: {why}; ignored")),
             }
         }
     }
     if keys.lines.is_empty() {
         return Err(nobody(&format!(
-            "no key may log in to the drone: {}",
+            "there is no key that may log in to the drone: {}",
             match &keys.warnings[..] {
-                [] => "the configured URLs answer without any".to_owned(),
+                [] => "the configured URLs contain none".to_owned(),
                 warnings => warnings.join("; "),
             }
         ))
-        .hint("correct ssh.authorized_keys or ssh.authorized_keys_from, or try again"));
+        .hint("fix ssh.authorized_keys or ssh.authorized_keys_from, or try again"));
     }
     Ok(keys)
 }
@@ -142,7 +143,7 @@ async fn fetch(client: &reqwest::Client, url: &Url) -> Result<String, String> {
     let body = http::body(response, MAX_BODY)
         .await
         .map_err(|error| told(&error))?;
-    String::from_utf8(body).map_err(|_| "the answer is no text".to_owned())
+    String::from_utf8(body).map_err(|_| "the answer is not text".to_owned())
 }
 
 fn of_person(home: Option<&Path>) -> Result<AuthorizedKeys> {
@@ -169,10 +170,13 @@ fn of_person(home: Option<&Path>) -> Result<AuthorizedKeys> {
         let place = home.map_or("your home directory".to_owned(), |home| {
             home.join(".ssh").display().to_string()
         });
-        return Err(
-            nobody(&format!("no public key was found in {place} that may log in to the drone"))
-                .hint("make one with `ssh-keygen -t ed25519`, or set ssh.authorized_keys in the configuration"),
-        );
+        return Err(nobody(&format!(
+            "no public key was found in {place} that may log in to the drone"
+        ))
+        .hint(
+            "create one with `ssh-keygen -t ed25519`, or set ssh.authorized_keys in the \
+                     configuration",
+        ));
     }
     Ok(keys)
 }
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!(keys.text(), format!("{comment}\n"));
         assert_eq!(
             keys.warnings,
-            ["somewhere: no public key on line 4, 6; left out"]
+            ["somewhere: no public key on line 4, 6; ignored"]
         );
     }
 

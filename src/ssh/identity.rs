@@ -55,7 +55,7 @@ impl ServerSecret {
         Self::read(&path)?.ok_or_else(|| {
             Error::new(
                 Code::HostFailed,
-                format!("{} was removed while it was made", path.display()),
+                format!("{} was removed while it was being created", path.display()),
             )
             .hint("try again")
         })
@@ -108,9 +108,10 @@ impl ServerSecret {
         let open_bits = about.permissions().mode() & 0o137;
         if !about.is_file() || open_bits != 0 {
             return Err(wrong(
-                "can be read or written by others",
+                "is accessible to other users",
                 &format!(
-                    "if nobody can have read it: chmod 600 {0}; else remove it, and every drone gets a new host key at its next start",
+                    "if nobody else can have read it, run `chmod 600 {0}`; otherwise remove it, and every \
+                     drone gets a new host key at its next start",
                     path.display()
                 ),
             ));
@@ -181,7 +182,7 @@ fn random() -> Result<[u8; LENGTH]> {
     ring::default_provider()
         .secure_random
         .fill(&mut bytes)
-        .map_err(|_| Error::new(Code::HostFailed, "the system gives no random bytes"))?;
+        .map_err(|_| Error::new(Code::HostFailed, "the system provides no random bytes"))?;
     Ok(bytes)
 }
 

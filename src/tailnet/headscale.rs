@@ -161,7 +161,7 @@ impl Headscale {
             .ok_or_else(|| {
                 self.refused(&format!("has no user {}", self.user))
                     .hint(format!(
-                        "on the control server: headscale users create {}; or correct tailnet.user",
+                        "run `headscale users create {}` on the control server, or fix tailnet.user",
                         self.user
                     ))
             })
@@ -212,8 +212,9 @@ impl Headscale {
         self.accepted(status, &body)?;
         // The parser's own words could hold a piece of the answer, and the answer a key.
         serde_json::from_slice(&body).map_err(|_| {
-            self.refused("gave an answer that is not that of its API")
-                .hint("hatchery speaks Headscale's API v1, as of 0.29; is login_server Headscale?")
+            self.refused("gave an answer that is not one of Headscale's API")
+                .hint("check that tailnet.login_server is a Headscale; hatchery uses its API v1 as of \
+                     version 0.29")
         })
     }
 
@@ -253,10 +254,11 @@ impl Headscale {
             status if status.is_success() => Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self
                 .refused(&format!(
-                    "does not take the API key in {}, named by tailnet.api_key_file",
+                    "rejects the API key in {}, named by tailnet.api_key_file",
                     self.key_file
                 ))
-                .hint("on the control server: headscale apikeys create; write it into that file")),
+                .hint("run `headscale apikeys create` on the control server, and write the key into that \
+                     file")),
             status if status.is_server_error() && status != StatusCode::INTERNAL_SERVER_ERROR => {
                 Err(away(&self.base, format!("it answers {status}")))
             }
@@ -284,7 +286,7 @@ pub(super) fn away(
 ) -> Error {
     Error::new(
         Code::TailnetAway,
-        format!("the control server {server} is away"),
+        format!("the control server {server} is unavailable"),
     )
     .hint("check that Headscale runs and that this server reaches it, then try again")
     .because(cause)
@@ -301,7 +303,7 @@ pub(super) fn name_held(name: &DroneName, node: &Node) -> Error {
         ),
     )
     .hint(format!(
-        "rename that node, or remove it with: headscale nodes delete -i {}",
+        "rename that node, or remove it with `headscale nodes delete -i {}`",
         node.id
     ))
 }

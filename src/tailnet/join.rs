@@ -199,11 +199,9 @@ async fn claim(
                 own.label()
             ),
         )
-        .hint(format!(
-            "find its ID with `headscale nodes list` and remove it with `headscale nodes delete \
-             -i ID`, or set tailnet.api_key_file so that hatchery does; a drone of {name} that \
-             was killed is removed when Headscale's ephemeral timeout is over"
-        )));
+        .hint("find its ID with `headscale nodes list` and remove it with `headscale nodes delete -i ID`, or \
+             set tailnet.api_key_file so that hatchery does this; Headscale removes a killed drone's node \
+             after its ephemeral timeout"));
     };
     api.give(name, &own.key, owners).await?;
     let renamed = outside.wait_for(|status| status.own.is_called(name));
@@ -258,11 +256,11 @@ pub async fn forget(
         let Some(state) = state else {
             return Err(Error::new(
                 Code::TailnetRefused,
-                format!("the tailnet node {name} cannot be removed from here"),
+                format!("hatchery cannot remove the tailnet node {name}"),
             )
             .hint(
-                "Headscale removes it when its ephemeral timeout is over; with \
-                 tailnet.api_key_file hatchery could",
+                "Headscale removes it after its ephemeral timeout; with tailnet.api_key_file set, hatchery \
+                 can remove it",
             ));
         };
         let mut outside = Outside::start(state, tailnet).await?;

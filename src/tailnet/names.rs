@@ -101,7 +101,7 @@ impl Headscale {
             let nodes = self.nodes().await?;
             let Some(own) = nodes.iter().find(|node| node.node_key == node_key) else {
                 return Err(self
-                    .refused(&format!("does not know the node of {name} any more"))
+                    .refused(&format!("no longer knows the node of {name}"))
                     .hint("try again"));
             };
             if own.is_called(name) {
@@ -170,7 +170,9 @@ impl Headscale {
         self.refused(&format!(
             "has given the name {name} to other nodes {ATTEMPTS} times"
         ))
-        .hint("`headscale nodes list` shows which nodes change their names; slay their drones")
+        .hint(
+            "`headscale nodes list` shows which nodes keep changing their names; slay their drones",
+        )
     }
 }
 

@@ -63,13 +63,13 @@ pub async fn status(drone: &impl Inside) -> Result<Status> {
     let output = bounded(STATUS, drone.run(&["tailscale", "status", "--json"], b"")).await?;
     // With a node that is logged out, `tailscale status` prints the JSON and may end with 1.
     if output.stdout.len() > MAX_STATUS {
-        return Err(unhealthy("gives a status larger than 8 MiB"));
+        return Err(unhealthy("reports a status larger than 8 MiB"));
     }
     Status::parse(&output.stdout).map_err(|_| match output.status {
         126 | 127 => unhealthy("has no tailscale").hint(
             "add the feature ghcr.io/tailscale/codespace/tailscale, or an image that can run it",
         ),
-        _ => unhealthy("does not run tailscaled: it gives no status"),
+        _ => unhealthy("does not run tailscaled, or it reports no status"),
     })
 }
 
@@ -133,7 +133,7 @@ pub async fn leave(drone: &impl Inside) -> Result<()> {
         "did not leave the tailnet: tailscale logout ended with {}",
         output.status
     ))
-    .hint("the control server removes its node when its ephemeral timeout is over"))
+    .hint("the control server removes its node after its ephemeral timeout"))
 }
 
 /// Has the drone's tailscaled start over on the state in this directory of the drone, as another
@@ -154,9 +154,9 @@ pub async fn start_over(drone: &impl Inside, state: &str, new: &str) -> Result<(
     match output.status {
         0 => Ok(()),
         3 => Err(unhealthy("does not run tailscaled")),
-        _ => Err(unhealthy("did not let its tailscaled start over")),
+        _ => Err(unhealthy("did not let its tailscaled restart")),
     }
-    .map_err(|error| error.hint("`hatchery burrow`, then `hatchery unburrow`, start it whole"))
+    .map_err(|error| error.hint("`hatchery burrow`, then `hatchery unburrow`, restart it"))
 }
 
 fn unhealthy(what: &str) -> Error {
@@ -290,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_drone_without_a_tailscaled_cannot_start_it_over() {
-        for (status, said) in [(3, "not run tailscaled"), (4, "start over")] {
+        for (status, said) in [(3, "not run tailscaled"), (4, "restart")] {
             let drone = Drone::saying(&[(status, "")]);
             let error = start_over(&drone, "/state", "/new").await.unwrap_err();
             assert!(error.message().contains(said), "{error}");

@@ -180,7 +180,7 @@ impl Outside {
                 Code::TailnetAway,
                 format!("the node did not leave the tailnet: tailscale logout ended with {status}"),
             )
-            .hint("the control server removes it when its ephemeral timeout is over"))
+            .hint("the control server removes it after its ephemeral timeout"))
         }
     }
 
@@ -225,14 +225,14 @@ pub(super) fn refusal(complaint: &str) -> Error {
     let text = complaint.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let error = |what: &str| Error::new(Code::TailnetRefused, what.to_owned());
-    let another_key = "make another on the control server: headscale preauthkeys create --user ID \
-                       --reusable --ephemeral --expiration 8760h; write it into tailnet.auth_key_file";
+    let another_key = "create another on the control server with `headscale preauthkeys create --user ID \
+         --reusable --ephemeral --expiration 8760h`, and write it into tailnet.auth_key_file";
     if !has(&["key"]) {
         return error("the control server did not let the drone join")
-            .hint("Headscale's log says why");
+            .hint("Headscale's log shows why");
     }
     if has(&["already used", "has been used"]) {
-        return error("the auth key has been used: it is not a reusable one").hint(another_key);
+        return error("the auth key has already been used; it is not reusable").hint(another_key);
     }
     if has(&["expired"]) {
         return error("the auth key has expired").hint(another_key);
@@ -281,7 +281,7 @@ fn program(name: &str) -> Result<PathBuf> {
 fn missing(program: &str, error: std::io::Error) -> Error {
     Error::new(
         Code::ProgramMissing,
-        format!("{program} cannot be run, which joins drones to the tailnet"),
+        format!("{program}, which joins drones to the tailnet, cannot be run"),
     )
     .hint("install Tailscale on this server (tailscale and tailscaled on the PATH); it need not be logged in")
     .because(error)
@@ -298,7 +298,10 @@ mod tests {
     #[test]
     fn a_refusal_says_what_is_wrong_with_the_key_and_not_the_key() {
         for (said, told) in [
-            ("backend error: authkey already used", "has been used"),
+            (
+                "backend error: authkey already used",
+                "has already been used",
+            ),
             ("backend error: authkey expired", "has expired"),
             ("backend error: invalid pre auth key", "does not know"),
             (

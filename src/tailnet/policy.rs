@@ -26,9 +26,9 @@ pub fn document(tailnet: &Tailnet, people: &[String]) -> Result<Value> {
     if people.contains(&drones) {
         return Err(Error::new(
             Code::ConfigInvalid,
-            format!("{drones} owns the drones and is none of the people who reach them"),
+            format!("{drones} owns the drones and cannot also be one of the users who reach them"),
         )
-        .hint("give the drones a tailnet user of their own, as tailnet.user"));
+        .hint("set tailnet.user to a tailnet user for the drones alone"));
     }
     Ok(json!({
         "groups": { PEOPLE: people },
@@ -76,7 +76,7 @@ fn user(name: &str) -> Result<String> {
             Code::ConfigInvalid,
             format!("{name:?} is not a tailnet user"),
         )
-        .hint("name it as `headscale users list` does"));
+        .hint("write it as `headscale users list` shows it"));
     }
     Ok(if name.contains('@') {
         name.to_owned()

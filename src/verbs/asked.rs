@@ -55,8 +55,8 @@ impl Context<'_> {
                 .map(Asked::Repository)
                 .map_err(|error| {
                     error.hint(
-                        "give it as org/repo, as its https or git@ URL, or as the drone's name: \
-                     `hatchery list` shows them",
+                        "write it as org/repo, as its https or git@ URL, or as the drone's name; `hatchery \
+                         list` shows all names",
                     )
                 }),
         }

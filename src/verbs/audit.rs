@@ -41,7 +41,7 @@ impl Audit {
             return Ok(());
         }
         if entries.is_empty() {
-            context.ui.talk("Nothing is written down.");
+            context.ui.talk("No entries.");
         }
         for entry in entries {
             let sha256 = entry.token_sha256.as_deref().unwrap_or("-");

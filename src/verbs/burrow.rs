@@ -38,7 +38,7 @@ impl Burrow {
                 for warning in burrowing.part(name, revoking).await {
                     context.ui.warn(&warning);
                 }
-                done(context, repo, name.as_str(), "is burrowed already");
+                done(context, repo, name.as_str(), "is already burrowed");
                 return Ok(());
             }
             (_, Life::Bare) => return Err(is_bare(&drone, Code::DroneNotFound)),
@@ -64,7 +64,7 @@ impl Burrow {
             context,
             repo,
             name.as_str(),
-            "is burrowed; its work stays in its volume",
+            "is burrowed; its work is kept in its volume",
         );
         Ok(())
     }
@@ -77,7 +77,7 @@ fn done(context: &Context<'_>, repo: &crate::repo::RepoId, name: &str, what: &st
         }));
     } else {
         context.ui.result(format!(
-            "{name} {what}. `hatchery unburrow {repo}` wakes it."
+            "{name} {what}. `hatchery unburrow {repo}` starts it again."
         ));
     }
 }

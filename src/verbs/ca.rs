@@ -28,8 +28,8 @@ impl Ca {
         }
         if lines.is_empty() {
             context.ui.talk(
-                "Without a tailnet each drone has a line of its own, and no drone runs. `hatchery \
-                 spawn` prints the line of the one that it makes.",
+                "Without a tailnet, each drone has its own line, and no drone is running. `hatchery spawn` \
+                 prints the line of the drone that it creates.",
             );
         }
         for line in lines {

@@ -46,21 +46,22 @@ impl Show {
             Environment::read(config.env_files())?;
         }
         if self.check {
-            context.ui.talk("The configuration is right.");
+            context.ui.talk("Configuration OK.");
             if self.secrets
                 && config.github.app_id.is_some()
                 && config.github.private_key_file.is_none()
             {
                 context.ui.talk(
-                    "It names no file of the GitHub App's key: hatchery-credd's unit loads that as its \
-                     credential app-key, which `hatchery doctor` looks at.",
+                    "It does not name the GitHub App's key file: hatchery-credd's unit loads the key as the \
+                     credential app-key, which `hatchery doctor` checks.",
                 );
             }
         } else if context.ui.json() {
             context.ui.json_result(config);
         } else {
             let text = toml::to_string(config).map_err(|error| {
-                Error::new(Code::ConfigInvalid, "the configuration cannot be shown").because(error)
+                Error::new(Code::ConfigInvalid, "the configuration cannot be printed")
+                    .because(error)
             })?;
             text.lines().for_each(|line| context.ui.result(line));
         }

@@ -71,7 +71,8 @@ impl Cp {
 fn drone_of(paths: &[OsString]) -> Result<&str> {
     let usage = |what: &str| {
         Error::new(Code::Usage, what).hint(
-            "`hatchery cp FILE... DRONE:PATH` copies into a drone, `hatchery cp DRONE:FILE... PATH` out of it",
+            "`hatchery cp FILE... DRONE:PATH` copies into a drone, `hatchery cp DRONE:FILE... PATH` copies \
+             out of it",
         )
     };
     let Some((to, from)) = paths.split_last() else {
@@ -84,10 +85,14 @@ fn drone_of(paths: &[OsString]) -> Result<&str> {
     let first = drones.next().flatten();
     let alike = drones.all(|drone| drone == first);
     match (first, place(to)) {
-        _ if !alike => Err(usage("what is copied is not all in one place")),
+        _ if !alike => Err(usage(
+            "the files to copy must all be on this server or all in one drone",
+        )),
         (Some(drone), Place::Here) | (None, Place::There(drone, _)) => Ok(drone),
-        (None, Place::Here) => Err(usage("no path is in a drone: DRONE:PATH")),
-        (Some(_), Place::There(..)) => Err(usage("one end must be on this server")),
+        (None, Place::Here) => Err(usage("no path is in a drone; write one as DRONE:PATH")),
+        (Some(_), Place::There(..)) => Err(usage(
+            "either the files or the destination must be on this server",
+        )),
     }
 }
 

@@ -52,7 +52,8 @@ pub enum Started {
 
 /// Starts hatchery with what it was called with, and waits until that [goes on by itself](go_on) or ends.
 pub async fn start() -> Result<Started> {
-    let cannot = |error| Error::new(Code::HostFailed, "cannot go on by itself").because(error);
+    let cannot =
+        |error| Error::new(Code::HostFailed, "cannot continue in the background").because(error);
     let (mut told, tell) = pipe().map_err(cannot)?;
     let args = std::env::args_os().skip(1);
     let args = args.map(|arg| if arg == ASKED { STARTED.into() } else { arg });
@@ -96,6 +97,7 @@ pub fn go_on() -> Result<()> {
         let _ = File::from(told).write_all(b"\n");
         Ok(())
     };
-    leave()
-        .map_err(|error| Error::new(Code::HostFailed, "cannot leave the terminal").because(error))
+    leave().map_err(|error| {
+        Error::new(Code::HostFailed, "cannot detach from the terminal").because(error)
+    })
 }

@@ -17,7 +17,7 @@ impl Doctor {
     pub async fn run(context: &Context<'_>) -> Result<ExitCode> {
         context
             .ui
-            .step("Looking at this server, and trying what containers reach");
+            .step("Checking this server and what its containers can reach");
         let findings = tokio::select! {
             findings = doctor::examine(&context.config, &context.places) => findings,
             error = interrupted() => return Err(error),
@@ -35,9 +35,9 @@ impl Doctor {
                 show(context, finding);
             }
             context.ui.talk(&match problems {
-                0 => "This server is fit to be a hatchery.".to_owned(),
-                1 => "1 thing needs a hand.".to_owned(),
-                more => format!("{more} things need a hand."),
+                0 => "No problems found.".to_owned(),
+                1 => "1 problem found.".to_owned(),
+                more => format!("{more} problems found."),
             });
         }
         Ok(ExitCode::from(u8::from(problems > 0)))

@@ -55,7 +55,7 @@ impl Exec {
         if self.terminal && !raw::is_there() {
             return Err(
                 Error::new(Code::Usage, "-t needs a terminal on standard input")
-                    .hint("leave -t out; the command then has none"),
+                    .hint("leave out -t to run the command without a terminal"),
             );
         }
         let docker = context.docker().await?;
@@ -136,8 +136,9 @@ async fn attended(running: &docker::Running, signals: &mut Signals, terminal: bo
                     tokio::time::sleep(GRACE).await;
                 }
                 if told || !sent {
-                    return Error::new(Code::Interrupted, "interrupted")
-                        .hint("the command may still run in the drone: look with `ps` there");
+                    return Error::new(Code::Interrupted, "interrupted").hint(
+                        "the command may still be running in the drone; check with `ps` there",
+                    );
                 }
                 told = true;
             }
@@ -163,14 +164,14 @@ async fn ended(running: &docker::Running, passed: Result<(), Broken>) -> Result<
             Code::DockerAway,
             "the Docker daemon went away while the command ran",
         )
-        .hint("look at `systemctl status docker`; the command may still run in the drone")
+        .hint("check `systemctl status docker`; the command may still be running in the drone")
         .because(error)),
         Err(Broken::Own(error)) => {
             running.signal("HUP").await;
             if error.kind() == std::io::ErrorKind::BrokenPipe {
                 return Ok(ExitCode::from(NOBODY_READS));
             }
-            let what = "cannot write what the command says to where it is to go";
+            let what = "cannot write the command's output";
             Err(Error::new(Code::HostFailed, what).because(error))
         }
     }
@@ -203,7 +204,7 @@ fn stdin(terminal: bool) -> mpsc::Receiver<Vec<u8>> {
 }
 
 fn of_this_server(error: std::io::Error) -> Error {
-    Error::new(Code::HostFailed, "cannot prepare for the command").because(error)
+    Error::new(Code::HostFailed, "cannot prepare to run the command").because(error)
 }
 
 /// What hatchery is told while the command runs.

@@ -30,7 +30,7 @@ pub async fn find(
     let permissions = permissions.map(|(name, access)| name.parse().map(|name| (name, access)));
     let permissions: std::result::Result<_, _> = permissions.into_iter().collect();
     let scope = Scope::new(vec![repo.clone()], permissions.ok()).map_err(|error| {
-        Error::new(Code::HostFailed, format!("no scope for {repo}")).because(error)
+        Error::new(Code::HostFailed, format!("cannot make a scope for {repo}")).because(error)
     })?;
     let asking = Identity::new(scope);
     let has_tokens = context.config.github.app_id.is_some();
@@ -92,17 +92,17 @@ pub fn tell(context: &Context<'_>, identity: &Identity, has_chosen: bool) {
     };
     let repo = &identity.repo;
     context.ui.talk(&format!(
-        "Pull request {number} is treated as a stranger's: it is not the head of exactly one branch of {repo}."
+        "Pull request {number} is treated as untrusted: it is not the head of exactly one branch of {repo}."
     ));
     if context.config.github.app_id.is_some() && !has_chosen {
         context
             .ui
-            .talk("Its GitHub tokens can only read; `--permission` gives more.");
+            .talk("Its GitHub tokens are read-only; `--permission` grants more.");
     }
     if !trusted {
         context.ui.talk(
-            "It gets no secret variables, files, shared volumes or private images of this server, and devcontainer.trust \
-             does not count for it; `--trust` changes that.",
+            "It gets none of this server's secret variables, files, shared volumes or private images, and \
+             devcontainer.trust does not apply to it; `--trust` changes that.",
         );
     }
 }
@@ -123,8 +123,8 @@ pub fn explain(identity: &Identity, error: Error) -> Error {
     }
     let repo = &identity.repo;
     error.hint(format!(
-        "pull request {number} is a stranger's: neither devcontainer.trust nor `repositories` of \
-         [registries] counts for it; if you trust its author with this server, \
-         `hatchery spawn --trust --pr {number} {repo}`"
+        "pull request {number} is untrusted: neither devcontainer.trust nor `repositories` in [registries] \
+         applies to it; if you trust its author with this server, run `hatchery spawn --trust --pr {number} \
+         {repo}`"
     ))
 }

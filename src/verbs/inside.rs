@@ -42,8 +42,8 @@ impl Running {
                 format!("{name} runs, but its sshd does not answer this server"),
             )
             .hint(format!(
-                "`hatchery exec {name} -- COMMAND` needs no sshd; `hatchery burrow {name}` and \
-                 `hatchery unburrow {name}` start it again"
+                "`hatchery exec {name} -- COMMAND` works without sshd; `hatchery burrow {name}` and \
+                 `hatchery unburrow {name}` restart it"
             ))
         })?;
         Client::new(context.places.state(), name, &self.user, address)
@@ -57,7 +57,7 @@ impl Context<'_> {
         let (name, repo) = (&drone.identity.name, &drone.identity.repo);
         let sleeps = |what: &str| {
             Error::new(Code::DroneNotRunning, format!("{name} {what}"))
-                .hint(format!("`hatchery unburrow {repo}` wakes it"))
+                .hint(format!("`hatchery unburrow {repo}` starts it again"))
         };
         match drone.life {
             Life::Running => {}

@@ -44,7 +44,7 @@ pub struct Limit {
 
 fn size(text: &str) -> std::result::Result<ByteSize, String> {
     text.parse()
-        .map_err(|_| "give it as a size, like 12GiB".to_owned())
+        .map_err(|_| "write it as a size, such as 12GiB".to_owned())
 }
 
 fn idle(text: &str) -> std::result::Result<Period, String> {

@@ -33,8 +33,8 @@ const COLUMNS: [Column; 10] = [
     Column::new("MEMORY", 4),
     Column::new("DISK", 0),
     Column::new("WORK", 0),
-    Column::new("HOW IT IS", 0),
-    Column::new("REACH IT WITH", 1),
+    Column::new("DETAILS", 0),
+    Column::new("COMMAND", 1),
 ];
 
 /// List all drones
@@ -55,7 +55,7 @@ impl List {
         }
         if !std::io::stdout().is_terminal() {
             return Err(Error::new(Code::Usage, "--watch needs a terminal")
-                .hint("elsewhere, `hatchery list` as often as it is needed"));
+                .hint("without a terminal, run `hatchery list` repeatedly instead"));
         }
         tokio::select! {
             done = over_and_over(context, &docker) => done,
@@ -69,7 +69,7 @@ async fn over_and_over(context: &Context<'_>, docker: &Docker) -> Result<()> {
     loop {
         let (drones, known, _) = look(context, docker).await?;
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-        let title = format!("{} drones at {now}; Ctrl-C ends this.", drones.len());
+        let title = format!("{} drones at {now}. Press Ctrl-C to stop.", drones.len());
         context
             .ui
             .table_again(&title, &table(context, &drones, &known));
@@ -82,7 +82,7 @@ async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
     for warning in warnings {
         context
             .ui
-            .warn(&format!("carries a drone's label but is none: {warning}"));
+            .warn(&format!("has a drone label but is not a drone: {warning}"));
     }
     if context.ui.json() {
         let both = drones.iter().zip(&known);
@@ -93,7 +93,7 @@ async fn once(context: &Context<'_>, docker: &Docker) -> Result<()> {
     } else if drones.is_empty() {
         context
             .ui
-            .talk("No drones. `hatchery spawn org/repo` makes one.");
+            .talk("No drones. `hatchery spawn org/repo` creates one.");
     } else {
         context.ui.table(&table(context, &drones, &known));
     }
@@ -210,10 +210,10 @@ fn cells(context: &Context<'_>, drone: &Drone, known: &Known) -> [Cell; 10] {
         Life::Bare => format!("hatchery rebuild {repo}"),
     };
     let (troubles, how) = match (under_way, drone.life) {
-        (Some(what), _) => (Vec::new(), format!("{} under way", what.as_str())),
+        (Some(what), _) => (Vec::new(), format!("{} in progress", what.as_str())),
         (None, Life::Bare) => (
             Vec::new(),
-            "container gone, work safe in its volume".to_owned(),
+            "no container, work safe in its volume".to_owned(),
         ),
         (None, _) => {
             let failed = setup.word();
@@ -246,7 +246,7 @@ fn cells(context: &Context<'_>, drone: &Drone, known: &Known) -> [Cell; 10] {
         Cell::from(disk.amount().unwrap_or_else(|| "not counted".to_owned())),
         Cell::from(
             Work::read(&context.places, name)
-                .map_or_else(|| "not looked at".to_owned(), |work| work.words()),
+                .map_or_else(|| "not checked".to_owned(), |work| work.words()),
         ),
         Cell::toned(
             &how.join(", "),

@@ -116,7 +116,7 @@ impl Logs {
             let drone = &drone.identity.name;
             let error = Error::new(Code::Usage, format!("{drone} has no service {name}"));
             return Err(error.hint(match known.as_str() {
-                "" => "leave --service out: it is not made from compose files".to_owned(),
+                "" => "leave out --service: the drone has no compose file".to_owned(),
                 known => format!("its services are {known}"),
             }));
         }
@@ -213,11 +213,11 @@ impl Logs {
         let Some(newest) = readers.last_mut() else {
             return Err(Error::new(
                 Code::DroneNotFound,
-                format!("nothing is kept of a spawn of {drone}"),
+                format!("there is no output of a spawn of {drone}"),
             )
             .hint(
-                "it was never spawned by this hatchery, or was slain, or its spawn failed more than seven days \
-                 ago; `hatchery list` shows all drones",
+                "it was never spawned here, it was slain, or its spawn failed more than seven days ago; \
+                 `hatchery list` lists all drones",
             ));
         };
         // Before it is read: what is written until its end is read after that.
@@ -270,7 +270,7 @@ fn next_of(reader: &mut Reader, ended: bool) -> io::Result<Option<Line>> {
 }
 
 fn unreadable(error: io::Error) -> Error {
-    Error::new(Code::HostFailed, "what the spawn has said cannot be read").because(error)
+    Error::new(Code::HostFailed, "the output of the spawn cannot be read").because(error)
 }
 
 fn of_entry<'a>(service: Option<&'a str>, prefix: &'a str, entry: &'a LogEntry) -> Shown<'a> {

@@ -16,8 +16,8 @@ pub struct Metrics {}
 impl Metrics {
     pub async fn run(self, context: &Context<'_>) -> Result<()> {
         if context.ui.json() {
-            return Err(Error::new(Code::Usage, "metrics are never JSON")
-                .hint("`hatchery list --json` tells much of the same"));
+            return Err(Error::new(Code::Usage, "metrics cannot be printed as JSON")
+                .hint("leave out --json; `hatchery list --json` prints much of the same data"));
         }
         let docker = context.docker().await?;
         let (drones, _) = docker.drones().await?;

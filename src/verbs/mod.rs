@@ -195,7 +195,7 @@ impl Context<'_> {
     fn repository(&self, text: &str) -> Result<RepoId> {
         let malformed = |what: String| {
             Error::new(Code::RepositoryMalformed, what)
-                .hint("give it as org/repo or as its https or git@ URL")
+                .hint("write it as org/repo, or as its https or git@ URL")
         };
         let repo = text
             .parse()
@@ -203,7 +203,7 @@ impl Context<'_> {
         let github = self.config.github.url.host_str().unwrap_or_default();
         match RepoId::host_in(text) {
             Some(host) if !host.eq_ignore_ascii_case(github) => Err(malformed(format!(
-                "{host} is not the GitHub of this server; github.url says {github}"
+                "{host} is not the GitHub that this server uses, which is {github} (github.url)"
             ))),
             _ => Ok(repo),
         }
@@ -249,19 +249,19 @@ impl Context<'_> {
             }
             (Some(drone), Asked::Repository(repo)) => (
                 format!(
-                    "no drone of {repo}; {name} is the drone of {}",
+                    "{repo} has no drone; {name} is the drone of {}",
                     drone.identity.repo
                 ),
                 String::new(),
             ),
             (None, Asked::Repository(repo)) => (
-                format!("no drone of {repo}"),
-                format!("; `hatchery spawn {repo}` makes this one"),
+                format!("{repo} has no drone"),
+                format!("; `hatchery spawn {repo}` creates this one"),
             ),
-            (_, Asked::Name(name)) => (format!("no drone is named {name}"), String::new()),
+            (_, Asked::Name(name)) => (format!("there is no drone named {name}"), String::new()),
         };
         Err(Error::new(Code::DroneNotFound, what)
-            .hint(format!("`hatchery list` shows all drones{hint}")))
+            .hint(format!("`hatchery list` lists all drones{hint}")))
     }
 }
 
@@ -270,10 +270,10 @@ fn is_bare(drone: &Drone, code: Code) -> Error {
     let (name, repo) = (&drone.identity.name, &drone.identity.repo);
     Error::new(
         code,
-        format!("{name} has no container any more; its work is safe in the volume {name}"),
+        format!("{name} no longer has a container; its work is safe in the volume {name}"),
     )
     .hint(format!(
-        "`hatchery rebuild {repo}` makes a new container for it"
+        "`hatchery rebuild {repo}` creates a new container for it"
     ))
 }
 
@@ -282,7 +282,7 @@ fn is_egg(drone: &Drone) -> Error {
     let (name, repo) = (&drone.identity.name, &drone.identity.repo);
     let what = format!("{name} is an egg: its spawn or slay did not finish");
     Error::new(Code::DroneNotFound, what).hint(format!(
-        "where no spawn is under way, `hatchery spawn {repo}` starts over and `hatchery slay {repo}` removes it"
+        "if no spawn is running, `hatchery spawn {repo}` starts over and `hatchery slay {repo}` removes it"
     ))
 }
 
@@ -336,7 +336,7 @@ async fn told_to_stop(context: &Context<'_>) -> Error {
         () = signalled(SignalKind::terminate()) => {}
         () = async {
             signalled(SignalKind::hangup()).await;
-            context.ui.talk("The terminal is gone; this goes on without it.");
+            context.ui.talk("The terminal has closed; hatchery continues without it.");
             std::future::pending::<()>().await;
         } => {}
     }

@@ -68,7 +68,7 @@ impl Open {
                 format!("{name} has neither a tailnet nor a published port"),
             )
             .hint(format!(
-                "`hatchery rebuild {name}` gives it what is configured now; `hatchery ssh {name}` logs in \
+                "`hatchery rebuild {name}` applies the current configuration; `hatchery ssh {name}` logs in \
                  from this server"
             ))
         })?;

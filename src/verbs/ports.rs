@@ -18,7 +18,7 @@ const COLUMNS: [Column; 4] = [
     Column::new("PORT", 0),
     Column::new("PROCESS", 2),
     Column::new("LABEL", 1),
-    Column::whole("REACH IT AT"),
+    Column::whole("HOW TO REACH IT"),
 ];
 
 /// Show the listening ports of a drone and how to reach them
@@ -62,7 +62,7 @@ impl Ports {
         }
         if ports.is_empty() {
             let name = &there.drone.identity.name;
-            context.ui.talk(&format!("Nothing listens in {name}."));
+            context.ui.talk(&format!("Nothing is listening in {name}."));
             return Ok(());
         }
         context.ui.table(&table(&ports, &way));
@@ -102,10 +102,10 @@ impl Way {
             Reach::Tailnet => self.url(port).unwrap_or_else(|| format!("use -L{forward}")),
             Reach::Drone => {
                 let all: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
-                format!("listens on {} only, use -L{forward}", all.join(" and "))
+                format!("only listens on {}, use -L{forward}", all.join(" and "))
             }
-            Reach::Sibling => format!("another container's, use -L{forward}"),
-            Reach::Nowhere => "nothing listens".to_owned(),
+            Reach::Sibling => format!("in another container, use -L{forward}"),
+            Reach::Nowhere => "nothing is listening".to_owned(),
         }
     }
 }
@@ -155,9 +155,9 @@ mod tests {
             ports.each_ref().map(|port| way.words(port)),
             [
                 "http://a-b.tail.example:3000",
-                "listens on 127.0.0.1 only, use -L: ssh -L 8080:localhost:80 -p 2222 dev@a-b.tail.example",
-                "another container's, use -L: ssh -L 5432:db:5432 -p 2222 dev@a-b.tail.example",
-                "nothing listens",
+                "only listens on 127.0.0.1, use -L: ssh -L 8080:localhost:80 -p 2222 dev@a-b.tail.example",
+                "in another container, use -L: ssh -L 5432:db:5432 -p 2222 dev@a-b.tail.example",
+                "nothing is listening",
             ]
         );
         way.hostname = None;

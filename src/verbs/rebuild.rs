@@ -95,7 +95,7 @@ impl Rebuild {
         }
         let (name, repo) = (&drone.identity.name, &drone.identity.repo);
         Err(Error::new(Code::Usage, Old::goes(name)).hint(format!(
-            "copy what is to be kept into its workspace, then `hatchery rebuild --yes {repo}`"
+            "copy what you want to keep into its workspace, then run `hatchery rebuild --yes {repo}`"
         )))
     }
 
@@ -167,7 +167,7 @@ impl Rebuild {
             }
             Err(error) => {
                 context.ui.step_failed();
-                context.ui.step("Taking back what was made");
+                context.ui.step("Undoing the failed rebuild");
                 hatching.settle().await;
                 let taken_back = if hatching.has_replaced() || drone.container.is_none() {
                     take_back(context, docker, &drone, &hatching, error).await
@@ -179,9 +179,9 @@ impl Rebuild {
                     error if trusted || error.code() != Code::GateRefused => error,
                     error if error.what_next().is_some_and(|hint| hint.contains("devcontainer.trust")) => {
                         error.hint(format!(
-                            "change it in the drone; or, if you trust all that ever ran in the drone with \
-                             this server, `hatchery rebuild --trust {repo}`: devcontainer.trust does not \
-                             count for what is in a volume"
+                            "change it in the drone; or, if you trust everything that ever ran in the drone \
+                             with this server, run `hatchery rebuild --trust {repo}`: devcontainer.trust \
+                             does not apply to the files in a volume"
                         ))
                     }
                     error => error,
@@ -207,10 +207,10 @@ async fn leave(context: &Context<'_>, docker: &Docker, old: &Drone, error: Error
     let now = docker.drone(name).await.ok().flatten();
     let is_same = now.is_some_and(|now| context.known(now).life == old.life);
     context.ui.talk(&if is_same {
-        format!("{name} stays as it was: {}.", old.life.as_str())
+        format!("{name} is unchanged: {}.", old.life.as_str())
     } else {
         format!(
-            "{name} was stopped and is otherwise as it was: `hatchery unburrow {repo}` wakes it."
+            "{name} was stopped and is otherwise unchanged. `hatchery unburrow {repo}` starts it again."
         )
     });
     left_behind(error, &failures)
@@ -234,7 +234,7 @@ async fn take_back(
     };
     if let Some(why) = kept {
         let _ = context.places.unmark_rebuild(name);
-        let next = format!("`hatchery rebuild {repo}` tries once more");
+        let next = format!("`hatchery rebuild {repo}` tries again");
         return stays(context, identity, error, &why, &next);
     }
     let mut failures = Vec::new();
@@ -249,8 +249,8 @@ async fn take_back(
     }
     if failures.is_empty() {
         context.ui.talk(&format!(
-            "What was made has been taken back; {name} has no container now, and its volume stays as it \
-             was. `hatchery rebuild {repo}` tries once more."
+            "The failed rebuild was undone. {name} has no container now, and its volume is unchanged. \
+             `hatchery rebuild {repo}` tries again."
         ));
     }
     left_behind(error, &failures)

@@ -46,12 +46,12 @@ impl Recover {
         Err(Error::new(
             Code::Incomplete,
             format!(
-                "{} of {} drones are not as they should be",
+                "{} of {} drones could not be recovered",
                 failed.len(),
                 reports.len()
             ),
         )
-        .hint("`hatchery status org/repo` tells more; what is mended is found by the next recover")
+        .hint("`hatchery status org/repo` shows more; fix the errors above, and the next recover continues")
         .with_details(details))
     }
 }

@@ -57,7 +57,8 @@ impl Rerun {
         let done = tokio::select! {
             done = running => done?,
             error = interrupted() => return Err(error.hint(format!(
-                "the command goes on in the drone; `hatchery rerun {name} COMMAND` would begin it once more"
+                "the command continues in the drone; `hatchery rerun {name} COMMAND` would start it a second \
+                 time"
             ))),
         };
         if json {
@@ -65,7 +66,7 @@ impl Rerun {
                 "name": name, "repository": there.drone.identity.repo, "done": done,
             }));
         } else {
-            context.ui.talk(&format!("{name}: all has ended well."));
+            context.ui.talk(&format!("{name}: all commands succeeded."));
         }
         Ok(())
     }

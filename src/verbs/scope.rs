@@ -29,9 +29,9 @@ impl Asked {
         {
             return Err(Error::new(
                 Code::Usage,
-                "--repo and --permission are about GitHub tokens, and this server has no GitHub App",
+                "--repo and --permission restrict GitHub tokens, but this server has no GitHub App",
             )
-            .hint("set github.app_id in the configuration, and give hatchery-credd the App's key"));
+            .hint("set github.app_id in the configuration and give hatchery-credd the App's key"));
         }
         let mut extent = before;
         if !self.repositories.is_empty() {
@@ -59,7 +59,7 @@ impl Asked {
 fn permission(text: &str) -> std::result::Result<(Permission, Access), String> {
     let (name, access) = text
         .split_once('=')
-        .ok_or("give it as NAME=ACCESS, like contents=read")?;
+        .ok_or("write it as NAME=ACCESS, such as contents=read")?;
     let permission: Permission = name.parse().map_err(|error| format!("{error}"))?;
     let access: Access = access.parse().map_err(|error| format!("{error}"))?;
     if !permission.allows(access) {

@@ -70,7 +70,7 @@ impl Slay {
             && !leave(&docker, &drone).await
         {
             context.ui.warn(&format!(
-                "{name} did not leave the tailnet by itself; Headscale drops its node after its ephemeral timeout"
+                "{name} did not leave the tailnet; Headscale removes its node after the ephemeral timeout"
             ));
         }
         let leaving = teardown::leave_tailnet(config, places, name);
@@ -79,9 +79,9 @@ impl Slay {
         failures.extend(forgotten.err());
         if !failures.is_empty() {
             return Err(
-                Error::new(Code::Incomplete, format!("{name} is not wholly gone"))
+                Error::new(Code::Incomplete, format!("{name} was only partly removed"))
                     .hint(format!(
-                        "mend what is named, then `hatchery slay --force {repo}` again"
+                        "fix the errors above, then run `hatchery slay --force {repo}` again"
                     ))
                     .with_details(failures.iter().map(Error::message)),
             );
@@ -94,7 +94,7 @@ impl Slay {
             }));
         } else {
             context.ui.result(format!(
-                "{name} is gone: container, volumes, images, node. `hatchery spawn {repo}` makes a new one."
+                "{name} is gone: container, volumes, images, node. `hatchery spawn {repo}` creates a new one."
             ));
         }
         Ok(())
@@ -111,14 +111,15 @@ pub(super) async fn keep(context: &Context<'_>, docker: &Docker, drone: &Drone) 
     let name = &drone.identity.name;
     context
         .ui
-        .step(&format!("Keeping work in {name} that exists nowhere else"));
+        .step(&format!("Copying work in {name} that exists nowhere else"));
     let outcome = remains::keep(docker, &context.config, &context.places, drone).await?;
     for line in &outcome.lost {
         context.ui.warn(&format!("not kept: {line}"));
     }
     if let Some(kept) = &outcome.kept {
         context.ui.talk(&format!(
-            "What exists nowhere else is kept until {} in {}. README.txt there says how to get it back.",
+            "Work that exists nowhere else is kept until {} in {}. README.txt there explains how to restore \
+             it.",
             kept.until(),
             kept.directory.display()
         ));

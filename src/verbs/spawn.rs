@@ -158,7 +158,7 @@ impl Spawn {
     fn asked(&self, context: &Context<'_>) -> Result<(RepoId, Option<Sought>)> {
         let malformed = |error: HeadError| {
             Error::new(Code::RepositoryMalformed, error.to_string()).hint(
-                "give org/repo, or the URL of the repository, of a branch, of a file or of a pull request",
+                "write org/repo, or the URL of the repository, of a branch, of a file or of a pull request",
             )
         };
         let (text, in_url) = match Sought::in_url(&self.repo).map_err(malformed)? {
@@ -171,9 +171,11 @@ impl Spawn {
         match (in_url, named) {
             (Some(_), Some(_)) => Err(Error::new(
                 Code::Usage,
-                "the URL says already what to start from; --branch and --pr do so too",
+                "the URL already names what to start from, so --branch and --pr cannot be used",
             )
-            .hint(format!("leave the option out, or give {repo}"))),
+            .hint(format!(
+                "leave out the option, or write {repo} instead of the URL"
+            ))),
             (Some(sought), None) => Ok((repo, sought)),
             (None, named) => Ok((repo, named)),
         }
@@ -190,7 +192,7 @@ fn under_way(context: &Context<'_>, repo: &RepoId) {
         return;
     }
     context.ui.result(format!(
-        "{name} is being made; `hatchery logs --spawn --follow {name}` shows how it goes on."
+        "{name} is being created. `hatchery logs --spawn --follow {name}` shows its progress."
     ));
 }
 
@@ -225,18 +227,18 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
             return Err(Error::new(
                 Code::DroneExists,
                 format!(
-                    "{repo} has a drone already: {name}, {}",
+                    "{repo} already has a drone: {name}, {}",
                     drone.life.as_str()
                 ),
             )
             .hint(match drone.life {
-                Life::Running => format!("`hatchery status {repo}` says how to reach it"),
-                _ => format!("`hatchery unburrow {repo}` wakes it"),
+                Life::Running => format!("`hatchery status {repo}` shows how to reach it"),
+                _ => format!("`hatchery unburrow {repo}` starts it again"),
             }));
         }
         is_to_be_cleared(context, docker, drone).await?;
         context.ui.talk(&format!(
-            "Clearing the egg that an earlier spawn of {repo} left."
+            "Removing the egg that an earlier spawn of {repo} left behind."
         ));
         let (config, places) = (&context.config, &context.places);
         let leaving = teardown::leave_tailnet(config, places, name);
@@ -249,19 +251,21 @@ async fn make_room(context: &Context<'_>, docker: &Docker, identity: &Identity) 
     if docker.container(name.as_str()).await?.is_some() {
         return Err(Error::new(
             Code::NameTaken,
-            format!("a container named {name} is there already and is no drone"),
+            format!("a container named {name} already exists and is not a drone"),
         )
-        .hint(format!("look at it, then `docker rm {name}`")));
+        .hint(format!(
+            "if nothing needs it, remove it with `docker rm {name}`"
+        )));
     }
     // Compose would take its containers for this drone's, and so would whoever takes back.
     if !docker.project_containers(name).await?.is_empty() {
         return Err(Error::new(
             Code::NameTaken,
-            format!("a compose project named {name} is there already and is no drone's"),
+            format!("a compose project named {name} already exists and does not belong to a drone"),
         )
         .hint(format!(
-            "look at it (`docker ps -a --filter label=com.docker.compose.project={name}`), \
-             then remove its containers"
+            "if nothing needs them, remove its containers (`docker ps -a --filter \
+             label=com.docker.compose.project={name}`)"
         )));
     }
     Ok(())
@@ -338,8 +342,8 @@ async fn is_to_be_cleared(context: &Context<'_>, docker: &Docker, drone: &Drone)
     work::all_counts(docker, id).await?;
     docker.set_wanted(id, Wanted::Running).await?;
     Err(error.hint(format!(
-        "its spawn did not finish, and it stays for the sake of this: `hatchery status {repo}` says \
-         how to reach it, `hatchery slay {repo}` removes it when nothing would be lost"
+        "its spawn did not finish, and it is kept because of this work; `hatchery status {repo}` shows how \
+         to reach it, `hatchery slay {repo}` removes it once nothing would be lost"
     )))
 }
 
@@ -358,7 +362,7 @@ pub(super) fn free_port(identity: &Identity) -> Result<u16> {
                 Code::HostFailed,
                 "no loopback port from 20000 to 29999 is free",
             )
-            .hint("configure a tailnet, or stop what holds the ports")
+            .hint("configure a tailnet, or stop the programs that use these ports")
         })
 }
 
@@ -437,11 +441,12 @@ pub(super) async fn report(
         let name = &identity.name;
         return Err(error.hint(match made {
             Made::Spawned => format!(
-                "the drone stays: `{ssh}`; fix it there, then `hatchery rerun {name}` goes on with the setup; \
-                 or `hatchery slay {name}` and spawn again"
+                "the drone is kept: log in with `{ssh}` and fix the command, then `hatchery rerun {name}` \
+                 continues the setup; or `hatchery slay {name}` and spawn again"
             ),
             Made::Rebuilt => format!(
-                "the drone stays: `{ssh}`; fix it there, then `hatchery rerun {name}` goes on with the setup"
+                "the drone is kept: log in with `{ssh}` and fix the command, then `hatchery rerun {name}` \
+                 continues the setup"
             ),
         }));
     }
@@ -470,15 +475,16 @@ pub(super) async fn report(
     context.ui.talk(&match made {
         Made::Spawned => {
             context.ui.talk(voice::spawned(context.ui.has_symbols()));
-            format!("{repo} runs; the clone is in {at} of the volume {name}. Reach it with:")
+            format!("{repo} is running; its clone is at {at} in the volume {name}. Reach it with:")
         }
         Made::Rebuilt => format!(
-            "{name} is rebuilt, with all that its volume {name} holds; the clone is in {at}. Reach it with:"
+            "{name} is rebuilt and kept its volume {name}; its clone is at {at}. Reach it with:"
         ),
     });
     context.ui.result(ssh);
     if let Some(line) = known_hosts {
-        let what = "For a first login without a question, add this line to ~/.ssh/known_hosts:";
+        let what =
+            "To log in without a question about the host key, add this line to ~/.ssh/known_hosts:";
         context.ui.talk(what);
         context.ui.talk(&line);
     }
@@ -494,7 +500,7 @@ async fn take_back(
     error: Error,
 ) -> Error {
     context.ui.step_failed();
-    context.ui.step("Taking back what was made");
+    context.ui.step("Undoing the failed spawn");
     hatching.settle().await;
     let kept = match docker.container_of(&identity.name).await {
         Ok(Some(id)) => is_somebodys(docker, identity, &id, false).await,
@@ -511,7 +517,7 @@ async fn take_back(
     if let Some(why) = kept.filter(|_| is_to_stay) {
         context.ui.finish();
         let repo = &identity.repo;
-        let next = format!("`hatchery slay {repo}` removes it when nothing would be lost");
+        let next = format!("`hatchery slay {repo}` removes it once nothing would be lost");
         return stays(context, identity, error, &why, &next);
     }
     let mut failures = Vec::new();
@@ -529,7 +535,7 @@ async fn take_back(
     if failures.is_empty() {
         context
             .ui
-            .talk("Everything that was made has been taken back.");
+            .talk("The failed spawn was undone; nothing is left of it.");
     }
     left_behind(error, &failures)
 }
@@ -545,7 +551,7 @@ async fn may_go(context: &Context<'_>, docker: &Docker, identity: &Identity, why
     }
     let (name, why) = (&identity.name, why.message());
     let question = format!(
-        "{why}. Remove {name} all the same, and keep a copy on this server of what exists nowhere else?"
+        "{why}. Remove {name} anyway, and keep a copy of work that exists nowhere else on this server?"
     );
     tokio::select! {
         agreed = context.ui.agreed(&question) => if !agreed { return false },
@@ -574,10 +580,10 @@ pub(super) fn stays(
 ) -> Error {
     let (name, repo) = (&identity.name, &identity.repo);
     let why_it_stays = why.message();
-    context.ui.talk(&format!("{name} stays: {why_it_stays}."));
+    context.ui.talk(&format!("{name} is kept: {why_it_stays}."));
     error
         .hint(format!(
-            "{name} stays: {why_it_stays}; `hatchery status {repo}` says how to reach it, {next}"
+            "{name} is kept: {why_it_stays}; `hatchery status {repo}` shows how to reach it, {next}"
         ))
         .with_details(why.details().to_vec())
 }
@@ -605,7 +611,7 @@ pub(super) async fn is_somebodys(
     let why = match docker.was_visited(id).await {
         Ok(true) => Some(Error::new(
             Code::WorkWouldBeLost,
-            "somebody has logged in to it",
+            "a user has logged in to it",
         )),
         Ok(false) if there_before => None,
         Ok(false) => work::check_unfinished(docker, identity, id).await.err(),

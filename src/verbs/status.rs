@@ -282,7 +282,7 @@ async fn node(docker: &Docker, id: &str) -> String {
             )
         }
         Ok(status) if status.needs_login() => {
-            "has lost its registration: burrow and unburrow it to register it anew".to_owned()
+            "not registered any more; burrow and unburrow it to register it again".to_owned()
         }
         Ok(_) => "not connected".to_owned(),
         Err(_) => "its tailscaled does not answer".to_owned(),
@@ -342,8 +342,8 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             "state",
             match drone.life {
                 Life::Bare => format!(
-                    "bare (its container is gone, its work is safe in the volume {}; \
-                     `hatchery rebuild {}` makes a new container for it)",
+                    "bare (its container is gone, its work is safe in the volume {}; `hatchery rebuild {}` \
+                     creates a new container for it)",
                     drone.identity.name, drone.identity.repo
                 ),
                 life => format!("{} ({})", life.as_str(), drone.docker_status),
@@ -375,14 +375,14 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         Some(WayIn::Closed) => rows.push((
             "firewall",
             format!(
-                "its own, and it keeps ssh from the tailnet out; `hatchery burrow {0}` and \
-                 `hatchery unburrow {0}` let it in",
+                "the drone's own firewall blocks ssh from the tailnet; `hatchery burrow {0}` and `hatchery \
+                 unburrow {0}` allow it again",
                 drone.identity.repo
             ),
         )),
         Some(WayIn::Open) => rows.push((
             "firewall",
-            "its own; it lets ssh from the tailnet in".to_owned(),
+            "the drone's own firewall allows ssh from the tailnet".to_owned(),
         )),
         Some(WayIn::None) | None => {}
     }
@@ -391,8 +391,8 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
         rows.push((
             "github",
             format!(
-                "no tokens: spawned before the GitHub App was configured; `hatchery rebuild {repo}` \
-                 mounts its socket"
+                "no tokens: the drone was spawned before the GitHub App was configured; `hatchery rebuild \
+                 {repo}` mounts its socket"
             ),
         ));
     } else if context.config.github.app_id.is_some() {
@@ -405,7 +405,7 @@ fn as_rows(context: &Context<'_>, drone: &Drone, report: &Report) -> Vec<(&'stat
             "last token",
             match &report.last_mint {
                 LastMint::At(entry) => format!("{} ago", ago(entry.time)),
-                LastMint::Never => "none that the journal knows of".to_owned(),
+                LastMint::Never => "none in the journal".to_owned(),
                 LastMint::Unknown => "unknown: the journal cannot be read".to_owned(),
             },
         ));
@@ -448,7 +448,7 @@ fn usage_rows(
         let images = bytesize::ByteSize::b(images).display().iec();
         rows.push((
             "images",
-            format!("{images} beside that, in part shared with others"),
+            format!("{images} in addition, partly shared with other drones"),
         ));
     }
     rows
@@ -469,7 +469,10 @@ fn setup_row(context: &Context<'_>, drone: &Drone) -> Option<(&'static str, Stri
     let setup = setup(context, drone);
     let mut words = setup.words()?;
     if drone.life == Life::Running && !setup.due().is_empty() {
-        words = format!("{words}; `hatchery rerun {}` runs it", drone.identity.repo);
+        words = format!(
+            "{words}; `hatchery rerun {}` runs it again",
+            drone.identity.repo
+        );
     }
     Some(("setup", words))
 }
@@ -480,10 +483,10 @@ fn work_row(drone: &Drone, report: &Report) -> Option<(&'static str, String)> {
         Some((work, true)) => work.words(),
         Some((work, false)) => {
             let ago = humantime::format_duration(work.age());
-            format!("{}, {ago} ago; a look takes too long now", work.words())
+            format!("{}, {ago} ago; checking takes too long now", work.words())
         }
         None if drone.life == Life::Egg => return None,
-        None => "unknown: a look takes too long".to_owned(),
+        None => "unknown: checking takes too long".to_owned(),
     };
     Some(("work", words))
 }

@@ -68,7 +68,7 @@ async fn or_interrupted<T>(work: impl Future<Output = Result<T>>, repo: &RepoId)
     tokio::select! {
         done = work => done,
         error = interrupted() => Err(error.hint(format!(
-            "`hatchery unburrow {repo}` goes on, `hatchery burrow {repo}` puts it back to sleep"
+            "`hatchery unburrow {repo}` continues, `hatchery burrow {repo}` stops it again"
         ))),
     }
 }
@@ -97,7 +97,7 @@ async fn report(
     } else {
         context
             .ui
-            .talk(&format!("{} is awake.", drone.identity.name));
+            .talk(&format!("{} is running.", drone.identity.name));
         context.ui.result(ssh);
     }
     Ok(())
@@ -107,8 +107,8 @@ async fn report(
 fn stays(error: Error, repo: &RepoId) -> Error {
     match error.code() {
         Code::LifecycleFailed => error.hint(format!(
-            "the drone is awake; fix it there, then `hatchery rerun {repo}`; `hatchery logs --spawn {repo}` \
-             shows its whole output"
+            "the drone is running; fix the command there, then run `hatchery rerun {repo}`; `hatchery logs \
+             --spawn {repo}` shows its whole output"
         )),
         _ => error,
     }

@@ -109,7 +109,7 @@ async fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
     let live = std::fs::metadata(server.socket()).unwrap().ino();
     let output = server.refused();
     assert!(
-        text(&output.stderr).contains("somebody serves"),
+        text(&output.stderr).contains("another process already serves"),
         "{output:?}"
     );
     assert_eq!(std::fs::metadata(server.socket()).unwrap().ino(), live);

@@ -149,7 +149,7 @@ fn a_token_that_is_set_already_is_respected() {
 fn without_a_token_it_says_so_and_runs_gh_all_the_same() {
     for drone in [
         Drone::without_socket("https://github.com"),
-        Drone::answering("https://github.com", &refusal(503, "GitHub is away")),
+        Drone::answering("https://github.com", &refusal(503, "GitHub is unavailable")),
     ] {
         let run = gh(&drone, &["--version"], &[]);
         assert_eq!(run.variable("GH_TOKEN"), None);

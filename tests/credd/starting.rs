@@ -156,5 +156,5 @@ async fn it_takes_only_one_socket() {
     let server = Server::new().await;
     let (status, _, said) = server.activated(2).ended().await;
     assert_eq!(status.code(), Some(2));
-    assert!(said.contains("there are 2"), "{said}");
+    assert!(said.contains("2 sockets were passed"), "{said}");
 }

@@ -170,7 +170,7 @@ async fn labels_that_make_no_drone_are_said_and_the_others_are_served() {
     let (_, _, said) = daemon.stopped().await;
     for drone in &hostile {
         let lines: Vec<&str> = said.lines().filter(|l| l.contains(drone.name())).collect();
-        assert!(lines[0].contains("not taken for a drone"), "{said}");
+        assert!(lines[0].contains("is ignored"), "{said}");
         assert_eq!(lines.len(), 1, "said once: {said}");
     }
 }
@@ -208,7 +208,7 @@ async fn while_docker_is_away_it_serves_on_and_then_looks_again() {
     let after = Labelled::volume(&host.scope(&["more"]));
     host.served(&after).await;
     let (_, _, said) = daemon.stopped().await;
-    assert_eq!(said.matches("served as before").count(), 1, "{said}");
+    assert_eq!(said.matches("still served").count(), 1, "{said}");
 }
 
 #[tokio::test]
@@ -275,7 +275,10 @@ async fn a_live_socket_of_somebody_else_is_not_replaced_and_is_tried_again() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (_, _, said) = daemon.stopped().await;
-    let complaint = format!("{} is not served: somebody serves", drone.name());
+    let complaint = format!(
+        "{} is not served: another process already serves",
+        drone.name()
+    );
     assert_eq!(said.matches(&complaint).count(), 1, "{said}");
 }
 

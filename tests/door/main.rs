@@ -374,12 +374,12 @@ async fn what_a_drone_may_not_have_ends_the_spawn() {
         (
             CREATE,
             json!({"Image": "base", "HostConfig": {"NetworkMode": "acme-site", "Privileged": true}}),
-            "the container that came of acme-site's configuration would have all privileges (privileged)",
+            "the container that acme-site's configuration creates would have all privileges (privileged)",
         ),
         (
             CREATE,
             json!({"Image": "base", "HostConfig": {"NetworkMode": "bridge0"}}),
-            "the container that came of acme-site's configuration would have a place in the network",
+            "the container that acme-site's configuration creates would have a place in the network",
         ),
         (
             CREATE,
@@ -394,7 +394,7 @@ async fn what_a_drone_may_not_have_ends_the_spawn() {
         (
             "/v1.41/volumes/create",
             json!({"Name": "acme-other"}),
-            "what came of acme-site's configuration would have the volume \"acme-other\"",
+            "a container that acme-site's configuration creates would have the volume \"acme-other\"",
         ),
         (
             "/v1.41/images/create?fromImage=localhost:5000/x&tag=1",
@@ -481,7 +481,7 @@ async fn what_is_there_already_is_held_to_the_same() {
             .unwrap_or_default();
         assert!(refusal.contains(said), "{key}: {refusal}");
         assert!(
-            refusal.starts_with("the container acme-site_db_1 that came of"),
+            refusal.starts_with("the container acme-site_db_1 that acme-site's"),
             "{refusal}"
         );
         assert!(Bed::beside(&host, true, false, POOL).is_ok());

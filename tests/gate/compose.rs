@@ -608,8 +608,8 @@ secrets: {{key: {more}}}
             ".devcontainer/absent.txt is not in the repository",
         ),
         ("{file: /etc/shadow}", "this server's files"),
-        ("{environment: HOME}", "only a file of the repository"),
-        ("{external: true}", "only a file of the repository"),
+        ("{environment: HOME}", "only a file in the repository"),
+        ("{external: true}", "only a file in the repository"),
     ] {
         let world = with(&project(key));
         world.write("app.conf", "x");

@@ -640,9 +640,9 @@ fn all_is_found_at_once_and_trust_is_named_where_it_helps() {
         assert!(said.contains(part), "{part}: {said}");
     }
     for part in [
-        "correct it",
+        "fix it",
         "upgrade Docker",
-        "take what the gate refuses out",
+        "remove what the gate refuses from",
         "--trust",
     ] {
         assert!(hint.contains(part), "{part}: {hint}");
@@ -658,19 +658,19 @@ fn a_file_that_people_keep_to_themselves_is_named_with_its_example() {
             r#""--env-file", ".env""#,
             ".env.example",
             ".env",
-            "its example is .env.example",
+            "only its example .env.example",
         ),
         (
             r#""--env-file=.devcontainer/dev.env""#,
             ".devcontainer/dev.env.sample",
             ".devcontainer/dev.env",
-            "its example is .devcontainer/dev.env.sample",
+            "only its example .devcontainer/dev.env.sample",
         ),
         (
             r#""--env-file=${localWorkspaceFolder}/.env""#,
             "example.env",
             ".env",
-            "its example is example.env",
+            "only its example example.env",
         ),
         (
             r#""--env-file=.env""#,
@@ -686,7 +686,7 @@ fn a_file_that_people_keep_to_themselves_is_named_with_its_example() {
         let (message, hint) = (error.message(), error.what_next().unwrap().to_owned());
         assert!(message.contains(said), "{args}: {message}");
         assert!(
-            message.contains("example is") == said.contains("example is"),
+            message.contains("its example") == said.contains("its example"),
             "{message}"
         );
         let way = format!("`[drones.\"acme/site\"]` with `files = {{ \"{path}\" =");

@@ -194,7 +194,7 @@ fn privileges_are_left_out_where_the_runtime_makes_them_needless() {
         assert_eq!(found.kind(), Kind::LeftOut, "{property}");
         assert_eq!(found.property(), property);
         assert!(
-            found.message().contains("sysbox-runc gives"),
+            found.message().contains("sysbox-runc makes"),
             "{}",
             found.message()
         );

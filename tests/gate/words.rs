@@ -373,7 +373,7 @@ fn a_local_feature_stays_in_its_copy() {
     }
     let world = World::devcontainer(r#"{"image": "debian", "features": {"./a b": {}}}"#);
     world.write(".devcontainer/a b/devcontainer-feature.json", "{}");
-    assert!(world.refused().message().contains("not named"));
+    assert!(world.refused().message().contains("feature's name"));
 }
 
 #[test]

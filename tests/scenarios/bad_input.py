@@ -73,7 +73,7 @@ take_inventory()
 NOT_FOUND = "Your warriors have engaged the enemy. ...just kidding. Drone not found.\n"
 with subtest("what is asked for makes no sense"):
     for malformed in ("acme", "acme/site/more", "../site", "'acme/si te'", "https://example.com/acme/site", "''"):
-        refused(f"spawn {malformed}", 2, "repository-malformed", "-> give it as org/repo")
+        refused(f"spawn {malformed}", 2, "repository-malformed", "-> write it as org/repo")
     for verb in ("status", "burrow", "unburrow", "slay"):
         refused(f"{verb} .acme", 2, "repository-malformed", "the drone's name")
         refused(f"{verb} acme/site", 3, "drone-not-found", NOT_FOUND, "hatchery spawn acme/site")
@@ -187,7 +187,11 @@ with subtest("it cannot be built or created"):
 with subtest("a lifecycle command fails: the drone stays, and nobody calls it a success"):
     said = plain("spawn acme/broken-postcreate", 1)
     contains(
-        said, "[lifecycle-failed]", "postCreateCommand", "the queen is not amused", "the drone stays: `ssh -p 2222"
+        said,
+        "[lifecycle-failed]",
+        "postCreateCommand",
+        "the queen is not amused",
+        "the drone is kept: log in with `ssh -p 2222",
     )
     assert "Hatchery ready" not in said, said
     assert laptop.succeed(f"{SSH} vscode@acme-broken-postcreate.tail.example.test id -un") == "vscode\n"
@@ -276,6 +280,6 @@ for step, machine, unit, there in STEPS:
             server.wait_for_file(f"/root/status.{number}", timeout=60)
             said = server.succeed(f"cat /root/said.{number}")
             assert server.succeed(f"cat /root/status.{number}") == "130\n", said
-            contains(said, "Everything that was made has been taken back.", "interrupted [interrupted]")
+            contains(said, "The failed spawn was undone; nothing is left of it.", "interrupted [interrupted]")
             assert "left behind" not in said, said
         nothing_new()

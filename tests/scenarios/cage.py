@@ -71,7 +71,7 @@ with subtest("the doctor says whether there is a cage, and what to do where ther
     found = doctor(without("landlock_create_ruleset", "ENOSYS", "hatchery doctor"))["cage"]
     assert found["state"] == "problem" and "no Landlock" in found["message"] and "5.13" in found["hint"], found
     found = doctor(without("landlock_create_ruleset", "EOPNOTSUPP", "hatchery doctor"))["cage"]
-    assert found["state"] == "problem" and "not turned on" in found["message"] and "lsm=" in found["hint"], found
+    assert found["state"] == "problem" and "Landlock is disabled" in found["message"] and "lsm=" in found["hint"], found
     found = doctor(without("landlock_restrict_self", "EPERM", "hatchery doctor"))["cage"]
     assert found["state"] == "problem" and "the cage failed" in found["message"], found
 
@@ -141,7 +141,7 @@ with subtest("a clone takes no more of the disk than it may, and nothing is left
     for name in ("large", "many"):
         status, said = server.execute(f"hatchery --config /root/small.toml spawn trap/{name} 2>&1")
         assert status == 5 and "[limit-reached]" in said and "limits.clone" in said, said
-        contains(said, f"the clone of trap/{name} is more than 2.0 MiB or 45 files")
+        contains(said, f"the clone of trap/{name} is larger than 2.0 MiB or has more than 45 files")
     assert server.succeed(INVENTORY) == before
     server.succeed("rm /root/small.toml")
 
@@ -173,9 +173,9 @@ with subtest("nor does the CLI ask anything of this server's own services, where
     serve(server, "service", INNER, SERVICE)
     serve(internet, "registry", OUTER, REGISTRY)
     begun = server.succeed("date +%s").strip()
-    without_tls = f"127.0.0.1:{INNER}: it is asked for without TLS"
+    without_tls = f"127.0.0.1:{INNER}: it was requested without TLS"
     for name, needs, why in (
-        ("localhost", f"localhost:{INNER}/x/larva:1", f"localhost:{INNER}: it is asked for without TLS"),
+        ("localhost", f"localhost:{INNER}/x/larva:1", f"localhost:{INNER}: it was requested without TLS"),
         ("address", f"127.0.0.1:{INNER}/x/larva:1", "127.0.0.1: a registry is named by its public name"),
         ("tarball", f"https://127.0.0.1:{INNER}/devcontainer-feature-larva.tgz", "127.0.0.1: a registry is named"),
         ("realm", f"ghcr.io:{OUTER}/realm/larva:1", without_tls),

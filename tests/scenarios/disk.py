@@ -76,10 +76,10 @@ with subtest("beyond the limit it is burrowed; what it has in its volume and in 
     contains(
         said,
         f"{ZERG}warning: acme-site was burrowed ",
-        " ago: it took ",
+        " ago: it used ",
         " Docker's disk, and limits.disk was 128.0 MiB.",
     )
-    contains(said, "acme-site: burrowed, as it takes more than limits.disk\n")
+    contains(said, "acme-site: burrowed, because it exceeds limits.disk\n")
     assert drones() == {"acme/site": "burrowed", "acme/stack": "running"}, drones()
     assert "acme-site" not in nodes(), nodes()
 
@@ -96,12 +96,12 @@ with subtest("it stays so, and list and status say why"):
 with subtest("it can be woken, with a warning, and has time"):
     said = hatchery("unburrow acme/site", prefix=SMALL)
     contains(
-        said, f"{ZERG}warning: acme-site was burrowed ", "it has 30m to come below limits.disk", "acme-site is awake."
+        said, f"{ZERG}warning: acme-site was burrowed ", "it has 30m to get below limits.disk", "acme-site is running."
     )
     count()
     assert drones()["acme/site"] == "running", drones()
-    contains(row("acme/site"), " beyond limits.disk, ")
-    contains(hatchery("status acme/site", prefix=SMALL), f"{ZERG}acme-site takes ", "It is burrowed in 29m")
+    contains(row("acme/site"), " over limits.disk, ")
+    contains(hatchery("status acme/site", prefix=SMALL), f"{ZERG}acme-site uses ", "It will be burrowed in 29m")
     sizes = in_drone("acme-site", "stat -c %s /workspaces/site/new /workspaces/site/more /var/tmp/layer")
     assert [int(size) >> 20 for size in sizes.split()] == [40, 60, 40], sizes
 
@@ -137,7 +137,7 @@ with subtest("where Docker's disk is nearly full, the drone that goes on filling
     # Docker's directory is seen as a disk of half the reserve; Docker itself sees its own.
     full = "unshare --mount sh -c 'mount -t tmpfs -o size=512m full /var/lib/docker && exec \"$@\"' full " + UNLIMITED
     count(UNLIMITED)
-    contains(count(full), "Docker's disk has less free than limits.reserve, and no drone has grown")
+    contains(count(full), "Docker's disk has less free space than limits.reserve, and no drone has grown")
     assert drones() == {"acme/site": "running", "acme/stack": "running"}, drones()
     in_drone("acme-site", write("/workspaces/site/filled", 100))
     in_drone("acme-stack", write("/workspaces/stack/some", 70))

@@ -101,7 +101,7 @@ if "[devcontainer]\n" in configured:
     )
 server.succeed(f"base64 -d <<< {encoded(hostile)} > /root/hostile.toml")
 attack("true")
-assert "in sight" not in doctor()["cage"]["message"]
+assert "visible" not in doctor()["cage"]["message"]
 take_inventory()
 other = docker_inspect("acme-dockerfile")
 

@@ -102,12 +102,12 @@ statuses = {name: int(server.succeed(f"cat /root/status.{name}")) for name in SP
 
 with subtest("spawn runs nothing that is an editor's, and says so"):
     assert statuses["attach"] == 0, said["attach"]
-    contains(said["attach"], "postAttachCommand is not run by spawn", "Hatchery ready")
+    contains(said["attach"], "spawn does not run postAttachCommand", "Hatchery ready")
     server.fail("docker top every-attach | grep 'sleep infinity'")
 
 with subtest("a postStartCommand that does not end holds nobody up and goes on in a full drone"):
     assert statuses["start"] == 0, said["start"]
-    contains(said["start"], "postStartCommand still runs in the drone", '"still_running": "postStartCommand"')
+    contains(said["start"], "postStartCommand is still running in the drone", '"still_running": "postStartCommand"')
     beats = int(server.succeed("docker exec every-start cat /tmp/beats | wc -l"))
     server.wait_until_succeeds(f"test $(docker exec every-start cat /tmp/beats | wc -l) -gt {beats + 5}", timeout=20)
     policy = server.succeed("docker inspect --format '{{.HostConfig.RestartPolicy.Name}}' every-start")
@@ -116,7 +116,7 @@ with subtest("a postStartCommand that does not end holds nobody up and goes on i
 
 with subtest("a build that does not end is ended, and all is taken back"):
     assert statuses["slow"] == 1, said["slow"]
-    contains(said["slow"], "[build-failed]", "20s", "limits.build", "Building the image", "taken back")
+    contains(said["slow"], "[build-failed]", "20s", "limits.build", "Building the image", "was undone")
     server.fail("pgrep -fx 'sleep 4327'")
     assert (
         server.succeed("docker volume ls -q; docker ps -aq --no-trunc --format '{{.Names}}'").count("every-slow") == 0

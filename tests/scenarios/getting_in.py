@@ -121,9 +121,13 @@ with subtest("ports: what listens, where it is reached, and what the configurati
     ], told
     said = hatchery("ports into-it")
     contains(
-        said, f"https://into-it.{DOMAIN}:3000\n", "\n8080     ", "nothing listens\n", "another container's, use -L: "
+        said,
+        f"https://into-it.{DOMAIN}:3000\n",
+        "\n8080     ",
+        "nothing is listening\n",
+        "in another container, use -L: ",
     )
-    contains(said, f"listens on 127.0.0.1 only, use -L: ssh -L 8080:localhost:80 -p 2222 vscode@into-it.{DOMAIN}\n")
+    contains(said, f"only listens on 127.0.0.1, use -L: ssh -L 8080:localhost:80 -p 2222 vscode@into-it.{DOMAIN}\n")
     laptop.succeed(f"curl -sf http://into-it.{DOMAIN}:3000 -o /dev/null")
     laptop.fail(f"curl -sf http://into-it.{DOMAIN}:80 -o /dev/null")
     laptop.succeed(f"{SSH} -L 5173:localhost:5173 vscode@into-it.{DOMAIN} true")
@@ -297,18 +301,18 @@ with subtest("what does not run cannot be got into, and what is not there is nam
         error = error_of(f"hatchery --json {verb} into-it -- true", 1, "drone-not-running")
         assert error["message"] == "into-it is burrowed" and "`hatchery unburrow into/it`" in error["hint"], error
         assert error_of(f"hatchery --json {verb} into-nothing -- true", 3, "drone-not-found")["message"] == (
-            "no drone is named into-nothing"
+            "there is no drone named into-nothing"
         )
 
 with subtest("a drone's name is enough for every verb"):
     assert json.loads(server.succeed("hatchery status into-it --json"))["repository"] == "into/it"
-    contains(hatchery("unburrow into-it"), "into-it is awake.")
+    contains(hatchery("unburrow into-it"), "into-it is running.")
     assert by_ssh("pwd") == "/workspaces/it\n"
     by_ssh("curl -sf --unix-socket /run/hatchery/github-creds.sock http://drone/token -o /dev/null")
     contains(hatchery("audit into-it"), "token minted for into/it")
     contains(hatchery("slay into-it"), "into-it is gone", "`hatchery spawn into/it`")
     for verb in ("status", "burrow", "unburrow", "slay"):
-        contains(hatchery(f"{verb} into-it", status=3), "no drone is named into-it [drone-not-found]")
+        contains(hatchery(f"{verb} into-it", status=3), "there is no drone named into-it [drone-not-found]")
 
 server.succeed("rm -rf /root/.ssh /tmp/bytes /tmp/out /tmp/err /tmp/copies /tmp/drones")
 laptop.succeed("rm -f /tmp/drones")

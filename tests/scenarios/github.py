@@ -107,7 +107,7 @@ with subtest("clones of all that is in scope, another owner's too, by https and 
         ):
             on("acme-vault", f"rm -rf /tmp/clone; git clone -q {url} /tmp/clone; test -e /tmp/clone/README.md")
     said = fails("acme-vault", "GIT_TERMINAL_PROMPT=0 git clone https://github.com/acme/sealed /tmp/sealed")
-    assert "hatchery: acme/sealed is not among this drone's repositories" in said, said
+    assert "hatchery: this drone has no access to acme/sealed" in said, said
     # What everybody may read stays readable.
     on("acme-vault", "git ls-remote -q https://github.com/acme/web | grep main > /dev/null")
 
@@ -227,7 +227,7 @@ with subtest("another drone has its own repository alone, and its neighbour's so
     )
     for repository in SCOPE:
         said = fails("acme-den", f"GIT_TERMINAL_PROMPT=0 git ls-remote https://github.com/{repository}")
-        assert f"hatchery: {repository} is not among" in said, said
+        assert f"hatchery: this drone has no access to {repository}" in said, said
         fails("acme-den", f"gh api repos/{repository}")
         ask = f"curl -s -o /dev/null -w '%{{http_code}}' --unix-socket /var/run/github-creds.sock 'http://localhost/token?repo={repository}'"
         assert on("acme-den", ask) == "403"
@@ -290,7 +290,7 @@ with subtest("a workflow file is pushed with --permission workflows=write alone,
     # The configuration says what can be asked for at most.
     permission = "--permission contents=write --permission workflows=write"
     said = server.fail(f"hatchery spawn acme/den {permission} 2>&1")
-    assert "workflows=write is more than the configuration gives" in said, said
+    assert "workflows=write is more than the configuration allows" in said, said
     server.succeed(
         'printf \'[drones."acme/den"]\npermissions = { contents = "write", workflows = "write" }\n\''
         " | cat /etc/hatchery/config.toml - > /root/workflows.toml",

@@ -168,7 +168,7 @@ with subtest("rate limits of both kinds: Retry-After, no request until then, oth
         assert answer.status == 503 and 25 <= int(answer.headers["retry-after"]) <= 30, f"{name}: {answer}"
         fake("asked --forget")
         said = fails(DEN, git())
-        assert "hatchery: no GitHub token" in said and "limits the rate; try again in" in said, said
+        assert "hatchery: no GitHub token" in said and "rate limit is reached; try again in" in said, said
         assert ask(DEN).status == 503 and asked_of_the_api() == []
         assert ask(DEN, "?repo=other/engine").status == 200
     cold()

@@ -86,7 +86,12 @@ with subtest("a pull request of the repository's own is its branch"):
 
 with subtest("a fork's has tokens that read, and no secrets, also after it was woken"):
     said = spawn("https://github.com/acme/den/pull/7/files")
-    contains(said, "Pull request 7 is treated as a stranger's", "can only read", "It gets no secret variables")
+    contains(
+        said,
+        "Pull request 7 is treated as untrusted",
+        "are read-only",
+        "It gets none of this server's secret variables",
+    )
     shown = on("acme-den", f"cd {CLONE}; git branch --show-current; git rev-parse HEAD; echo $FROM")
     assert shown == f"pr-7\n{tip('refs/pull/7/head')}\na stranger\n", shown
     assert set(permissions().values()) == {"read"} and permissions()["contents"] == "read", permissions()
@@ -110,7 +115,7 @@ with subtest("the repository's trust is none in a fork of it; what is asked for 
     error = error_of("hatchery --config /root/heads.toml spawn acme/den --pr 9", 6, "gate-refused")
     contains(error["hint"], "pull request 9 is a stranger's", "`hatchery spawn --trust --pr 9 acme/den`")
     said = spawn("acme/den --pr 7 --trust --permission contents=write")
-    assert "can only read" not in said and "secret variables" not in said, said
+    assert "read-only" not in said and "secret variables" not in said, said
     assert permissions() == {"contents": "write"} and SECRET in on("acme-den", "env")
     assert on("acme-den", "cat ~/.kept/login") == "a login\n"
     slay()

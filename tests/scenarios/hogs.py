@@ -194,7 +194,7 @@ with subtest("a full disk: the timer burrows it"):
     assert drones() == {HOG: "burrowed", QUIET: "running"}, drones()
 
 with subtest("its owner wakes it, and clears it up"):
-    contains(hatchery(f"unburrow {HOG}"), "Insufficient vespene gas.\n", "acme-site is awake.")
+    contains(hatchery(f"unburrow {HOG}"), "Insufficient vespene gas.\n", "acme-site is running.")
     in_drone("acme-site", "sudo rm /workspaces/fill /var/tmp/fill")
     server.succeed("touch -d '1 hour ago' /run/hatchery/.locks/.disk", "systemctl start hatchery-recover")
     assert drones() == {HOG: "running", QUIET: "running"}, drones()

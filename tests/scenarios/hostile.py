@@ -167,7 +167,7 @@ def links() -> dict[str, Attack]:
     up = "../" * 16
     secret = up + SECRET[1:]
     return {
-        "config": Attack("leads out", {}, {"keep": "\n"}, links={"devcontainer.json": secret}),
+        "config": Attack("points outside", {}, {"keep": "\n"}, links={"devcontainer.json": secret}),
         "dockerfile": Attack("build.dockerfile", {"build": {"dockerfile": "D"}}, links={"D": secret}),
         "context": Attack(
             "build.context",
@@ -450,7 +450,7 @@ def judged(name: str, said: str, attack: Attack) -> list[str]:
         f"does not speak of {attack.says!r}": attack.says not in said,
         "shows what is the server's alone": FOUND in said,
         "is not for a terminal": not said.replace("\n", "").isprintable(),
-        "was taken up by docker": "Furnishing the container" in said,
+        "was taken up by docker": "Setting up the container" in said,
     }
     return [f"{name} {what}: {said[-600:]}" for what, so in wrong.items() if so]
 

@@ -300,8 +300,8 @@ with subtest("what trust does not change"):
     scope = json.loads(shown["Config"]["Labels"]["hatchery.scope"])
     assert scope["repositories"] == ["evil/trusted"], scope
     said = hatchery("spawn --trust evil/secret", status=1)
-    contains(said, "only a file of the repository can be had", "[devcontainer-invalid]")
-    contains(hatchery("spawn --trust evil/link", status=6), "leads out of the repository", "[gate-refused]")
+    contains(said, "only a file in the repository can be used", "[devcontainer-invalid]")
+    contains(hatchery("spawn --trust evil/link", status=6), "points outside the repository", "[gate-refused]")
 
 server.succeed(
     "for it in evil/trusted evil/owner acme/web; do hatchery slay --force $it; done",

@@ -45,7 +45,7 @@ def refused(name: str, *parts: str) -> None:
     assert status == 6 and "[gate-refused]" in said, f"status {status}: {said}"
     for part in parts:
         assert part in said, f"{part!r} is not in: {said}"
-    assert "Furnishing the container" not in said, f"built and created: {said}"
+    assert "Setting up the container" not in said, f"built and created: {said}"
     assert said.replace("\n", "").isprintable(), f"not for a terminal: {said!r}"
     new = objects() - before
     assert not new, f"left behind: {new}"
@@ -137,7 +137,7 @@ with subtest("links in features of the repository, where the copy lies and in wh
         },
         {f"{deep}/{env}": "../" * 10 + PROFILE.removeprefix("/")},
     )
-    refused("link", f"features../{deep}", "a link in it leads out")
+    refused("link", f"features../{deep}", "a link in it points outside")
     depends = {"id": "a", "dependsOn": {"./b": injected}}
     dependent = {"b/devcontainer-feature.json": {"id": "b"}, "a/devcontainer-feature.json": depends}
     publish_devcontainer(
@@ -145,7 +145,7 @@ with subtest("links in features of the repository, where the copy lies and in wh
         {"devcontainer.json": {"image": IMAGE, "features": {"./a": {}}}, **dependent},
         {f"b/{env}": out},
     )
-    refused("depends", "dependsOn../b", "a link in it leads out")
+    refused("depends", "dependsOn../b", "a link in it points outside")
     # The feature that is published says so, not the repository.
     fetched = publish_feature("hostile/drags", {"id": "drags", "version": "1.0.0", "dependsOn": {"./b": injected}})
     files = {
@@ -153,7 +153,7 @@ with subtest("links in features of the repository, where the copy lies and in wh
         "b/devcontainer-feature.json": {"id": "b"},
     }
     publish_devcontainer("hostile/dragged", files, {f"b/{env}": out})
-    refused("dragged", "the feature", ".devcontainer/b", "a link in it leads out")
+    refused("dragged", "the feature", ".devcontainer/b", "a link in it points outside")
     publish_devcontainer(
         "hostile/named",
         {

@@ -183,7 +183,7 @@ with subtest("an OpenSSH that knows no Include"):
 
 with subtest("an image in which nothing can be installed, and one without a shell"):
     nothing = image("nothing", WITHOUT_APT)
-    refused("nothing", "build-failed", {"image": nothing}, nothing, "no package manager", "openssh")
+    refused("nothing", "build-failed", {"image": nothing}, nothing, "none of the package managers", "openssh")
     program_alone = image("distroless", f"FROM scratch\nCOPY --from={IMAGE} /etc/passwd /etc/\n")
     refused("distroless", "build-failed", {"image": program_alone}, program_alone, "has no /bin/sh")
 
@@ -243,7 +243,7 @@ server.succeed("bash -c 'sleep 2; :' \"$(cat /root/password)\"", "test -s /root/
 
 with subtest("a private image without an entry: it is said what to configure"):
     server.succeed(f"cp /etc/hatchery/config.toml {CONFIG}")
-    wanted = (private, "wants a login", f'[registries."{PRIVATE}/acme"]')
+    wanted = (private, "requires a login", f'[registries."{PRIVATE}/acme"]')
     for base, dockerfile in bases:
         error = error_of(spawning("unsaid", base, dockerfile), 1, "devcontainer-failed")
         contains(error["message"] + error["hint"], *wanted, 'repositories = ["acme/unsaid"]')

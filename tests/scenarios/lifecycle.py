@@ -37,7 +37,9 @@ with subtest("work is done in them"):
 
 with subtest("burrowed: it stops, its name in the tailnet is free, its work stays"):
     said = hatchery("burrow acme/site")
-    contains(said, "acme-site is burrowed; its work stays in its volume.", "`hatchery unburrow acme/site` wakes it.")
+    contains(
+        said, "acme-site is burrowed; its work is kept in its volume.", "`hatchery unburrow acme/site` starts it again."
+    )
     assert nodes_called("acme-site") == [], nodes_called("acme-site")
     assert drones() == {"acme/site": "burrowed", "acme/stack": "running"}
     contains(hatchery("status acme/site"), "burrowed")
@@ -46,7 +48,7 @@ with subtest("burrowed: it stops, its name in the tailnet is free, its work stay
     laptop.fail(f"{SSH} vscode@acme-site.tail.example.test true")
 
 with subtest("burrowed twice is burrowed once"):
-    contains(hatchery("burrow acme/site"), "acme-site is burrowed already.")
+    contains(hatchery("burrow acme/site"), "acme-site is already burrowed.")
     assert json.loads(server.succeed("hatchery burrow acme/site --json"))["state"] == "burrowed"
 
 with subtest("a compose drone takes its siblings along"):
@@ -57,13 +59,13 @@ with subtest("a compose drone takes its siblings along"):
     assert drones() == {"acme/site": "burrowed", "acme/stack": "burrowed"}, "Docker's restart woke one"
 
 with subtest("unburrowed at once: the same name, ssh, the work"):
-    contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
+    contains(hatchery("unburrow acme/site"), "acme-site is running.", "ssh -p 2222 vscode@acme-site.tail.example.test")
     assert in_drone("acme-site", "cat /workspaces/site/draft; tail -n 1 /workspaces/site/README.md") == "draft\nmore\n"
     assert nodes_called("acme-site") == ["acme-site"], nodes_called("acme-site")
     assert drones() == {"acme/site": "running", "acme/stack": "burrowed"}
 
 with subtest("unburrowed twice is unburrowed once"):
-    contains(hatchery("unburrow acme/site"), "acme-site is awake.", "ssh -p 2222 vscode@acme-site.tail.example.test")
+    contains(hatchery("unburrow acme/site"), "acme-site is running.", "ssh -p 2222 vscode@acme-site.tail.example.test")
     assert nodes_called("acme-site") == ["acme-site"], nodes_called("acme-site")
 
 with subtest("burrowed while Headscale is away, it has its name all the same when it wakes"):
@@ -113,7 +115,7 @@ with subtest("slay refuses while work would be lost, and lists it"):
         assert len(error["details"]) == 2, error
         hatchery("burrow acme/site")
     in_drone_again = hatchery("unburrow acme/site")
-    contains(in_drone_again, "acme-site is awake.")
+    contains(in_drone_again, "acme-site is running.")
     assert in_drone("acme-site", f"{git} stash pop -q && tail -n 1 /workspaces/site/README.md") == "more\n"
 
 with subtest("a drone whose container was removed by hand keeps its work"):
@@ -172,7 +174,7 @@ for step, repository, machine, unit, there, state in HELD:
         if repository in ("acme/plain", "acme/site"):
             said = hatchery(f"spawn {repository}")
             contains(said, "Spawning drone... Hatchery ready.", f"ssh -p 2222 vscode@{repository.replace('/', '-')}.")
-            assert ("Clearing the egg" in said) == bool(state), said
+            assert ("Removing the egg" in said) == bool(state), said
             assert in_drone(repository.replace("/", "-"), "id -un") == "vscode\n"
         if drones():
             contains(hatchery(f"slay {repository}"), "is gone")

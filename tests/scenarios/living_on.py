@@ -97,14 +97,14 @@ else:
     with subtest("what cannot be is refused, and nothing has changed"):
         for arguments, part in (
             ("--memory 1MiB", "--memory must be at least 64MiB"),
-            ("--memory 900TiB", "less than that"),
-            ("--cpus 100000", "processors, fewer than that"),
+            ("--memory 900TiB", "this server has only"),
+            ("--cpus 100000", "processors"),
             ("--cpus 0", "--cpus must be more than 0"),
             ("--cpus 0.001", "--cpus must be at least 0.01"),
             ("--pids 5000000", "--pids must be at most"),
             ("--pids 3", "--pids must be at least 16"),
             ("--idle 1m", "--idle must be at least 10m"),
-            ("--memory lots", "give it as a size"),
+            ("--memory lots", "write it as a size"),
         ):
             contains(error_of(f"hatchery limit acme/site {arguments}", 2, "usage")["message"], part)
         fill = "python3 -c 'import time; filled = b\"x\" * (300 << 20); time.sleep(600)'"
@@ -186,7 +186,7 @@ with subtest("a terminal that is open in it is company"):
 with subtest("one that nobody needs is burrowed with all that it has, and another is not that never is"):
     on("acme-site", f"echo mine > {SITE}/mine")
     quiet_for(601)
-    contains(hatchery("recover"), "acme-site: burrowed, as it was idle for limits.idle")
+    contains(hatchery("recover"), "acme-site: burrowed, because it was idle for limits.idle")
     states = drones()
     assert (states["acme/site"], states["acme/stack"]) == ("burrowed", "running"), states
     row = next(line for line in server.succeed("hatchery list").splitlines() if " acme/site " in line)

@@ -101,7 +101,7 @@ with subtest("what is left of it after a prune is safe, and rebuild goes on with
     )
     server.succeed("docker stop -t 1 work-site && docker container prune -f")
     assert drones() == {"work/site": "bare"}
-    contains(hatchery("list"), "container gone, work safe in its volume", "hatchery rebuild work/site")
+    contains(hatchery("list"), "no container, work safe in its volume", "hatchery rebuild work/site")
     contains(hatchery("status work/site"), "its work is safe in the volume work-site")
     for verb in ("burrow", "unburrow"):
         said = hatchery(f"{verb} work/site", status=3)
@@ -114,7 +114,7 @@ with subtest("what is left of it after a prune is safe, and rebuild goes on with
     internet.succeed("systemctl start github")
     server.wait_until_succeeds("git ls-remote https://github.com/work/site", timeout=60)
     assert drones() == {"work/site": "bare"}, "a failed rebuild took the volume"
-    contains(hatchery("rebuild work/site"), "work-site is rebuilt, with all that its volume work-site holds")
+    contains(hatchery("rebuild work/site"), "work-site is rebuilt and kept its volume work-site")
     assert drones() == {"work/site": "running"}
     after = server.succeed(
         "docker run --rm -v work-site:/w " + IMAGE + " bash -c 'cd /w && find . -type f | sort | xargs sha256sum'"
@@ -139,7 +139,7 @@ with subtest("status counts what there is, and list tells what was counted"):
     )
     counted = "6 uncommitted, 2 unpushed, 1 stashed"
     server.succeed("rm /var/lib/hatchery/drones/work-site.work")
-    contains(hatchery("list"), "not looked at")
+    contains(hatchery("list"), "not checked")
     # Where the server is busy, the first look may take longer than status waits.
     server.wait_until_succeeds(f"hatchery status work/site | grep -q '^work  *{counted}$'", timeout=120)
     contains(hatchery("list"), counted)
@@ -197,7 +197,7 @@ with subtest("a drone's image is not asked, and cannot hold slay or status up"):
     for state in ("running", "stopped"):
         assert drones() == {"work/odd": state}
         said = hatchery("slay work/odd", status=1, within=90)
-        contains(said, "work-odd cannot be looked into", "/trap/.git/HEAD")
+        contains(said, "work-odd cannot be checked for work", "/trap/.git/HEAD")
         assert "HOSTILE" not in said, said
         no_look_is_left()
         server.succeed("docker stop -t 1 work-odd")
@@ -222,7 +222,7 @@ with subtest("a spawn that is cut off after somebody has worked in it takes noth
     server.succeed("pkill -INT -fx 'hatchery spawn work/held'")
     server.wait_until_fails("pgrep -fx 'hatchery spawn work/held'", timeout=60)
     said = server.succeed("cat /root/said")
-    contains(said, "work-held stays: ", "[interrupted]", " Meanwhile", "hatchery slay work/held")
+    contains(said, "work-held is kept: ", "[interrupted]", " Meanwhile", "hatchery slay work/held")
     assert drones() == {"work/held": "running"}
     contains(server.succeed("docker exec -u vscode -w /workspaces/held work-held git log -1 --format=%s"), "Meanwhile")
     contains(hatchery("slay work/held", status=1), " Meanwhile")

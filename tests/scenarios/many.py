@@ -81,7 +81,7 @@ with subtest("two spawns of one repository at once: one wins, the other is told"
     (winner, won), (loser, lost) = sorted(at_once("hatchery spawn many/r07", "hatchery spawn many/r07"))
     assert (winner, loser) == (0, 4), (won, lost)
     contains(won, "Spawning drone... Hatchery ready.")
-    contains(lost, "another hatchery is at work on many-r07 [drone-busy]")
+    contains(lost, "another hatchery command is working on many-r07 [drone-busy]")
     assert inside("many/r07", "head -n 1 /workspaces/r07/README.md").strip() == "# many/r07"
 
 with subtest("two repositories with one name: the second is refused, and the first named"):
@@ -130,7 +130,7 @@ with subtest("fifty are listed, each once, by name"):
     assert all(states[repository] == "bare" for repository in bare), states
     assert all(states[repository] == "running" for repository in [*TEN, "many/r07", "other/stack"]), states
     head, *rows = server.succeed("hatchery list").splitlines()
-    columns = ["NAME", "STATE", "REPOSITORY", "USER", "CPU", "MEMORY", "DISK", "WORK", "HOW IT IS", "REACH IT WITH"]
+    columns = ["NAME", "STATE", "REPOSITORY", "USER", "CPU", "MEMORY", "DISK", "WORK", "DETAILS", "COMMAND"]
     assert head.split() == " ".join(columns).split(), head
     assert [row.split()[:3] for row in rows] == [
         [drone["name"], drone["state"], drone["repository"]] for drone in listed
@@ -183,7 +183,7 @@ with subtest("ten at once where three more may be: three come up, the others are
 
 with subtest("a volume that is no drone's keeps its name and what is in it"):
     server.succeed("docker volume create many-r01")
-    contains(hatchery("spawn many/r01", status=4), "a volume named many-r01 is there already", "[name-taken]")
+    contains(hatchery("spawn many/r01", status=4), "a volume named many-r01 already exists", "[name-taken]")
     server.succeed("docker volume rm many-r01")
     nothing_new()
 

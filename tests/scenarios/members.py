@@ -20,9 +20,9 @@ with subtest("a member spawns, looks, puts to sleep, wakes, recovers and slays")
     contains(said, "Permission denied (publickey)")
     assert server.succeed("stat -c %U:%a /var/lib/hatchery/ssh-known-hosts") == "overlord:644\n"
     contains(member("burrow acme/vault"), "is burrowed")
-    contains(member("unburrow acme/vault"), "is awake")
+    contains(member("unburrow acme/vault"), "is running")
     server.succeed("systemctl stop hatchery-credd@acme-vault.socket")
-    contains(member("recover"), "acme-vault: its socket is there again")
+    contains(member("recover"), "acme-vault: its socket was recreated")
     contains(member("ca"), "@cert-authority")
     # tailscaled is where only root's PATH leads.
     found = doctor(f"{MEMBER} PATH=/usr/local/bin:/usr/bin:/bin hatchery doctor")["tailscale"]

@@ -208,13 +208,13 @@ with subtest("a pool that is used up is told, and what there is stays"):
     for repository in ("acme/plain", "acme/stack"):
         server.succeed("hatchery slay acme/stack 2> /dev/null || true")
         said = hatchery(f"--config /root/narrow.toml spawn {repository}", status=5)
-        contains(said, "[limit-reached]", "no addresses are left", "docker.subnets is 10.77.0.0/26", "taken back")
+        contains(said, "[limit-reached]", "no addresses are left", "docker.subnets is 10.77.0.0/26", "was undone")
     assert drones() == {"acme/site": "running", "acme/web": "running"}
     server.succeed("docker network rm in-the-way")
 
 with subtest("a network of somebody else's that is called like a drone is left alone"):
     server.succeed("docker network create acme-plain")
-    contains(hatchery("spawn acme/plain", status=4), "a network named acme-plain is there already", "[name-taken]")
+    contains(hatchery("spawn acme/plain", status=4), "a network named acme-plain already exists", "[name-taken]")
     server.succeed("docker network rm acme-plain")
 
 with subtest("all is slain: no network is left, and no device"):

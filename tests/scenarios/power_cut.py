@@ -63,7 +63,7 @@ with subtest("a power cut"):
         for unit in ("hatchery-sockets", "hatchery-recover")
     )
     for name in RUNNING:
-        assert f"{name}: its socket is there" in sockets, sockets
+        assert f"{name}: its socket was created" in sockets, sockets
         assert f"{name}: started" not in recover, recover
     assert "egg" in server.succeed("hatchery list")
 

@@ -78,12 +78,16 @@ with subtest("work is done in a drone, and its configuration is changed there"):
     changed = {"build": {"dockerfile": "Dockerfile", "context": ".."}, "postCreateCommand": "cp draft ~/of-the-setup"}
     write({"devcontainer.json": changed})
     said = hatchery("rebuild acme/site", status=2)
-    contains(said, "what is only in the old container of acme-site goes", "hatchery rebuild --yes acme/site")
+    contains(
+        said,
+        "everything that exists only in the old container of acme-site will be lost",
+        "hatchery rebuild --yes acme/site",
+    )
     is_as_it_was(first)
 
 with subtest("rebuilt: what is new is there, work, name, key and token stay, the old container goes"):
     said = hatchery(f"{WITH_HOME} rebuild --yes acme/site")
-    contains(said, "acme-site is rebuilt, with all that its volume acme-site holds", f"Pulling {IMAGE}")
+    contains(said, "acme-site is rebuilt and kept its volume acme-site", f"Pulling {IMAGE}")
     contains(said, "ssh -p 2222 vscode@acme-site.tail.example.test")
     contains(said, "  +++ b/.devcontainer/devcontainer.json", "postCreateCommand", "  +++ b/.devcontainer/Dockerfile")
     assert container() != first
@@ -115,8 +119,8 @@ with subtest("asked on a terminal, with what changes before the question: a no l
     command = "hatchery rebuild acme/site --repo acme/gears"
     said = server.succeed(f"echo no | script -qec '{command}' /dev/null 2>&1 || true")
     contains(said, "Its tokens' repositories: acme/site → acme/site, acme/gears", "  --- a/.devcontainer/Dockerfile")
-    contains(said, "  +RUN echo", "Go on? [y/N]", "acme-site is not rebuilt", "acme-site stays as it was: running.")
-    assert said.index("+RUN") < said.index("Go on?"), said
+    contains(said, "  +RUN echo", "Continue? [y/N]", "acme-site was not rebuilt", "acme-site is unchanged: running.")
+    assert said.index("+RUN") < said.index("Continue?"), said
     assert "b/.devcontainer/devcontainer.json" not in said, said
     is_as_it_was(second)
     has_scope(["acme/site"])
@@ -127,14 +131,14 @@ with subtest("what is refused or does not build leaves the drone as it was"):
         hostile = {"image": IMAGE, "privileged": True, "initializeCommand": "touch /root/ran-here"}
         write({"devcontainer.json": hostile})
         said = hatchery("--config /root/trust.toml rebuild --yes --repo acme/gears acme/site", status=6)
-        contains(said, "privileged", "[gate-refused]", "acme-site stays as it was: running.")
-        contains(said, "devcontainer.trust does not count for what is in a volume")
+        contains(said, "privileged", "[gate-refused]", "acme-site is unchanged: running.")
+        contains(said, "devcontainer.trust does not apply to the files in a volume")
         server.fail("test -e /root/ran-here")
         is_as_it_was(second)
     has_scope(["acme/site"])
     contains(token("acme/gears"), "out-of-scope")
     write({"devcontainer.json": changed, "Dockerfile": f"{tool}RUN echo broken; false\n"})
-    contains(hatchery("rebuild --yes acme/site", status=1), "[build-failed]", "acme-site stays as it was: running.")
+    contains(hatchery("rebuild --yes acme/site", status=1), "[build-failed]", "acme-site is unchanged: running.")
     is_as_it_was(second)
     write({"Dockerfile": f"{tool}RUN sleep 4321\n"})
     server.succeed("hatchery rebuild --yes acme/site > /root/said 2>&1 &")
@@ -143,7 +147,7 @@ with subtest("what is refused or does not build leaves the drone as it was"):
     server.wait_until_succeeds("grep -F '[interrupted]' /root/said", timeout=30)
     is_as_it_was(second)
     write({"devcontainer.json": {"image": IMAGE, "workspaceMount": "source=x,target=/srv,type=volume"}})
-    contains(hatchery("rebuild --yes acme/site", status=6), "it is at /site", "a rebuild moves nothing")
+    contains(hatchery("rebuild --yes acme/site", status=6), "it is at /site", "a rebuild does not move the clone")
     is_as_it_was(second)
 
 with subtest("a container that was removed: every way leads to rebuild, which brings the work back"):
@@ -151,7 +155,7 @@ with subtest("a container that was removed: every way leads to rebuild, which br
     server.succeed("docker rm -f acme-site")
     assert drones()["acme/site"] == "bare"
     contains(hatchery("list"), "hatchery rebuild acme/site")
-    contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` makes a new container for it")
+    contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` creates a new container for it")
     for verb, status in (("spawn", 4), ("burrow", 3), ("unburrow", 3)):
         said = hatchery(f"{verb} acme/site", status=status)
         contains(said, "its work is safe in the volume acme-site", "`hatchery rebuild acme/site` makes")
@@ -176,7 +180,7 @@ with subtest("killed or failed once the old container is gone, it is bare, and a
     server.succeed(
         f"{write_into} 'cd /w/site/.devcontainer && cp devcontainer.json kept && echo {{ > devcontainer.json'"
     )
-    contains(hatchery("rebuild acme/site", status=1), "[devcontainer-invalid]", "acme-site stays as it was: bare.")
+    contains(hatchery("rebuild acme/site", status=1), "[devcontainer-invalid]", "acme-site is unchanged: bare.")
     assert drones()["acme/site"] == "bare"
     nobody = json.dumps({"image": IMAGE, "remoteUser": "nobody-there"})
     server.succeed(f"{write_into} 'base64 -d > /w/site/.devcontainer/devcontainer.json' <<< {encoded(nobody)}")
@@ -200,7 +204,7 @@ with subtest("a burrowed drone is rebuilt, and runs then"):
     on("acme-site", f"cd {SITE}/.devcontainer; mkdir other; base64 -d > other/devcontainer.json <<< {other}")
     hatchery("burrow acme/site")
     burrowed = container()
-    contains(hatchery("rebuild --yes --config none acme/site", status=1), "acme-site stays as it was: burrowed.")
+    contains(hatchery("rebuild --yes --config none acme/site", status=1), "acme-site is unchanged: burrowed.")
     assert (drones()["acme/site"], container()) == ("burrowed", burrowed)
     hatchery(f"{WITH_HOME} rebuild --yes --config other acme/site")
     assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "other\nMine\ndraft\n"
@@ -216,7 +220,7 @@ with subtest("what is in these volumes is there again; it is no work, but for wh
 with subtest("a rebuild narrows the scope: tokens of the old one are revoked"):
     wide = hashlib.sha256(token("acme/gears").encode()).hexdigest()
     said = hatchery(f"{WITH_HOME} rebuild --yes --repo acme/site acme/site")
-    contains(said, f"Its tokens' repositories: {', '.join(SCOPES)} → acme/site", "Its configuration is as it was")
+    contains(said, f"Its tokens' repositories change: {', '.join(SCOPES)} → acme/site", "configuration has not changed")
     assert in_drone("acme-site", "echo $MARK") == "other\n"
     has_scope(["acme/site"], READ)
     contains(token("acme/gears"), "out-of-scope")

@@ -136,7 +136,11 @@ with subtest("files of the repository are mounted into siblings, and still after
         # What is mounted and gone, as after `git clean`, keeps nothing asleep.
         inside("parts", "cd /workspace; rm -r .devcontainer/data nginx.conf")
         hatchery("burrow try/parts")
-        contains(hatchery("unburrow try/parts"), "mounts nginx.conf of its volume", "something empty is in its place")
+        contains(
+            hatchery("unburrow try/parts"),
+            "mounts nginx.conf of its volume",
+            "an empty file or directory is in its place",
+        )
         assert inside("parts-web-1", "wc -c < /etc/nginx.conf; ls -d /code/.git") == "0\n/code/.git"
         assert inside("parts", "cd /workspace; git status --short; stat -c %U nginx.conf") == "M nginx.conf\nvscode"
         inside("parts", "cd /workspace; rm nginx.conf; git checkout -q nginx.conf")
@@ -230,7 +234,7 @@ with subtest("no image: the configured one; a file that is kept out of the repos
         {".devcontainer/devcontainer.json": own, ".env.example": "WORD=x\n", ".gitignore": ".env\n"},
     )
     error = error_of("hatchery spawn try/env", 1, "devcontainer-invalid")
-    contains(error["message"], "devcontainer.json:1: runArgs --env-file", "its example is .env.example")
+    contains(error["message"], "devcontainer.json:1: runArgs --env-file", "only its example .env.example")
     contains(error["hint"], '[drones."try/env"]', '".env" = ')
     server.succeed(
         "echo WORD=zergling > /root/own.env",
@@ -330,7 +334,7 @@ with subtest("a submodule that does not come is named, with what to do"):
     hatchery("slay try/outside")
     publish_with_submodules("try/elsewhere", {"tool": ("git@gitlab.com:x/y", "sub/a")})
     error = error_of("hatchery spawn try/elsewhere --submodules", 7, "github-refused")
-    contains(error["message"], "the submodule tool of try/elsewhere, git@gitlab.com:x/y,", "behind https")
+    contains(error["message"], "the submodule tool of try/elsewhere, git@gitlab.com:x/y,", "its URL is not https")
 
 with subtest("nothing in it, a default branch of any name, names that differ in case, a former name"):
     bare = "/srv/github/git/try/nothing.git"

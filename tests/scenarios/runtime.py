@@ -119,7 +119,7 @@ with subtest("privileges are left out, and the drone is one like any other"):
 
 with subtest("so are a service's, and those that a feature asks for beside a compose file"):
     said = hatchery("spawn runtime/among", prefix=WITH)
-    contains(said, "services.other.privileged", f"{RUNTIME} gives the container what it is for")
+    contains(said, "services.other.privileged", f"{RUNTIME} makes it unnecessary")
     runs_in_it("runtime-among")
     runs_in_it(compose_container("runtime-among", "other"))
 

@@ -96,7 +96,7 @@ with subtest("a stopped socket ends the credentials at once"):
     server.fail(FETCH)
 
 with subtest("recover makes it anew"):
-    contains(server.succeed("hatchery recover"), "acme-vault: its socket is there again")
+    contains(server.succeed("hatchery recover"), "acme-vault: its socket was recreated")
     assert server.succeed("hatchery recover") == ""
     server.succeed(FETCH)
 
@@ -112,8 +112,8 @@ with subtest("the App's key may be encrypted, and is then named by the unit alon
         "sed -i '/^private_key_file/d' /etc/hatchery/config.toml",
     )
     said = server.succeed("hatchery config --check --secrets 2>&1")
-    contains(said, "The configuration is right.", "credential app-key")
-    contains(doctor()["credentials"]["message"], "from /etc/hatchery/app-key.pem, which is not there")
+    contains(said, "Configuration OK.", "credential app-key")
+    contains(doctor()["credentials"]["message"], "from /etc/hatchery/app-key.pem, which does not exist")
     server.succeed(
         f"mkdir -p {DROP_IN}",
         f"printf '[Service]\\nLoadCredentialEncrypted=app-key:/etc/hatchery/app-key.cred\\n' > {DROP_IN}/key.conf",

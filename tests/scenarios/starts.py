@@ -159,7 +159,7 @@ server.succeed(
 )
 contains(
     server.succeed("cat /root/said.setup"),
-    "starts-setup is being made; `hatchery logs --spawn --follow starts-setup` shows how it goes on.",
+    "starts-setup is being created. `hatchery logs --spawn --follow starts-setup` shows its progress.",
 )
 DRONES = ("plain", "wall", "late", "fails", "stack")
 server.succeed(
@@ -206,7 +206,7 @@ with subtest("a spawn whose terminal is lost goes on"):
     assert state_of("held")["under_way"] == "spawn", state_of("held")
     contains(" ".join(hatchery("list").split()), "spawn under way", "hatchery logs --spawn --follow starts/held")
     server.succeed("pkill -KILL -f '^script .*starts/held'")
-    said = "hatchery logs --spawn starts/held | grep -x 'The terminal is gone; this goes on without it.'"
+    said = "hatchery logs --spawn starts/held | grep -x 'The terminal has closed; hatchery continues without it.'"
     server.wait_until_succeeds(said, timeout=10)
     assert state_of("held")["state"] == "egg", state_of("held")
     server.succeed("docker exec starts-held touch /tmp/go", "hatchery logs --spawn --follow starts/held | grep -x done")
@@ -217,7 +217,7 @@ with subtest("where somebody has worked, Ctrl-C asks whether the drone may go, a
     server.succeed(
         "docker exec -u vscode starts-asked sh -c 'echo mine > /workspaces/asked/mine'", "printf '\\003' > /root/keys"
     )
-    question = "Remove starts-asked all the same, and keep a copy on this server of what exists nowhere else?"
+    question = "Remove starts-asked anyway, and keep a copy of work that exists nowhere else on this server?"
     server.wait_until_succeeds(f"grep -q '{question}' /root/said.asked", timeout=60)
     contains(server.succeed("cat /root/said.asked"), "not committed: ?? mine")
     server.succeed("printf 'y\\n' > /root/keys")
@@ -229,18 +229,18 @@ with subtest("where somebody has worked, Ctrl-C asks whether the drone may go, a
 with subtest("one that was detached told in its log what it would have said"):
     said = server.succeed("hatchery logs --spawn --follow starts/setup")
     contains(said, "web of postCreateCommand failed with exit code 7\n", "its setup failed", "[lifecycle-failed]\n")
-    contains(error_of("hatchery spawn --detach starts/setup", 4, "drone-exists")["message"], "has a drone already")
+    contains(error_of("hatchery spawn --detach starts/setup", 4, "drone-exists")["message"], "already has a drone")
 
 with subtest("a list fits the terminal, has colour there and nowhere else, and is looked at again and again"):
     assert "\x1b" not in server.succeed("hatchery list") and "\x1b" not in of_terminal("NO_COLOR=1 hatchery list")
-    contains(server.succeed("hatchery list").splitlines()[0], "NAME", "REPOSITORY", "USER", "REACH IT WITH")
+    contains(server.succeed("hatchery list").splitlines()[0], "NAME", "REPOSITORY", "USER", "COMMAND")
     listed = of_terminal("hatchery list")
     contains(listed, "\x1b[32mrunning\x1b[0m", "\x1b[33mrunning\x1b[0m", "postCreate failed")
     shown = re.sub(r"\x1b\[[0-9]*m", "", listed).splitlines()
     assert len(shown) == 1 + len(drones()) and all(len(line) <= 80 for line in shown), shown
-    contains(shown[0], "NAME", "STATE", "DISK", "WORK", "HOW IT IS")
+    contains(shown[0], "NAME", "STATE", "DISK", "WORK", "DETAILS")
     server.succeed("script -qec 'hatchery list --watch' /root/watched < /dev/null > /dev/null 2>&1 &")
-    server.wait_until_succeeds("test $(grep -c 'Ctrl-C ends this' /root/watched) -ge 2", timeout=20)
+    server.wait_until_succeeds("test $(grep -c 'Press Ctrl-C to stop' /root/watched) -ge 2", timeout=20)
     server.succeed("pkill -INT -fx 'hatchery list --watch'")
     server.wait_until_succeeds("grep 'COMMAND_EXIT_CODE=\"0\"' /root/watched", timeout=10)
     contains(error_of("hatchery list --watch", 2, "usage")["message"], "cannot be used with")
@@ -293,7 +293,7 @@ with subtest("all that spawns and starts have said is kept, for the group alone"
     said = server.succeed("hatchery logs --spawn starts-fails --tail 3")
     assert said == (
         "  | it is broken\n  | postStartCommand ended with status 3\n"
-        "starts-fails runs, but its postStartCommand failed [lifecycle-failed]\n"
+        "starts-fails is running, but its postStartCommand failed [lifecycle-failed]\n"
     ), said
     lines = [json.loads(line) for line in server.succeed("hatchery logs --spawn starts-fails --json").splitlines()]
     assert lines[-3]["stream"] == "output" and lines[-3]["text"] == "it is broken", lines
@@ -313,7 +313,7 @@ with subtest("a spawn that is under way is followed until it ends"):
 with subtest("a failed build names what it has said, which is there although the drone is gone, for some days"):
     assert server.succeed("cat /root/status.broken") == "1\n"
     said = server.succeed("cat /root/said.broken")
-    contains(said, "[build-failed]", "`hatchery logs --spawn starts-broken` shows the whole output", "taken back")
+    contains(said, "[build-failed]", "`hatchery logs --spawn starts-broken` shows the whole output", "was undone")
     assert "starts/broken" not in drones()
     server.succeed("hatchery recover")
     said = server.succeed("hatchery logs --spawn starts/broken")
@@ -355,11 +355,11 @@ with subtest("a firewall of the drone's own lets a person in, at its spawn and a
 with subtest("status says that it keeps a person out"):
     server.succeed(f"docker exec starts-wall {CLOSES}")
     assert firewall("wall") == "closed"
-    contains(server.succeed("hatchery status starts/wall"), "it keeps ssh from the tailnet out")
+    contains(server.succeed("hatchery status starts/wall"), "own firewall blocks ssh from the tailnet")
     assert not gets_in("wall")
 
 with subtest("one that is closed when nobody waits any more is opened soon"):
-    contains(server.succeed("cat /root/said.late"), "postStartCommand still runs in the drone")
+    contains(server.succeed("cat /root/said.late"), "postStartCommand is still running in the drone")
     server.succeed("docker exec starts-late touch /tmp/close")
     server.wait_until_succeeds("docker exec starts-late iptables -S | grep -x -e '-A OUTPUT -j REJECT.*'", timeout=60)
     assert not gets_in("late")
@@ -368,4 +368,4 @@ with subtest("one that is closed when nobody waits any more is opened soon"):
 
 for name in (*DRONES, "held", "setup"):
     server.succeed(f"hatchery slay --force starts/{name}", f"test ! -e {LOGS_OF}/starts-{name}")
-contains(hatchery("logs --spawn starts/plain", status=3), "nothing is kept of a spawn of starts-plain")
+contains(hatchery("logs --spawn starts/plain", status=3), "there is no output of a spawn of starts-plain")

@@ -199,7 +199,7 @@ END"""
         server.succeed(f"docker exec acme-site sh -c '{lies} /lies; tailscale logout'")
         assert "acme-site" not in nodes()
         said = server.succeed("hatchery recover")
-        assert said.startswith("acme-site: ") and "registered in the tailnet anew" in said, said
+        assert said.startswith("acme-site: ") and "registered in the tailnet again" in said, said
         assert "acme-site" in nodes()
     # What ran in it does so still.
     server.succeed("docker exec acme-site pgrep -fx 'sleep 4711'")
@@ -244,7 +244,7 @@ with subtest("a drone that calls itself otherwise has its place, and gets its na
         own = nodes()["acme-site"]["node_key"]
         called("acme-site", other)
         # It has had its three registrations, and needs none.
-        assert server.succeed("hatchery recover") == "acme-site: has its name in the tailnet back\n"
+        assert server.succeed("hatchery recover") == "acme-site: its tailnet name was restored\n"
         assert nodes()["acme-site"]["node_key"] == own and other not in nodes()
         assert laptop.wait_until_succeeds(f"{SSH} vscode@acme-site.{DOMAIN} hostname", timeout=20) == "acme-site\n"
         assert server.succeed("hatchery recover") == ""
@@ -265,7 +265,7 @@ with subtest("a drone that calls itself by another drone's name keeps that one f
     # Nor when that one has lost its node.
     forget("acme-web")
     rename("acme-site", "acme-web")
-    assert "acme-web: registered in the tailnet anew\n" in server.succeed("hatchery recover")
+    assert "acme-web: registered in the tailnet again\n" in server.succeed("hatchery recover")
     assert sorted(nodes()) == ["acme-site", "acme-web", "laptop"]
     assert nodes()["acme-site"]["node_key"] == own
 
@@ -292,7 +292,7 @@ with subtest("of a drone nothing stays in the tailnet, whatever it calls itself"
     rename("acme-site", "acme-web")
     server.succeed("hatchery slay acme/web")
     assert sorted(nodes()) == ["acme-web", "laptop"]
-    assert server.succeed("hatchery recover") == "acme-site: has its name in the tailnet back\n"
+    assert server.succeed("hatchery recover") == "acme-site: its tailnet name was restored\n"
 
 with subtest("a key that is wrong, expired or used up"):
     number, expired = auth_key("devcontainer", "--reusable --ephemeral")

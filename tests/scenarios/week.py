@@ -90,7 +90,7 @@ with subtest("Wednesday: the configuration changes and the drone with it, and al
     changed = {**CONFIGURATION, "containerEnv": {"DAY": "Wednesday"}}
     on("acme-den", f"base64 -d > {DEN}/{JSON} <<< {encoded(json.dumps(changed, indent=2))}")
     said = hatchery("rebuild --yes acme-den")
-    contains(said, "Wednesday", "acme-den is rebuilt, with all that its volume acme-den holds")
+    contains(said, "Wednesday", "acme-den is rebuilt and kept its volume acme-den")
     assert container() != first
     assert in_drone("acme-den", f"echo $DAY; {MINE}") == f"Wednesday\n{THERE}"
     assert in_drone("acme-den", "cat ~/.claude/login; ls /workspaces") == "logged in\nden\none\ntwo\n"
@@ -118,7 +118,7 @@ with subtest("Friday: an agent computes through the night and is left alone; whe
     assert drones() == {"acme/den": "running"}
     server.succeed("docker exec --user root acme-den pkill -f '^sh -c while'")
     quiet_for(601)
-    contains(hatchery("recover"), "acme-den: burrowed, as it was idle for limits.idle")
+    contains(hatchery("recover"), "acme-den: burrowed, because it was idle for limits.idle")
     contains(hatchery("list"), "burrowed: idle for ")
     server.fail("docker ps | grep acme-den")
     assert "acme-den" not in nodes()

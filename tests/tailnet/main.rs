@@ -327,7 +327,7 @@ async fn a_bad_key_is_told_apart_and_never_shown() {
     refused(&nobody, "no user nobody").await;
     let used = world.with_key(&["--ephemeral", "--expiration", "1h"]);
     join(&used, &world.state("first")).await.unwrap();
-    refused(&used, "has been used").await;
+    refused(&used, "has already been used").await;
     let expired = world.with_key(&["--expiration", "1s"]);
     tokio::time::sleep(Duration::from_millis(1500)).await;
     refused(&expired, "has expired").await;

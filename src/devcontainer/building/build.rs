@@ -125,18 +125,20 @@ pub(super) fn memory(text: &str) -> Result<ByteSize, String> {
         "k" | "kb" | "kib" => 1,
         "m" | "mb" | "mib" => 2,
         "g" | "gb" | "gib" => 3,
-        _ => return Err(format!("{text:?} is no size")),
+        _ => return Err(format!("{text:?} is not a size")),
     };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no size"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is not a size"))?;
     let bytes = number.checked_mul(1024_u64.pow(power));
     bytes
         .map(ByteSize::b)
-        .ok_or_else(|| format!("{text:?} is no size"))
+        .ok_or_else(|| format!("{text:?} is not a size"))
 }
 
 /// `NAME=VALUE`
 fn pair<T: From<String>>(text: &str) -> Result<(String, T), String> {
-    let (name, value) = text.split_once('=').ok_or("give it as NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_owned(), T::from(value.to_owned())))
 }
 

@@ -166,10 +166,16 @@ fn read(build: &Value, service: &Map<String, Value>) -> Result<Build, String> {
     if let Some(platform) = service.get("platform").and_then(Value::as_str) {
         out.platform = Some(plain(platform)?);
     }
-    for (key, value) in build.as_object().ok_or("it is no object")? {
-        let text = || plain(value.as_str().ok_or_else(|| format!("{key} is no text"))?);
+    for (key, value) in build.as_object().ok_or("it is not an object")? {
+        let text = || {
+            plain(
+                value
+                    .as_str()
+                    .ok_or_else(|| format!("{key} is not a string"))?,
+            )
+        };
         let named = || {
-            let named = names(value).ok_or_else(|| format!("{key} holds no texts by name"))?;
+            let named = names(value).ok_or_else(|| format!("{key} is not an object of strings"))?;
             named
                 .into_iter()
                 .map(|(name, value)| Ok((name, plain(&value)?)))
@@ -189,9 +195,14 @@ fn read(build: &Value, service: &Map<String, Value>) -> Result<Build, String> {
                     .collect();
             }
             "cache_from" => {
-                let images = value.as_array().ok_or("cache_from is no list")?.iter();
-                let images =
-                    images.map(|image| plain(image.as_str().ok_or("cache_from holds no texts")?));
+                let images = value.as_array().ok_or("cache_from is not a list")?.iter();
+                let images = images.map(|image| {
+                    plain(
+                        image
+                            .as_str()
+                            .ok_or("cache_from is not a list of strings")?,
+                    )
+                });
                 out.cache_from = images.collect::<Result<_, _>>()?;
             }
             "shm_size" => {
@@ -211,7 +222,7 @@ fn read(build: &Value, service: &Map<String, Value>) -> Result<Build, String> {
 fn plain(text: &str) -> Result<String, String> {
     let mut parts = text.split("$$");
     if parts.any(|part| part.contains('$')) {
-        return Err(format!("{text:?} has a variable in it"));
+        return Err(format!("{text:?} contains a variable"));
     }
     Ok(text.replace("$$", "$"))
 }

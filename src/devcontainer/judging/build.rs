@@ -26,7 +26,7 @@ const MAX_BESIDE: usize = 1000;
 /// Why a build in another network is refused.
 pub const NETWORK: &str = "a build has no part of this server's network";
 
-pub const OUTSIDE: &str = "it leads out of the repository: what is there is this server's";
+pub const OUTSIDE: &str = "it points outside the repository, at this server's own files";
 
 impl Place<'_> {
     /// An absolute path for one of the repository's, which exists.
@@ -193,11 +193,11 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = node.elements().iter();
     if !node.is_list() {
-        gate.wrong(node, property, "a list of texts");
+        gate.wrong(node, property, "a list of strings");
     }
     while let Some(element) = rest.next() {
         let Some(text) = element.as_text() else {
-            gate.wrong(element, property, "a list of texts");
+            gate.wrong(element, property, "a list of strings");
             continue;
         };
         let (flag, attached) = match text.split_once('=') {
@@ -216,7 +216,7 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
                     ("--network", Some("default" | "none")) => None,
                     ("--network", Some(_)) => Some(NETWORK),
                     ("--build-arg", Some(arg)) if !arg.contains('=') => {
-                        Some("this server's environment is not the repository's")
+                        Some("it would read this server's environment")
                     }
                     ("--build-arg", Some(arg)) => {
                         let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
@@ -229,7 +229,7 @@ fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
                         Some(policy::NO_ULIMIT)
                     }
                     ("--label", Some(label)) if policy::is_reserved_label(label) => {
-                        Some("this label says which drone it is")
+                        Some("this label identifies the drone")
                     }
                     _ => None,
                 };

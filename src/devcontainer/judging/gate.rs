@@ -74,7 +74,10 @@ fn plain_kind(name: &str) -> Option<Kind> {
         | "updateContentCommand"
         | "postCreateCommand"
         | "postStartCommand"
-        | "postAttachCommand" => (is_commands, "a command, a list or an object of them"),
+        | "postAttachCommand" => (
+            is_commands,
+            "a command, a list of strings or an object of commands",
+        ),
         "customizations" | "portsAttributes" | "otherPortsAttributes" | "secrets" | "settings" => {
             (Node::is_map, "an object")
         }
@@ -177,7 +180,7 @@ fn read_property(
         "runArgs" if node.is_list() => {
             passed.run_args = run_args::read(node, gate, place.checkout);
         }
-        "runArgs" => gate.wrong(node, name, "a list of texts"),
+        "runArgs" => gate.wrong(node, name, "a list of strings"),
         "workspaceMount" => {
             let folder = document.get("workspaceFolder");
             let folder = folder.and_then(|node| workspace::read_folder(node, place.checkout));
@@ -194,7 +197,7 @@ fn read_property(
         }
         "workspaceFolder" => match workspace::read_folder(node, place.checkout) {
             Some(folder) => passed.workspace_folder = Some(folder),
-            None => gate.wrong(node, name, "an absolute path of the container's"),
+            None => gate.wrong(node, name, "an absolute path in the container"),
         },
         _ => {
             gate.refuse(node, name, UNKNOWN);
@@ -235,7 +238,7 @@ fn read_features(node: &Node, passed: &mut Passed, place: &Place<'_>, gate: &mut
 fn read_env(name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
     let mut out = Map::new();
     if !node.is_map() {
-        gate.wrong(node, name, "an object of texts");
+        gate.wrong(node, name, "an object of strings");
     }
     for (key, value) in node.properties() {
         let property = format!("{name}.{key:.80}");
@@ -284,7 +287,7 @@ fn read_requirements(node: &Node, passed: &mut Passed, gate: &mut Gate) {
         gate.leave_out(
             gpu.line,
             "hostRequirements.gpu",
-            "a drone has none of this server's devices",
+            "a drone has no access to this server's devices",
         );
     }
     passed.plain.insert("hostRequirements".into(), map.into());
@@ -298,12 +301,12 @@ fn read_judged(
     judge: fn(&str) -> Judgement,
 ) {
     if !node.is_list() {
-        gate.wrong(node, name, "a list of texts");
+        gate.wrong(node, name, "a list of strings");
     }
     let mut out = Vec::new();
     for element in node.elements() {
         let Some(text) = element.as_text() else {
-            gate.wrong(element, name, "a list of texts");
+            gate.wrong(element, name, "a list of strings");
             continue;
         };
         match judge(text) {
@@ -328,12 +331,12 @@ fn read_words(
     judge: fn(&str) -> Result<(), &'static str>,
 ) {
     if !node.is_list() {
-        gate.wrong(node, name, "a list of texts");
+        gate.wrong(node, name, "a list of strings");
     }
     let mut out = Vec::new();
     for element in node.elements() {
         let Some(text) = element.as_text() else {
-            gate.wrong(element, name, "a list of texts");
+            gate.wrong(element, name, "a list of strings");
             continue;
         };
         let judged = judge(text);

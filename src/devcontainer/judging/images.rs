@@ -27,10 +27,11 @@ const MAX_TAG: usize = 128;
 /// More images than one project is made from.
 const MAX_NAMES: usize = 200;
 
-const LOCAL: &str = "a registry is named by its public name, not by one of this server's own";
-const BUILT: &str = "what is built on this server is its drone's alone";
+const LOCAL: &str =
+    "a registry must be named by its public name, not by a name of this server's own network";
+const BUILT: &str = "an image that was built on this server belongs to its drone alone";
 const BY_ID: &str =
-    "an image is named, not given by its id; write docker.io/library/… if it is a name";
+    "an image must be given by name, not by ID; if this is a name, write docker.io/library/…";
 const UNREADABLE: &str = "hatchery cannot tell which image this names";
 
 /// The name of what compose builds for a service. `token` makes it one that no repository knows.

@@ -40,8 +40,8 @@ const WRITTEN: &[&str] = &[
     "devcontainer-features-install.sh",
 ];
 
-const LEADS_OUT: &str =
-    "a link in it leads out of the feature's directory or stands where the devcontainer CLI writes";
+const LEADS_OUT: &str = "a link in it points outside the feature's directory, or is at a place where the \
+     devcontainer CLI writes";
 
 /// Checks the feature and gives the identifier under which the devcontainer CLI finds it.
 ///
@@ -74,7 +74,7 @@ pub fn check_others<'a>(
     gate: &mut Gate,
 ) {
     let Some(found) = features_below(checkout) else {
-        let why = "hatchery does not look through so many files for features";
+        let why = "there are too many files to search for features";
         gate.refuse_text(0, ".devcontainer", "as a whole", why);
         return;
     };
@@ -115,7 +115,8 @@ fn check(node: &Node, property: &str, folder: &Path, checkout: &Checkout, gate: 
                 gate.refuse(
                     node,
                     &property,
-                    "it is not a directory of the repository's below .devcontainer, seen from there and reached without a link",
+                    "it is not a directory of the repository below .devcontainer, given relative to it and \
+                     without links",
                 );
                 continue;
             };
@@ -139,7 +140,11 @@ fn check_one(
 ) -> Option<Node> {
     let name = folder.file_name().and_then(OsStr::to_str);
     if !name.is_some_and(policy::is_name) {
-        gate.refuse(node, property, "its directory is not named as a feature");
+        gate.refuse(
+            node,
+            property,
+            "its directory does not have a feature's name",
+        );
         return None;
     }
     if !stays_inside(folder) {

@@ -183,7 +183,7 @@ pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
             "containerEnv" | "remoteEnv" => check_env(name, node, gate),
             "entrypoint" => {
                 if !node.as_text().is_some_and(is_entrypoint) {
-                    gate.refuse(node, name, "it is more than the path of a program");
+                    gate.refuse(node, name, "it is not just the path of a program");
                 }
             }
             "remoteUser" | "containerUser" => {
@@ -228,7 +228,8 @@ pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
     }
 }
 
-pub const NO_TARBALL: &str = "only a registry's features and the repository's own are installed";
+pub const NO_TARBALL: &str =
+    "only features from a registry or from the repository itself are installed";
 
 /// What the devcontainer CLI notes in the object that it has read a feature's file into.
 const CLI_KEEPS: &[&str] = &[
@@ -259,7 +260,7 @@ fn check_id(node: &Node, gate: &mut Gate, kind: Entry<'_>) {
 /// Names and values of variables. Those of `containerEnv` become lines of a Dockerfile.
 fn check_env(name: &str, node: &Node, gate: &mut Gate) {
     if !node.is_map() {
-        gate.refuse(node, name, "this is not an object of texts");
+        gate.refuse(node, name, "this is not an object of strings");
     }
     for (key, value) in node.properties() {
         let property = format!("{name}.{key:.80}");
@@ -268,7 +269,7 @@ fn check_env(name: &str, node: &Node, gate: &mut Gate) {
         }
         if name == "containerEnv" {
             if value.is_map() || value.is_list() {
-                gate.refuse(value, &property, "this is not a text");
+                gate.refuse(value, &property, "this is not a string");
             }
             stays_on_its_line(value, &property, gate);
         }
@@ -321,7 +322,7 @@ fn check_mount(mount: &Node, gate: &mut Gate, kind: Entry<'_>) {
             gate.refuse(
                 mount,
                 "mounts",
-                "another drone can have the same volume; its name must hold ${devcontainerId}",
+                "another drone could have the same volume; its name must contain ${devcontainerId}",
             );
         }
         Err(why) => {
@@ -335,7 +336,7 @@ fn judge_list(node: &Node, property: &str, gate: &mut Gate, judge: fn(&str) -> J
     for element in node.elements() {
         let judgement = element
             .as_text()
-            .map_or(Judgement::Refuse("this is not a text"), judge);
+            .map_or(Judgement::Refuse("this is not a string"), judge);
         if let Judgement::Refuse(why) = judgement {
             gate.refuse(element, property, why);
         }

@@ -127,7 +127,7 @@ fn from_fields(
             "tmpfs-mode" => mode = Some(value.clone()),
             "external" if value == "false" => {}
             "volume-opt" | "volume-driver" => {
-                return Err("a driver's options can make a volume out of the host's files");
+                return Err("a driver's options can turn the host's files into a volume");
             }
             "bind-propagation" | "bind-nonrecursive" if checkout.is_none() => return Err(NO_BIND),
             // How eagerly a Mac copies; how mounts below a directory are seen, of which the volume has none.
@@ -174,7 +174,7 @@ fn check_target(target: &str) -> Result<(), &'static str> {
         return Err("the target is not an absolute path");
     }
     if policy::is_reserved_target(&plain) {
-        return Err("the target is hatchery's own");
+        return Err("the target is reserved for hatchery");
     }
     Ok(())
 }

@@ -104,13 +104,13 @@ fn env(text: &str) -> Judgement {
     match text.split_once('=') {
         Some((name, _)) if policy::is_env_name(name) => Judgement::Pass,
         Some(_) => Judgement::Refuse("this is not the name of a variable"),
-        None => Judgement::Drop("this server's environment is not the repository's"),
+        None => Judgement::Drop("it would read this server's environment"),
     }
 }
 
 fn label(text: &str) -> Judgement {
     if policy::is_reserved_label(text.split('=').next().unwrap_or(text)) {
-        Judgement::Refuse("this label says which drone it is")
+        Judgement::Refuse("this label identifies the drone")
     } else {
         Judgement::Pass
     }
@@ -119,7 +119,7 @@ fn label(text: &str) -> Judgement {
 fn network(text: &str) -> Judgement {
     match text {
         "bridge" | "default" => Judgement::Drop(OURS),
-        _ => Judgement::Refuse("the drones have a network of their own"),
+        _ => Judgement::Refuse("drones have a network of their own"),
     }
 }
 
@@ -137,7 +137,7 @@ pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout) -> RunArgs {
     let mut rest = node.elements().iter();
     while let Some(element) = rest.next() {
         let Some(text) = element.as_text() else {
-            gate.wrong(element, "runArgs", "a list of texts");
+            gate.wrong(element, "runArgs", "a list of strings");
             continue;
         };
         let (name, attached) = split(text);
@@ -172,7 +172,7 @@ pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout) -> RunArgs {
             gate.wrong(
                 element,
                 "runArgs",
-                &format!("complete: --{name} lacks its value"),
+                &format!("complete: --{name} has no value"),
             );
             continue;
         };

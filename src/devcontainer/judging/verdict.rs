@@ -14,20 +14,20 @@ const EXAMPLES: &[&str] = &[
     "example", "sample", "template", "dist", "default", "defaults",
 ];
 
-const CORRECT: &str = "correct it in the repository";
+const CORRECT: &str = "fix it in the repository";
 
 /// What to do about one refusal.
-const REMEDY: &str = "take it out of the repository, or trust the repository with the server: \
-                      `--trust` for this once, or `devcontainer.trust` in the configuration for good";
+const REMEDY: &str = "remove it from the repository, or trust the repository with this server: once with \
+     `--trust`, or permanently with `devcontainer.trust` in the configuration";
 
 /// What to do about one of privileges.
-const CONTAIN: &str = "take it out of the repository; or install Sysbox on this server and set \
-                       `docker.runtime = \"sysbox-runc\"`; or trust the repository with the server: `--trust` for \
-                       this once, or `devcontainer.trust` in the configuration for good";
+const CONTAIN: &str = "remove it from the repository; or install Sysbox on this server and set \
+     `docker.runtime = \"sysbox-runc\"`; or trust the repository with this server: once with `--trust`, or \
+     permanently with `devcontainer.trust` in the configuration";
 
 /// The two ways past a refusal, for its hint.
 pub const WAYS_ON: &str =
-    "`--trust` for this once, or `devcontainer.trust` in the configuration for good";
+    "once with `--trust`, or permanently with `devcontainer.trust` in the configuration";
 
 /// The first version of Docker that mounts a part of a volume (`VolumeOptions.Subpath`, Engine API
 /// 1.45).
@@ -255,8 +255,8 @@ impl Gate {
             return true;
         };
         let why = format!(
-            "mounting a part of the repository takes Docker {FIRST_WITH_SUBPATHS} or later, and this \
-             server has {version}"
+            "mounting a part of the repository needs Docker {FIRST_WITH_SUBPATHS} or later, and this server \
+             has {version}"
         );
         let hint = format!("upgrade Docker to {FIRST_WITH_SUBPATHS} or later");
         self.find_lacking(node, property, &why, &hint);
@@ -288,7 +288,7 @@ impl Gate {
         match self.runtime {
             Some(runtime) if !self.trusted => {
                 let runtime = runtime.as_str();
-                let why = format!("{runtime} gives the container what it is for");
+                let why = format!("{runtime} makes it unnecessary");
                 self.leave_out(node.line, property, &why);
                 false
             }
@@ -344,10 +344,10 @@ impl Gate {
         };
         let why = match beside.iter().find(like) {
             Some(example) if folder.is_empty() => {
-                format!("{path} is not in the repository; its example is {example}")
+                format!("{path} is not in the repository, only its example {example}")
             }
             Some(example) => {
-                format!("{path} is not in the repository; its example is {folder}/{example}")
+                format!("{path} is not in the repository, only its example {folder}/{example}")
             }
             None => format!("{path} is not in the repository"),
         };
@@ -356,8 +356,8 @@ impl Gate {
             .as_ref()
             .map_or_else(String::new, ToString::to_string);
         let hint = format!(
-            "commit it, or hand in a file of this server's: `[drones.\"{repo}\"]` with \
-             `files = {{ \"{path}\" = \"/etc/hatchery/…\" }}` in the configuration"
+            "commit it, or hand in a file of this server: `[drones.\"{repo}\"]` with `files = {{ \"{path}\" \
+             = \"/etc/hatchery/…\" }}` in the configuration"
         );
         self.find_wrong(node, property, &why, &hint);
     }
@@ -480,7 +480,7 @@ impl Gate {
                 ""
             };
             ways.push(format!(
-                "take {it} out of the repository, or {or}trust the repository with this server: {WAYS_ON}"
+                "remove {it} from the repository, or {or}trust the repository with this server: {WAYS_ON}"
             ));
         }
         ways.join("; ")

@@ -7,7 +7,7 @@ use crate::devcontainer::reading::document::{Data, Node};
 
 /// Why a text is refused that would not stay on its line.
 pub const NOT_ONE_LINE: &str =
-    "a line break or control character would become part of a generated file";
+    "it contains a line break or control character, which would end up in a generated file";
 
 /// Why a build argument of the CLI's own is refused.
 const THE_CLIS_OWN: &str = "the devcontainer CLI sets it itself";

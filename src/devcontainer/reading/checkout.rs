@@ -113,7 +113,7 @@ impl Checkout {
         let wrong = |what: &str| {
             Error::new(Code::DevcontainerInvalid, format!("{shown}: {what}"))
                 .at(&shown, 0)
-                .hint("correct it in the repository")
+                .hint("fix it in the repository")
         };
         // A pipe or a device would block or never end.
         if !path.is_file() {

@@ -31,13 +31,15 @@ fn expand(text: &str, variables: &Variables, depth: usize) -> Result<String, Str
             out.push('$');
             rest = after;
         } else if let Some(braced) = rest.strip_prefix('{') {
-            let end = closing(braced).ok_or("has a ${ without its }")?;
+            let end = closing(braced).ok_or("has a ${ without a }")?;
             out.push_str(&braces(&braced[..end], variables, depth)?);
             rest = &braced[end + 1..];
         } else {
             let length = name_length(rest);
             if length == 0 {
-                return Err("has a $ that begins no variable; a dollar sign is written $$".into());
+                return Err(
+                    "has a $ that does not begin a variable; write a dollar sign as $$".into(),
+                );
             }
             out.push_str(variables.get(&rest[..length]).map_or("", String::as_str));
             rest = &rest[length..];
@@ -71,7 +73,7 @@ fn braces(inside: &str, variables: &Variables, depth: usize) -> Result<String, S
         (Some('?'), None) => Err(format!(
             "needs the variable {name}, which the repository's .env does not set"
         )),
-        _ => Err(format!("has ${{{inside:.80}}}, which is no variable")),
+        _ => Err(format!("has ${{{inside:.80}}}, which is not a variable")),
     }
 }
 

@@ -39,9 +39,15 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
 }
 
 fn invalid(file: &str, (line, column): (usize, usize), what: &str) -> Error {
-    Error::new(Code::DevcontainerInvalid, format!("{file}:{line}:{column}: {what}"))
-        .at(file, line)
-        .hint("correct it in the repository; https://containers.dev/implementors/json_reference says what it may hold")
+    Error::new(
+        Code::DevcontainerInvalid,
+        format!("{file}:{line}:{column}: {what}"),
+    )
+    .at(file, line)
+    .hint(
+        "fix it in the repository; https://containers.dev/implementors/json_reference lists the \
+             properties",
+    )
 }
 
 fn convert(value: &ast::Value<'_>, line: usize, lines: &Lines) -> Result<Node, (usize, String)> {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::checkout::{BadPath, Checkout};
-use crate::devcontainer::judging::verdict::WAYS_ON;
 use crate::error::{Code, Error, Result};
 
 /// Variants that are looked at; more than any repository has.
@@ -59,7 +58,7 @@ fn ambiguous(what: &str, names: &[String]) -> Error {
         format!("{what}: {}", names.join(", "))
     };
     Error::new(Code::DevcontainerAmbiguous, message).hint(match names.first() {
-        Some(name) => format!("choose one with `--config NAME`, for example `--config {name}`"),
+        Some(name) => format!("choose one with `--config NAME`, such as `--config {name}`"),
         None => "leave out `--config`, or give a path within the repository".to_owned(),
     })
 }
@@ -71,10 +70,10 @@ fn present(checkout: &Checkout, path: &str) -> Result<Option<PathBuf>> {
         Err(BadPath::Missing) => Ok(None),
         Err(BadPath::Outside) => Err(Error::new(
             Code::GateRefused,
-            format!("{path} leads out of the repository: what it points to is this server's"),
+            format!("{path} points outside the repository, at this server's own files"),
         )
         .hint(format!(
-            "put the file itself into the repository; {WAYS_ON} do not help here"
+            "put the file itself into the repository; neither `--trust` nor `devcontainer.trust` helps here"
         ))),
     }
 }

@@ -31,16 +31,16 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
         let line = error.location().map_or(0, |location| location.line());
         Error::new(Code::DevcontainerInvalid, format!("{place}: {what}"))
             .at(file, usize::try_from(line).unwrap_or_default())
-            .hint("correct it in the repository")
+            .hint("fix it in the repository")
     })?;
     let mut budget = MAX_NODES;
     into_node(parsed, &tags(text), &mut budget).ok_or_else(|| {
         Error::new(
             Code::DevcontainerInvalid,
-            format!("{file}: its aliases amount to more than {MAX_NODES} values"),
+            format!("{file}: its aliases expand to more than {MAX_NODES} values"),
         )
         .at(file, 0)
-        .hint("write out less with anchors and aliases")
+        .hint("use fewer anchors and aliases")
     })
 }
 

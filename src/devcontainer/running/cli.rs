@@ -186,7 +186,7 @@ impl Running {
     pub async fn next(&mut self) -> Event {
         self.events.recv().await.unwrap_or_else(|| {
             Event::Ended(Outcome::Failed {
-                message: "the devcontainer CLI was lost".to_owned(),
+                message: "the devcontainer CLI's process was lost".to_owned(),
                 container: None,
                 step: None,
                 failed: None,
@@ -320,7 +320,7 @@ pub async fn check(command: &str) -> Result<()> {
             Code::ProgramMissing,
             format!("the devcontainer CLI ({command}) is not installed"),
         )
-        .hint("`npm install -g @devcontainers/cli`, or name it as devcontainer.command")
+        .hint("install it with `npm install -g @devcontainers/cli`, or set devcontainer.command to its path")
     };
     let path = process::find(command).ok_or_else(missing)?;
     let mut start = [0; 64];
@@ -357,7 +357,7 @@ pub async fn check(command: &str) -> Result<()> {
                 version.trim()
             ),
         )
-        .hint("the npm package `node` carries a newer one: `npm install -g node@22`")),
+        .hint("the npm package `node` provides a newer one: `npm install -g node@22`")),
         _ => Ok(()),
     }
 }
@@ -369,7 +369,7 @@ pub async fn check_compose(repo: &RepoId) -> Result<()> {
     }
     Err(Error::new(
         Code::ProgramMissing,
-        format!("docker compose is not installed, and {repo} is made of compose files"),
+        format!("docker compose is not installed, and {repo} uses a compose file"),
     )
     .hint(COMPOSE_HINT))
 }
@@ -532,7 +532,7 @@ async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
                 match said.recv().await {
                     Ok(line) => tell(&mut writing, &Answer::Line(line)).await,
                     Err(RecvError::Lagged(count)) => {
-                        let line = format!("({count} lines came too fast and are missing here)");
+                        let line = format!("({count} lines arrived too fast and are missing here)");
                         tell(&mut writing, &Answer::Line(line)).await;
                     }
                     Err(RecvError::Closed) => break,
@@ -679,7 +679,7 @@ impl Log {
         let last = last.last().map(|line| format!(": {line}"));
         let last = last.unwrap_or_default();
         format!(
-            "the dotfiles were not installed{last}; in the drone, `git clone` them by hand to see why"
+            "the dotfiles were not installed{last}; run `git clone` in the drone by hand to see why"
         )
     }
 

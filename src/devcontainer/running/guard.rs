@@ -536,7 +536,7 @@ fn quoted(text: &str) -> String {
 fn listed(path: &Path, gate: &mut Gate) -> Vec<PathBuf> {
     directories(path).unwrap_or_else(|| {
         gate.turn_to("what the devcontainer CLI has fetched");
-        let why = "it holds a link to a directory, or more than hatchery looks at";
+        let why = "it contains a link to a directory, or more files than hatchery checks";
         gate.refuse_text(0, "the directory", &quoted(&path.to_string_lossy()), why);
         Vec::new()
     })

@@ -241,11 +241,11 @@ impl Vigil {
         self.said = true;
         Some(Due::Say(match patience {
             Some(patience) => format!(
-                "{stage} still runs; it is waited for until it ends, {} minutes at most.",
+                "{stage} is still running; waiting up to {} minutes for it to end.",
                 patience.as_secs() / 60
             ),
             None => {
-                format!("{stage} still runs; it is waited for until it ends, as waitFor has it.")
+                format!("{stage} is still running; waiting for it to end, as waitFor says.")
             }
         }))
     }
@@ -253,11 +253,11 @@ impl Vigil {
     /// What a person must know of a command that was left running in this drone.
     pub fn left(&self, stage: Stage, drone: &str) -> String {
         let missed: Vec<_> = self.lifecycle.after(stage).map(Stage::as_str).collect();
-        let mut text = format!("{stage} still runs in the drone and is not waited for");
+        let mut text = format!("{stage} is still running in the drone and is no longer waited for");
         if !missed.is_empty() {
             let missed = missed.join(", ");
             text = format!(
-                "{text}; {missed} is not run: once it has ended, `hatchery rerun {drone}` does"
+                "{text}; {missed} was not run: once it has ended, `hatchery rerun {drone}` runs it"
             );
         }
         text + "."
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!((vigil.due(at(31)), vigil.next()), (None, Some(at(300))));
         assert_eq!(vigil.due(at(300)), Some(Due::Leave(Stage::PostCreate)));
         assert!(vigil.left(Stage::PostCreate, "acme-site").contains(
-            "postStartCommand is not run: once it has ended, `hatchery rerun acme-site` does"
+            "postStartCommand was not run: once it has ended, `hatchery rerun acme-site` runs it"
         ));
         vigil.begun(Stage::PostStart, at(40));
         assert_eq!(vigil.due(at(70)), Some(Due::Leave(Stage::PostStart)));

@@ -182,7 +182,7 @@ const BUILDX: &str = "github.com/docker/buildx 0.30.0 (hatchery's builder)\n";
 
 /// Has the waiting hatchery build this.
 fn ask(settings: &Settings, build: Build) -> Result<(), String> {
-    let away = |error: std::io::Error| format!("the hatchery that builds has gone: {error}");
+    let away = |error: std::io::Error| format!("the hatchery that builds has ended: {error}");
     contexts::send_whole(&settings.temporary);
     let mut stream = say(&settings.control, &Word::Build(Box::new(build))).map_err(away)?;
     let answers = BufReader::new(&mut stream);

@@ -51,7 +51,7 @@ pub async fn are_elsewhere(names: &[String]) -> Result<()> {
 pub async fn pull(name: &str) -> Judged<()> {
     let refused = |what: &str| Stop::Refused(format!("the image {name:.200?}: {what}"));
     if !policy::is_image(name) {
-        return Err(refused("that is no image's name"));
+        return Err(refused("that is not the name of an image"));
     }
     if let Some(why) = barred(name) {
         return Err(refused(why));
@@ -170,8 +170,8 @@ fn refused(what: &str) -> Error {
         format!("the gate refuses an image or feature: {what}"),
     )
     .hint(
-        "name another, or trust the repository with this server: `--trust` for this once, \
-         or `devcontainer.trust` in the configuration for good",
+        "name another, or trust the repository with this server: once with `--trust`, or permanently with \
+         `devcontainer.trust` in the configuration",
     )
 }
 

@@ -52,8 +52,8 @@ pub async fn find(
             format!("{} has no {sought}", job.repo),
         )
         .hint(format!(
-            "`git ls-remote {}` lists what it has; without `--branch` and `--pr` a drone starts from \
-             the default branch",
+            "`git ls-remote {}` lists its branches and pull requests; without `--branch` and `--pr` a drone \
+             starts from the default branch",
             url_of(&job.config.github, job.repo)
         ))
     })
@@ -101,7 +101,7 @@ impl Git<'_> {
         if answer.len() as u64 > MAX_REFS {
             return Err(Error::new(
                 Code::LimitReached,
-                format!("{} has too many branches to look through", self.job.repo),
+                format!("{} has too many branches to search", self.job.repo),
             )
             .hint("name the branch: `--branch BRANCH`"));
         }

@@ -197,13 +197,13 @@ impl Git<'_> {
         if let Some(stdout) = group.child().stdout.take() {
             let read = stdout.take(most + 1).read_to_end(&mut answer).await;
             read.map_err(|error| {
-                Error::new(Code::HostFailed, "cannot read what git says").because(error)
+                Error::new(Code::HostFailed, "cannot read git's output").because(error)
             })?;
         }
         if answer.len() as u64 > most {
             return Err(Error::new(
                 Code::LimitReached,
-                format!("the submodules of {} are too many", self.job.repo),
+                format!("{} has too many submodules", self.job.repo),
             )
             .hint("spawn it without `--submodules`"));
         }
@@ -263,11 +263,10 @@ fn too_large(repo: &RepoId, most: Size) -> Error {
     let (bytes, files) = (ByteSize::b(most.bytes), most.files);
     Error::new(
         Code::LimitReached,
-        format!("the clone of {repo} is more than {bytes} or {files} files"),
+        format!("the clone of {repo} is larger than {bytes} or has more than {files} files"),
     )
     .hint(
-        "raise limits.clone or limits.clone_files in the configuration, if this server has the room \
-         for it",
+        "raise limits.clone or limits.clone_files in the configuration, if this server has enough disk space",
     )
 }
 
@@ -287,9 +286,9 @@ fn quoted(path: &Path) -> Result<String> {
         Some(text) if !text.contains('\'') => Ok(format!("'{text}'")),
         _ => Err(Error::new(
             Code::HostFailed,
-            format!("git cannot be told of {}", path.display()),
+            format!("git cannot use the path {}", path.display()),
         )
-        .hint("install hatchery at a path without quotes")),
+        .hint("install hatchery at a path without quotation marks")),
     }
 }
 
@@ -380,7 +379,7 @@ impl Subject<'_> {
                  github.private_key_file) installed on it; or {WITHOUT}"
             ),
             Self::Submodule { .. } => {
-                format!("a drone has no credentials for other servers than GitHub; {WITHOUT}")
+                format!("a drone has no credentials for servers other than GitHub; {WITHOUT}")
             }
             Self::Repository { repo, .. } | Self::Submodules { repo, .. } => format!(
                 "check the spelling of {repo}; a private repository needs the GitHub App \
@@ -393,9 +392,9 @@ impl Subject<'_> {
     fn is_out_of_reach(&self) -> Error {
         Error::new(
             Code::GithubRefused,
-            format!("{self} cannot be fetched: it is neither on this GitHub nor behind https"),
+            format!("{self} cannot be fetched: it is not on this server's GitHub and its URL is not https"),
         )
-        .hint(format!("correct its URL in .gitmodules, or {WITHOUT}"))
+        .hint(format!("fix its URL in .gitmodules, or {WITHOUT}"))
     }
 
     /// The line of git's that says why.
@@ -424,11 +423,11 @@ fn meaning(subject: &Subject<'_>, said: &str, full: bool) -> Error {
     let says = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
     let reason = subject
         .reason(said)
-        .unwrap_or("git said nothing")
+        .unwrap_or("git gave no reason")
         .to_owned();
     if let Some(why) = said.lines().find(|line| line.contains(cage::FAILED)) {
         return Error::new(Code::HostFailed, format!("git was not started: {why}"))
-            .hint("`hatchery doctor` tries the cage in which it runs and says what to do");
+            .hint("`hatchery doctor` checks the cage in which it runs and shows what to do");
     }
     if full || says(&["No space left on device", "Disk quota exceeded"]) {
         return Error::new(
@@ -466,8 +465,10 @@ fn meaning(subject: &Subject<'_>, said: &str, full: bool) -> Error {
             .because(reason);
     }
     let hint = match subject {
-        Subject::Repository { .. } => "try `git clone` of it by hand on this server".to_owned(),
-        _ => format!("correct .gitmodules or the submodule's repository, or {WITHOUT}"),
+        Subject::Repository { .. } => {
+            "try to clone it with `git clone` by hand on this server".to_owned()
+        }
+        _ => format!("fix .gitmodules or the submodule's repository, or {WITHOUT}"),
     };
     Error::new(Code::GithubRefused, format!("{subject} cannot be cloned"))
         .hint(hint)
@@ -519,7 +520,7 @@ mod tests {
             own: Some(&own),
             has_tokens: true,
         };
-        let said = "Cloning into '/var/cache/x'...\nhatchery: acme/vault is not among this drone's\n\
+        let said = "Cloning into '/var/cache/x'...\nhatchery: this drone has no access to acme/vault\n\
                     fatal: could not read Username for 'https://github.com': terminal prompts disabled\n\
                     fatal: clone of 'x' into submodule path 'y' failed";
         let error = refusal(&subject, said, false);
@@ -530,7 +531,7 @@ mod tests {
              not visible without a token"
         );
         assert!(error.what_next().unwrap().contains("--repo acme/vault"));
-        assert_eq!(error.details(), ["acme/vault is not among this drone's"]);
+        assert_eq!(error.details(), ["this drone has no access to acme/vault"]);
         let said = "fatal: bad object\nfatal: clone of 'x' failed";
         let error = refusal(&subject, said, false);
         assert!(

@@ -65,7 +65,7 @@ impl Accounts {
             return is_login(user).then(|| user.to_owned()).ok_or_else(|| {
                 Error::new(
                     Code::DevcontainerInvalid,
-                    format!("the image's USER, {user:?}, is no user's name"),
+                    format!("the image's USER, {user:?}, is not a user name"),
                 )
                 .hint("fix USER in the Dockerfile, or set remoteUser in devcontainer.json")
             });
@@ -74,12 +74,12 @@ impl Accounts {
             Error::new(
                 Code::DevcontainerInvalid,
                 format!(
-                    "the user is given as {user}, and none in the image's /etc/passwd has that number"
+                    "the user is given as the number {user}, and no user in the image's /etc/passwd has it"
                 ),
             )
             .hint(format!(
-                "ssh goes by names: add one in a Dockerfile (`RUN useradd --create-home --uid {user} \
-                 dev`), or set remoteUser in devcontainer.json to a user of the image"
+                "ssh logs in by user name: add a user in a Dockerfile (`RUN useradd --create-home --uid \
+                 {user} dev`), or set remoteUser in devcontainer.json to a user of the image"
             ))
         })
     }
@@ -120,7 +120,7 @@ impl Accounts {
         if !is_login(user) {
             return Err(Error::new(
                 Code::DevcontainerInvalid,
-                format!("{user:?} is no name to log in with"),
+                format!("{user:?} is not a user name that ssh can log in with"),
             )
             .hint("set remoteUser in devcontainer.json to the name of a user of the image"));
         }
@@ -164,7 +164,7 @@ impl Hindrance {
         let (why, hint) = self.words(user);
         Error::new(
             Code::DevcontainerInvalid,
-            format!("nobody can log in as {user}: {why}"),
+            format!("it is not possible to log in as {user}: {why}"),
         )
         .hint(hint)
     }
@@ -175,17 +175,20 @@ impl Hindrance {
             Self::NoShell(program) => (
                 format!("its shell in the image's /etc/passwd is {program}"),
                 format!(
-                    "give it one in a Dockerfile (`RUN usermod --shell /bin/sh {user}`), or set \
-                     remoteUser in devcontainer.json to another user"
+                    "set a shell in a Dockerfile (`RUN usermod --shell /bin/sh {user}`), or set remoteUser \
+                     in devcontainer.json to another user"
                 ),
             ),
             Self::Expired => (
-                "its account has expired, as the image's /etc/shadow says".to_owned(),
-                format!("take the date back in a Dockerfile: `RUN chage --expiredate -1 {user}`"),
+                "its account has expired according to the image's /etc/shadow".to_owned(),
+                format!(
+                    "remove the expiry date in a Dockerfile: `RUN chage --expiredate -1 {user}`"
+                ),
             ),
             Self::MustChange => (
-                "its password must be changed first, as the image's /etc/shadow says".to_owned(),
-                format!("leave that out in a Dockerfile: `RUN chage --lastday -1 {user}`"),
+                "its password must be changed first according to the image's /etc/shadow"
+                    .to_owned(),
+                format!("lift that in a Dockerfile: `RUN chage --lastday -1 {user}`"),
             ),
         }
     }

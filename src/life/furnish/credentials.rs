@@ -61,12 +61,12 @@ impl Helper {
         Err(Error::new(
             Code::ProgramMissing,
             format!(
-                "hatchery-drone is not where it belongs, {} beside {}",
+                "hatchery-drone is not in its place, {} next to {}",
                 places[0],
                 directory.display()
             ),
         )
-        .hint("install hatchery whole: `make build`, then `make install`"))
+        .hint("install all of hatchery: `make build`, then `make install`"))
     }
 
     /// Where it is on this server.

@@ -39,20 +39,22 @@ pub async fn tree(
     match hindrance(server.docker, container).await {
         Ok(None) => {}
         Ok(Some(why)) => {
-            server.ui.warn(&format!("{name} signs no commits: {why}"));
+            server
+                .ui
+                .warn(&format!("{name} does not sign commits: {why}"));
             return Ok((tree, nothing()));
         }
         // What it signed with before, it goes on to sign with.
         Err(error) => {
             let error = error.message();
             server.ui.warn(&format!(
-                "whether {name} can sign commits is not known: {error}"
+                "cannot find out whether {name} can sign commits: {error}"
             ));
             return Ok((tree, None));
         }
     }
     let cannot = |error| {
-        let what = format!("cannot make the key by which {name} signs");
+        let what = format!("cannot make the signing key of {name}");
         Error::new(Code::HostFailed, what).because(error)
     };
     let secret = ServerSecret::load_or_create(server.places.state())?;
@@ -102,10 +104,10 @@ async fn hindrance(docker: &Docker, container: &Container) -> Result<Option<Stri
     Ok(match version(&output.stdout) {
         Some(version) if version >= FIRST => None,
         Some((major, minor)) => Some(format!(
-            "its image has git {major}.{minor}, and git signs with ssh keys from {}.{} on",
+            "its image has git {major}.{minor}, and signing with ssh keys needs {}.{} or later",
             FIRST.0, FIRST.1
         )),
-        None => Some("its git does not tell its version".to_owned()),
+        None => Some("its git does not report its version".to_owned()),
     })
 }
 

@@ -36,13 +36,13 @@ impl Hatching<'_> {
             return Ok(());
         }
         let name = &self.identity.name;
-        let question = format!("Its volumes stay, and {}. Go on?", Old::goes(name));
+        let question = format!("The volumes are kept, but {}. Continue?", Old::goes(name));
         if ui.agreed(&question).await {
             return Ok(());
         }
         Err(Error::new(
             Code::Interrupted,
-            format!("{name} is not rebuilt"),
+            format!("{name} was not rebuilt"),
         ))
     }
 }
@@ -55,7 +55,7 @@ fn of_scope(before: &Scope, after: &Scope) -> Vec<String> {
     };
     let permissions = |scope: &Scope| {
         scope.permissions().map_or_else(
-            || "as the configuration says".to_owned(),
+            || "the configured defaults".to_owned(),
             |all| {
                 let all = all.iter().map(|(name, access)| format!("{name}={access}"));
                 all.collect::<Vec<_>>().join(", ")
@@ -68,7 +68,7 @@ fn of_scope(before: &Scope, after: &Scope) -> Vec<String> {
     ]
     .into_iter()
     .filter(|(_, before, after)| before != after)
-    .map(|(what, before, after)| format!("Its tokens' {what}: {before} → {after}"))
+    .map(|(what, before, after)| format!("Its tokens' {what} change: {before} → {after}"))
     .collect()
 }
 
@@ -77,7 +77,7 @@ fn of_scope(before: &Scope, after: &Scope) -> Vec<String> {
 fn of_files(recipe: Option<&Recipe>, now: &BTreeMap<String, String>) -> Vec<String> {
     let Some(before) = recipe.and_then(|recipe| recipe.files.as_ref()) else {
         return vec![
-            "The configuration that its container was made from was not kept: it cannot be compared."
+            "The configuration of the old container was not kept, so changes cannot be shown."
                 .to_owned(),
         ];
     };
@@ -102,16 +102,18 @@ fn of_files(recipe: Option<&Recipe>, now: &BTreeMap<String, String>) -> Vec<Stri
         lines.extend(text.lines().map(shown));
     }
     if lines.is_empty() {
-        return vec!["Its configuration is as it was when its container was made.".to_owned()];
+        return vec![
+            "The configuration has not changed since the container was created.".to_owned(),
+        ];
     }
     let more = lines.len().saturating_sub(MAX_LINES);
     lines.truncate(MAX_LINES);
     lines.insert(
         0,
-        "What changes in its configuration since its container was made:".to_owned(),
+        "Changes in the configuration since the container was created:".to_owned(),
     );
     if more > 0 {
-        lines.push(format!("{more} more lines have changed."));
+        lines.push(format!("{more} more lines are not shown."));
     }
     lines
 }
@@ -159,9 +161,9 @@ mod tests {
     #[test]
     fn it_says_that_nothing_changes_or_that_it_cannot_know() {
         let same = changes(&[("a", "x")], &[("a", "x")]);
-        assert!(same.len() == 1 && same[0].contains("is as it was"));
+        assert!(same.len() == 1 && same[0].contains("has not changed"));
         let unknown = of_files(None, &files(&[]));
-        assert!(unknown.len() == 1 && unknown[0].contains("cannot be compared"));
+        assert!(unknown.len() == 1 && unknown[0].contains("cannot be shown"));
     }
 
     #[test]
@@ -171,7 +173,7 @@ mod tests {
         let said = changes(&[("a", "")], &[("a", &long), ("b", &many)]);
         assert_eq!(said.len(), MAX_LINES + 2);
         assert!(said.iter().all(|line| line.chars().count() <= MAX_LINE + 3));
-        assert!(said.last().unwrap().ends_with("more lines have changed."));
+        assert!(said.last().unwrap().ends_with("more lines are not shown."));
     }
 
     #[test]
@@ -183,8 +185,8 @@ mod tests {
         assert_eq!(
             of_scope(&wide, &narrow),
             [
-                "Its tokens' repositories: a/b, a/c → a/b",
-                "Its tokens' permissions: as the configuration says → contents=read"
+                "Its tokens' repositories change: a/b, a/c → a/b",
+                "Its tokens' permissions change: the configured defaults → contents=read"
             ]
         );
     }

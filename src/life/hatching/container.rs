@@ -17,11 +17,11 @@ pub(super) fn is_the_drones(container: &Container, identity: &Identity) -> Resul
     Err(Error::new(
         Code::DevcontainerFailed,
         format!(
-            "the devcontainer CLI came back with a container that is not {}'s",
+            "the devcontainer CLI returned a container that does not belong to {}",
             identity.name
         ),
     )
-    .hint("this is a fault of hatchery or of the CLI; nothing was started"))
+    .hint("this is a bug in hatchery or in the CLI; nothing was started"))
 }
 
 /// Checks that the drone's volume is where its workspace is to be.
@@ -36,7 +36,10 @@ pub(super) fn has_its_volume(container: &Container, name: &DroneName, target: &s
         Code::DevcontainerFailed,
         format!("the volume {name} is not mounted at {target}"),
     )
-    .hint("work in this drone would not outlive it; check workspaceMount in its devcontainer.json"))
+    .hint(
+        "work in this drone would be lost with its container; check workspaceMount in its \
+         devcontainer.json",
+    ))
 }
 
 /// Checks that the volumes in the user's home are where they are to be.
@@ -61,7 +64,8 @@ pub(super) fn has_its_home(
         ),
     )
     .hint(
-        "devcontainer.home or .mounts names it; check what else its devcontainer.json or image mounts there",
+        "devcontainer.home or devcontainer.mounts names it; check what its devcontainer.json or image mounts \
+         there",
     ))
 }
 

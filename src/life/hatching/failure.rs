@@ -39,7 +39,7 @@ pub(super) fn failure(
     let mut error = of_outcome(outcome, disks, image);
     if let [first, ..] = denied.unlisted {
         error = error.because(format!(
-            "Docker was asked for {first}, which no spawn needs"
+            "hatchery rejected a request to Docker for {first}, which no spawn needs"
         ));
     }
     match denied.refusals {
@@ -53,9 +53,8 @@ pub(super) fn failure(
             ),
         )
         .hint(
-            "take the feature out that leads there, by its name, by one that it depends on or by its \
-             registry; or, if you trust the repository with this server, `--trust` for this once or \
-             devcontainer.trust for good",
+            "remove the feature that needs it, itself or through a dependency or its registry; or, if you \
+             trust the repository with this server, use `--trust` once or devcontainer.trust permanently",
         )
         .because(error),
         [first, ..] => error.because(format!(
@@ -88,7 +87,7 @@ fn of_outcome(outcome: Outcome, disks: [&Path; 2], image: Option<&str>) -> Error
             Code::DiskFull,
             "Docker's disk is full: the image cannot be built",
         )
-        .hint("`docker system df` shows what takes the space")
+        .hint("`docker system df` shows what uses the space")
         .with_details(last_lines);
     }
     // The CLI has no word for it when a feature that it fetches does not fit, and what ends in a build may have
@@ -97,7 +96,7 @@ fn of_outcome(outcome: Outcome, disks: [&Path; 2], image: Option<&str>) -> Error
     if let Some(disk) = disks.into_iter().find(is_full) {
         return Error::new(
             Code::DiskFull,
-            format!("almost no space is left in {}", disk.display()),
+            format!("almost no space left in {}", disk.display()),
         )
         .hint("free some space there, then try again")
         .because(message)
@@ -117,7 +116,7 @@ fn of_outcome(outcome: Outcome, disks: [&Path; 2], image: Option<&str>) -> Error
             Code::HostFailed,
             format!("the devcontainer CLI was not started: {message}"),
         )
-        .hint("`hatchery doctor` tries its cage and says what to do");
+        .hint("`hatchery doctor` checks its cage and shows what to do");
     }
     // What Landlock says: to opening, and to moving or linking. A link to nothing is said otherwise.
     let denied = ["EACCES", "EXDEV", "ermission denied"];
@@ -136,8 +135,8 @@ fn of_outcome(outcome: Outcome, disks: [&Path; 2], image: Option<&str>) -> Error
             format!("the devcontainer CLI {how} a file{whose}: {message}"),
         )
         .hint(
-            "a feature with a link that leads out of it causes this; if the CLI must read something \
-             of this server's, name it in devcontainer.readable",
+            "a feature with a link that points outside it causes this; if the CLI has to read a file of this \
+             server, list it in devcontainer.readable",
         )
         .with_details(last_lines);
     }
@@ -148,9 +147,9 @@ fn of_outcome(outcome: Outcome, disks: [&Path; 2], image: Option<&str>) -> Error
     if message.contains("docker build") || message.contains("buildx") || message.contains("compose")
     {
         let hint = if last_lines.is_empty() {
-            "the builder said nothing; `hatchery doctor` looks at the programs that it needs"
+            "the builder printed nothing; `hatchery doctor` checks the programs that it needs"
         } else {
-            "the builder's last lines say why; fix the Dockerfile or feature and try again"
+            "the builder's last lines show why; fix the Dockerfile or feature and try again"
         };
         return Error::new(Code::BuildFailed, "the image could not be built")
             .hint(hint)
@@ -176,7 +175,7 @@ fn of_pull(message: &str, last_lines: &[String], image: Option<&str>) -> Option<
     let mut lines = last_lines.iter().rev();
     let said = lines
         .find_map(|line| line.trim().strip_prefix("Error response from daemon: "))
-        .unwrap_or("Docker did not say why");
+        .unwrap_or("Docker gave no reason");
     Some(
         Error::new(
             Code::DevcontainerFailed,
@@ -235,11 +234,11 @@ pub(super) fn of_registry<'a>(
         // No build is given a login that it could use for more.
         Some(_) => Error::new(
             Code::BuildFailed,
-            format!("the build asks a registry for {image}, and has no login there"),
+            format!("the build pulls {image}, and has no login for its registry"),
         )
         .hint(
-            "leave `--pull` out of build.options: hatchery has pulled it; with a Docker before 25, name no \
-             other image of that registry in the same Dockerfile",
+            "remove `--pull` from build.options: hatchery has already pulled the image; with Docker before \
+             version 25, name no other image of that registry in the same Dockerfile",
         ),
     };
     denied.with_details(details)
@@ -253,11 +252,11 @@ fn wants_login(image: &str, repo: &RepoId) -> Error {
     Error::new(
         Code::DevcontainerFailed,
         format!(
-            "the image {image} cannot be pulled: its registry has no image of this name, or wants a login"
+            "the image {image} cannot be pulled: its registry has no image of this name, or requires a login"
         ),
     )
     .hint(format!(
-        "check its name; if it is private, `docker login` and add `[registries.\"{namespace}\"]` with \
+        "check its name; if it is private, run `docker login` and add `[registries.\"{namespace}\"]` with \
          `repositories = [\"{repo}\"]` to the configuration (\"Private images\" in docs/devcontainers.md)"
     ))
 }
@@ -291,9 +290,9 @@ fn of_docker(message: &str, last_lines: &[String]) -> Option<Error> {
     Some(
         Error::new(
             Code::DockerFailed,
-            "Docker ended, or was restarted, while the image was built",
+            "Docker stopped or was restarted while the image was built",
         )
-        .hint("`journalctl -u docker` says why; spawn again once `docker version` answers")
+        .hint("`journalctl -u docker` shows why; spawn again once `docker version` answers")
         .because(lost.clone()),
     )
 }
@@ -314,10 +313,10 @@ fn of_image(last_lines: &[String], image: Option<&str>) -> Option<Error> {
     if let Some(packages) = missing {
         return Some(lacks(
             format!(
-                "has no package manager that hatchery knows (apt, apk, dnf, microdnf, yum, pacman, \
-                 zypper), so {packages} cannot be installed in it"
+                "has none of the package managers that hatchery supports (apt, apk, dnf, microdnf, yum, \
+                 pacman, zypper), so {packages} cannot be installed in it"
             ),
-            "use an image with one of them, or one in which sshd, bash and curl are installed",
+            "use an image with one of them, or one with sshd, bash and curl",
         ));
     }
     let (_, what) = NO_SYSTEM.iter().find(|(signs, _)| {
@@ -333,9 +332,9 @@ pub(super) fn no_shell(image: &str) -> Error {
     Error::new(Code::BuildFailed, format!("the image {image} {NO_SHELL}")).hint(ONE_PROGRAM)
 }
 
-const NO_SHELL: &str = "has no /bin/sh, in which features are installed and commands are run";
-const ONE_PROGRAM: &str = "it is made to run one program, as distroless and scratch images are: name \
-                           an image with a shell in devcontainer.json";
+const NO_SHELL: &str = "has no /bin/sh, which features and lifecycle commands need";
+const ONE_PROGRAM: &str = "distroless and scratch images only run one program; name an image with a shell in \
+     devcontainer.json";
 
 /// What a container runtime says in one line of an image with one program and nothing else, and what that
 /// means.
@@ -346,7 +345,7 @@ const NO_SYSTEM: [(&[&str], &str); 2] = [
     ),
     (
         &["unable to find user root"],
-        "has no user root in an /etc/passwd, as whom features are installed",
+        "has no user root in its /etc/passwd, which the installation of features needs",
     ),
 ];
 

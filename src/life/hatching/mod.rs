@@ -79,7 +79,7 @@ const ROOM_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// What is said where the configuration holds one.
-const ATTACHES: &str = "postAttachCommand is not run by spawn: an editor runs it when it attaches.";
+const ATTACHES: &str = "spawn does not run postAttachCommand; an editor runs it when it attaches.";
 
 /// What the person asked for.
 #[derive(Debug)]
@@ -263,17 +263,17 @@ impl<'a> Hatching<'a> {
         let step = self.step.borrow();
         let at = match step.as_str() {
             "" => String::new(),
-            step => format!("; it was at: {step}"),
+            step => format!("; its last step was: {step}"),
         };
         Error::new(
             Code::BuildFailed,
             format!(
-                "cloning and building {} was ended after {limit}, which is limits.build{at}",
+                "cloning and building {} took longer than limits.build ({limit}) and was stopped{at}",
                 self.identity.repo
             ),
         )
         .hint(
-            "fix what does not end in its Dockerfile or features, or raise limits.build in the \
+            "fix the command in its Dockerfile or features that does not end, or raise limits.build in the \
              configuration",
         )
     }
@@ -322,7 +322,7 @@ impl<'a> Hatching<'a> {
             cli::check_compose(&self.identity.repo).await?;
         }
         if let Some(lack) = Support::of_this_kernel().lack() {
-            let lack = format!("{lack}; `hatchery doctor` says what to do");
+            let lack = format!("{lack}; `hatchery doctor` shows what to do");
             self.server.ui.warn(&lack);
         }
         if !self.wishes.trusted {
@@ -834,7 +834,7 @@ impl<'a> Hatching<'a> {
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
         self.created.set(true);
         fault::reached(Point::ContainerCreated);
-        self.server.ui.step("Furnishing the container");
+        self.server.ui.step("Setting up the container");
         let container = self.created_container(id).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(
@@ -959,16 +959,17 @@ impl<'a> Hatching<'a> {
             Home::Seen(seen) if seen.as_deref() == home => Ok(None),
             Home::Seen(_) => Err(Error::new(
                 Code::DevcontainerInvalid,
-                format!("the home of {user} is elsewhere each time that the image is made"),
+                format!("the home directory of {user} is different in each build of the image"),
             )
             .hint(
-                "give the user one home in the image's /etc/passwd, or leave out devcontainer.home and .mounts",
+                "give the user a fixed home directory in the image's /etc/passwd, or leave out \
+                 devcontainer.home and devcontainer.mounts",
             )),
             Home::Unknown | Home::Likely(_) => {
                 if home.is_none() {
                     self.server.ui.warn(&format!(
-                        "devcontainer.home and .mounts are left out: the image's /etc/passwd names no home of {user} that \
-                         can be mounted in"
+                        "devcontainer.home and devcontainer.mounts are ignored: the image's /etc/passwd has \
+                         no home directory of {user} that volumes can be mounted in"
                     ));
                 }
                 Ok(Some(Home::Seen(home.map(str::to_owned))))
@@ -1132,7 +1133,7 @@ impl<'a> Hatching<'a> {
                 Code::DevcontainerFailed,
                 "the devcontainer CLI created no container",
             )
-            .hint("this is a fault of hatchery or of the CLI; nothing was started")
+            .hint("this is a bug in hatchery or in the CLI; nothing was started")
         })?;
         container::is_the_drones(&container, self.identity)?;
         Ok(container)
@@ -1200,7 +1201,7 @@ impl<'a> Hatching<'a> {
             } if other != container => {
                 return Err(Error::new(
                     Code::DevcontainerFailed,
-                    "the devcontainer CLI speaks of another container than the one it created",
+                    "the devcontainer CLI reports another container than the one it created",
                 ));
             }
             Outcome::Success { .. } => None,
@@ -1224,7 +1225,10 @@ impl<'a> Hatching<'a> {
                 }
                 let error = Error::new(
                     Code::LifecycleFailed,
-                    format!("{} runs, but its setup failed: {what}", self.identity.name),
+                    format!(
+                        "{} is running, but its setup failed: {what}",
+                        self.identity.name
+                    ),
                 )
                 .with_details(last_lines);
                 // The CLI keeps to itself what Docker said, where it could run nothing at all.
@@ -1250,11 +1254,11 @@ impl<'a> Hatching<'a> {
         let name = &self.identity.name;
         Err(Error::new(
             Code::DockerFailed,
-            format!("the container of {name} ended before its setup did: {step}"),
+            format!("the container of {name} stopped before its setup was complete: {step}"),
         )
         .hint(
-            "spawn again if Docker was restarted (`journalctl -u docker`); else a lifecycle command \
-             has ended the container",
+            "spawn again if Docker was restarted (`journalctl -u docker`); otherwise a lifecycle command \
+             stopped the container",
         ))
     }
 

@@ -41,8 +41,8 @@ impl Old {
     /// What is said of the old container of this drone.
     pub fn goes(name: &DroneName) -> String {
         format!(
-            "what is only in the old container of {name} goes: installed programs, files in the home \
-             directory"
+            "everything that exists only in the old container of {name} will be lost: installed programs, \
+             files in the home directory"
         )
     }
 }
@@ -82,11 +82,11 @@ impl Hatching<'_> {
         let repo = &self.identity.repo;
         Err(Error::new(
             Code::DevcontainerInvalid,
-            format!("no clone of {repo} is found in the volume {}", self.identity.name),
+            format!("there is no clone of {repo} in the volume {}", self.identity.name),
         )
         .hint(format!(
-            "`hatchery rebuild --from-default-branch {repo}` takes the configuration of the default \
-             branch; the volume stays as it is"
+            "`hatchery rebuild --from-default-branch {repo}` uses the configuration of the default branch; \
+             the volume stays as it is"
         )))
     }
 
@@ -120,7 +120,7 @@ impl Hatching<'_> {
                     prepared.in_volume, self.identity.name
                 ),
             )
-            .hint("a rebuild moves nothing: keep both as they were at the spawn")),
+            .hint("a rebuild does not move the clone; keep both as they were at the spawn")),
             _ => Ok(()),
         }
     }
@@ -139,14 +139,14 @@ impl Hatching<'_> {
             self.server.ui.step(&format!("Pulling {image}"));
             let pulled = async {
                 if !self.wishes.trusted && judge::pull(image).await.is_err() {
-                    return Err(Error::new(Code::GateRefused, "its registry is none"));
+                    return Err(Error::new(Code::GateRefused, "it does not name a registry"));
                 }
                 self.pull(image).await
             };
             match pulled.await {
                 Ok(()) => fault::reached(Point::ImagePulled),
                 Err(error) => self.server.ui.warn(&format!(
-                    "{image} cannot be pulled, and stays as it is on this server: {}",
+                    "{image} cannot be pulled; this server's copy is used: {}",
                     error.message()
                 )),
             }

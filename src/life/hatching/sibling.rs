@@ -90,7 +90,7 @@ impl Fallen {
         let hint = if log.is_empty() {
             "fix this service in the compose file"
         } else {
-            "fix this service in the compose file; its own last lines are above"
+            "fix this service in the compose file; its last lines are above"
         };
         let what = format!(
             "the service {} of the compose project keeps {drone} from starting: {}",

@@ -35,7 +35,7 @@ const UNASKED: Duration = Duration::from_secs(30);
 /// The most lines that are shown of what a command said.
 const LAST_LINES: usize = 20;
 /// How a transcript ends of a command that goes on.
-const UNHEARD: &str = "it still runs; what it says from now on is not kept";
+const UNHEARD: &str = "it is still running; its further output is not kept";
 
 /// How the command of this start did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,11 +203,11 @@ pub fn not_kept(what: &str, error: &Error) -> String {
 fn failed(name: &DroneName, failure: &Failure) -> Error {
     Error::new(
         Code::LifecycleFailed,
-        format!("{name} runs, but its postStartCommand failed"),
+        format!("{name} is running, but its postStartCommand failed"),
     )
     .hint(format!(
-        "fix it in the drone, then `hatchery rerun {name}`; `hatchery logs --spawn {name}` shows its whole \
-         output"
+        "fix it in the drone, then run `hatchery rerun {name}`; `hatchery logs --spawn {name}` shows its \
+         whole output"
     ))
     .with_details(failure.lines.clone())
 }

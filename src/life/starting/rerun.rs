@@ -42,7 +42,7 @@ pub async fn rerun(
     if scripts.is_empty() {
         return Err(nothing(drone, named, &job));
     }
-    let transcript = job.transcript(What::Rerun, "what is run");
+    let transcript = job.transcript(What::Rerun, "this rerun");
     let mut well = Vec::new();
     for (stage, script) in &scripts {
         said(Said::Begins(*stage));
@@ -99,7 +99,7 @@ fn failed(drone: &Drone, failure: &Failure) -> Error {
         ),
     )
     .hint(format!(
-        "fix it in the drone, then `hatchery rerun {name}` goes on with it"
+        "fix it in the drone, then `hatchery rerun {name}` continues with it"
     ))
 }
 
@@ -113,7 +113,7 @@ fn nothing(drone: &Drone, named: Option<Stage>, job: &Job<'_>) -> Error {
     let there = there.map(Stage::short).collect::<Vec<_>>();
     let what = match named {
         Some(stage) => format!("{name} has no {stage}"),
-        None => format!("nothing is left of the setup of {name}"),
+        None => format!("the setup of {name} is complete"),
     };
     Error::new(Code::Usage, what).hint(match there.as_slice() {
         [] => "its configuration has no lifecycle commands".to_owned(),

@@ -185,7 +185,7 @@ impl Write for Part<'_> {
         let length = content.len() as u64;
         if length > self.room {
             self.is_full = true;
-            return Err(io::Error::other("no room is left"));
+            return Err(io::Error::other("no space is left"));
         }
         self.room -= length;
         let mut out = Out {
@@ -232,7 +232,7 @@ impl Keeping<'_> {
     fn in_time(&mut self, what: &str) -> bool {
         let in_time = self.begun.elapsed() < WITHIN;
         if !in_time {
-            let why = format!("all took longer than {} minutes", WITHIN.as_secs() / 60);
+            let why = format!("it took longer than {} minutes", WITHIN.as_secs() / 60);
             self.no_room(what, &why);
         }
         in_time
@@ -251,7 +251,7 @@ impl Keeping<'_> {
 
     fn run(&mut self) -> io::Result<()> {
         if let Some(why) = self.looking.stopped.clone() {
-            self.lost("what was not looked at", &why);
+            self.lost("files that were not read", &why);
         }
         let mut trees: Vec<Found> = Vec::new();
         let mut broken = Vec::new();
@@ -441,7 +441,7 @@ impl Keeping<'_> {
     fn came_to(&mut self, what: &str, written: Result<Option<()>, String>) -> bool {
         match written {
             Ok(Some(())) => return true,
-            Ok(None) => self.no_room(what, "there is no room for it"),
+            Ok(None) => self.no_room(what, "there is no space for it"),
             Err(why) => self.lost(what, &why),
         }
         false
@@ -661,11 +661,11 @@ fn entry(
     let is_gits = |part: &OsStr| part.eq_ignore_ascii_case(".git");
     if path.iter().any(is_gits) || !path.is_relative() || path.as_os_str().is_empty() {
         return Err(NotKept::Lost(
-            "it is a part of a broken repository".to_owned(),
+            "it belongs to a broken repository".to_owned(),
         ));
     }
     if Instant::now() > end {
-        return Err(NotKept::NoRoom("there was no time for it".to_owned()));
+        return Err(NotKept::NoRoom("time ran out".to_owned()));
     }
     let about = file.symlink_metadata().map_err(lost)?;
     let mut header = tar::Header::new_gnu();
@@ -717,7 +717,7 @@ fn take(room: &mut u64, path: &Path, to: &Path, content: u64) -> Result<(), NotK
             Ok(())
         }
         None => Err(NotKept::NoRoom(format!(
-            "there is no room for its {}",
+            "there is no space for its {}",
             bytesize::ByteSize::b(content).display().iec()
         ))),
     }

@@ -334,7 +334,7 @@ impl<'a> Looking<'a> {
                 why: why.to_string(),
             });
         } else {
-            self.stop("too much in it cannot be read");
+            self.stop("too many files in it cannot be read");
         }
     }
 
@@ -353,7 +353,7 @@ impl<'a> Looking<'a> {
     fn counted(&mut self) -> bool {
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
-            self.stop("it holds more files than are looked at");
+            self.stop("it contains too many files to check");
         }
         self.stopped.is_none()
     }
@@ -399,7 +399,7 @@ impl<'a> Looking<'a> {
                 if name.as_bytes().starts_with(b".git") {
                     self.git_file(volume, &path, kind);
                 } else if kind.is_file() && !is_readable(&path) {
-                    self.closed(volume, &path, &"it is closed to others");
+                    self.closed(volume, &path, &"it is not readable");
                 }
                 if !inside {
                     let line = format!("in no repository: {}", self.told(volume, &path));
@@ -408,7 +408,7 @@ impl<'a> Looking<'a> {
                 }
             }
             if self.repositories.len() + self.worktrees.len() > MAX_REPOSITORIES {
-                self.stop("it holds more repositories than are looked into");
+                self.stop("it contains too many repositories to check");
                 return;
             }
         }
@@ -453,7 +453,7 @@ impl<'a> Looking<'a> {
 
     fn git_file(&mut self, volume: usize, path: &Path, kind: fs::FileType) {
         if kind.is_file() && !is_readable(path) {
-            self.closed(volume, path, &"it is closed to others");
+            self.closed(volume, path, &"it is not readable");
         } else if !kind.is_file() && !kind.is_symlink() {
             self.closed(volume, path, &"it is neither a file nor a directory");
             self.odd.push(path.to_owned());
@@ -647,7 +647,7 @@ impl<'a> Looking<'a> {
             let hidden = line.bytes().next().is_some_and(is_overlooked);
             let path = line.get(2..).unwrap_or_default();
             if hidden && directory.join(path).symlink_metadata().is_ok() {
-                let line = format!("{told}: git was told to overlook it: {path}");
+                let line = format!("{told}: hidden from git status: {path}");
                 self.lost(volume, Kind::Uncommitted, &line);
             }
         }
@@ -954,7 +954,7 @@ impl<'a> Git<'a> {
             .and_then(|it| it.join().ok())
             .unwrap_or_default();
         if stalled {
-            return Err(format!("git said nothing for {} s", STALLED.as_secs()));
+            return Err(format!("git printed nothing for {} s", STALLED.as_secs()));
         }
         copied.map_err(failed)?;
         let complaint = String::from_utf8_lossy(&complaint);

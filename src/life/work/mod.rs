@@ -182,14 +182,17 @@ impl<'a> Held<'a> {
                 Error::new(
                     Code::WorkWouldBeLost,
                     format!(
-                        "{} cannot be looked into: the look broke off",
+                        "{} could not be checked for work: the check was interrupted",
                         volumes.join(", ")
                     ),
                 )
-                .hint("try again; `hatchery doctor` tells how this server is")
+                .hint("try again; `hatchery doctor` checks this server")
             })?;
             if seen.volumes.len() != volumes.len() {
-                return Err(Error::new(Code::DockerFailed, "a look saw other volumes"));
+                return Err(Error::new(
+                    Code::DockerFailed,
+                    "the check for work saw other volumes",
+                ));
             }
             let done = |number: usize| {
                 looks
@@ -248,12 +251,15 @@ pub async fn check_nameless(docker: &Docker, drone: &Drone) -> Result<()> {
         container: Some(container),
         ignored_since: i64::MAX,
     };
-    held.judged(docker).await.map_err(|error| match error.code() {
-        Code::WorkWouldBeLost => {
-            error.hint("push or copy what is to be kept into the workspace: this volume has no name, and goes with the old container")
-        }
-        _ => error,
-    })
+    held.judged(docker)
+        .await
+        .map_err(|error| match error.code() {
+            Code::WorkWouldBeLost => error.hint(
+                "push what you want to keep or copy it into the workspace; this volume has no name \
+                 and is removed with the old container",
+            ),
+            _ => error,
+        })
 }
 
 /// Adds to what goes into a new drone that its spawn has not come to its end.
@@ -310,13 +316,13 @@ fn verdict(held: &Held<'_>, looks: Result<Vec<Seen>>) -> Result<()> {
     let (name, repo) = (&held.identity.name, &held.identity.repo);
     let refuse = |what: String| {
         Error::new(Code::WorkWouldBeLost, format!("{name} {what}")).hint(format!(
-            "push or copy what is to be kept; `hatchery slay --force {repo}` removes it all the same"
+            "push or copy what you want to keep; `hatchery slay --force {repo}` removes the drone anyway"
         ))
     };
     let looks = match looks {
         Err(error) if error.code() == Code::TimedOut => {
             return Err(refuse(format!(
-                "cannot be looked into: it takes longer than {} s",
+                "cannot be checked for work: it takes longer than {} s",
                 WITHIN.as_secs()
             )));
         }
@@ -331,9 +337,9 @@ fn verdict(held: &Held<'_>, looks: Result<Vec<Seen>>) -> Result<()> {
         .collect();
     let stopped = looks.iter().find_map(|seen| seen.stopped.as_deref());
     let what = if let Some(why) = stopped {
-        format!("cannot be looked into: {why}")
+        format!("cannot be checked for work: {why}")
     } else if lines.is_empty() && !closed.is_empty() {
-        "cannot be looked into: not all of it can be read".to_owned()
+        "cannot be checked for work: some of it cannot be read".to_owned()
     } else if lines.is_empty() {
         return Ok(());
     } else {

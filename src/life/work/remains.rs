@@ -104,13 +104,15 @@ pub async fn keep(
     match ran {
         Err(error) if error.code() == Code::TimedOut => {
             return Err(refuse(&format!(
-                "that takes longer than {} minutes",
+                "it takes longer than {} minutes",
                 WITHIN.as_secs() / 60
             )));
         }
         ran => ran?,
     }
-    let received = receiving.end().ok_or_else(|| refuse("it broke off"))?;
+    let received = receiving
+        .end()
+        .ok_or_else(|| refuse("it was interrupted"))?;
     let keeping = Keeping {
         config,
         identity,
@@ -182,7 +184,7 @@ impl Keeping<'_> {
         let limits = &self.config.limits;
         if self.most < limits.remains_size.as_u64() {
             return format!(
-                "{} has room for {}, with limits.reserve ({}) left free",
+                "{} has space for {}, with limits.reserve ({}) left free",
                 self.remains.display(),
                 size(self.most),
                 limits.reserve.display().iec()
@@ -238,8 +240,8 @@ fn no_way(identity: &Identity, what: &str) -> Error {
         format!("the work in {name} that exists nowhere else cannot be kept: {what}"),
     )
     .hint(format!(
-        "make room, or push or copy what is to be kept; `hatchery slay --force --no-remains {repo}` \
-         removes it and keeps nothing"
+        "free some space, or push or copy what you want to keep; `hatchery slay --force --no-remains {repo}` \
+         removes the drone and keeps no copy"
     ))
 }
 
@@ -401,8 +403,8 @@ fn is_name(name: &str) -> bool {
 }
 
 fn odd() -> Error {
-    Error::new(Code::DockerFailed, "what was to be kept came in disorder")
-        .hint("try again; `hatchery slay --force --no-remains` keeps nothing")
+    Error::new(Code::DockerFailed, "the copy of the work is damaged")
+        .hint("try again; `hatchery slay --force --no-remains` keeps no copy")
 }
 
 /// What is told of all that was kept.
@@ -445,7 +447,7 @@ impl Readme<'_> {
             self.repository(&mut text, told);
         }
         for tree in trees.iter().filter(|tree| tree.repository.is_none()) {
-            let what = "Its repository was broken. Its files, without those that tools make:";
+            let what = "Its repository was broken. These are its files, without generated ones:";
             let _ = write!(text, "\n{}\n{what}\n\n", clean::line(&tree.told));
             self.unpack(&mut text, tree.archive.as_deref());
         }
@@ -886,7 +888,7 @@ mod tests {
         let details = error.details();
         assert_eq!(details.len(), 1, "{details:?}");
         assert!(
-            details[0].starts_with("/workspaces/site/large: there is no room"),
+            details[0].starts_with("/workspaces/site/large: there is no space"),
             "{details:?}"
         );
         assert_eq!(std::fs::read_dir(bed.at("remains")).unwrap().count(), 0);
@@ -894,7 +896,7 @@ mod tests {
         bed.in_directory("volume/site", "git add . && git commit -q -m Large");
         let error = bed.keep(100_000).unwrap_err();
         assert!(
-            error.details()[0].contains("its commits: there is no room"),
+            error.details()[0].contains("its commits: there is no space"),
             "{:?}",
             error.details()
         );
@@ -938,7 +940,7 @@ mod tests {
         let lost = outcome.lost.join("\n");
         assert!(lost.contains("/workspaces/trap/.git/HEAD: "), "{lost}");
         assert!(
-            lost.contains("/workspaces/trap/.git/config: it is a part of a broken"),
+            lost.contains("/workspaces/trap/.git/config: it belongs to a broken"),
             "{lost}"
         );
         assert!(!lost.contains("node_modules"), "{lost}");

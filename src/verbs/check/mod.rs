@@ -92,7 +92,7 @@ impl Check {
             ui,
         };
         let repo = context.repository(name).map_err(|error| {
-            error.hint("give a directory, org/repo, or the repository's https or git@ URL")
+            error.hint("write a directory, org/repo, or the repository's https or git@ URL")
         })?;
         let judgement = tokio::select! {
             judgement = self.cloned(&context, &repo, machine) => judgement,
@@ -189,7 +189,7 @@ impl<'a> What<'a> {
                 Code::Usage,
                 format!("{} is not a directory", path.display()),
             )
-            .hint("give a directory, or a repository as org/repo")),
+            .hint("write a directory, or a repository as org/repo")),
             _ => Ok(Self::Repository(what.to_string_lossy())),
         }
     }

@@ -83,7 +83,7 @@ fn mounted(
     let property = format!("{kind}.{name:.80}");
     gate.turn_to(&declared.file);
     let Some(source) = declared.node.get("file").and_then(Node::as_text) else {
-        let why = "only a file of the repository can be had";
+        let why = "only a file in the repository can be used";
         gate.refuse_always(&declared.node, &property, why);
         return None;
     };

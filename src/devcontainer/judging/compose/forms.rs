@@ -72,7 +72,7 @@ pub fn labels(node: &Node, property: &str, gate: &mut Gate) -> Value {
                 node.line,
                 property,
                 &format!("{name:?}"),
-                "this label says which drone it is",
+                "this label identifies the drone",
             );
         } else {
             out.insert(name, json!(value.unwrap_or_default()));
@@ -113,7 +113,7 @@ pub fn networks(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
                     if gate.refuse(
                         value,
                         &format!("{property}.{name:.80}.{key:.80}"),
-                        "addresses are Docker's to give",
+                        "Docker assigns the addresses",
                     ) {
                         kept.insert(key.clone(), value.to_value());
                     }
@@ -182,7 +182,7 @@ pub fn judged_alone(
     judge: fn(&str) -> Judgement,
 ) -> Option<Value> {
     let text = node.as_text();
-    match text.map_or(Judgement::Refuse("this is not a text"), judge) {
+    match text.map_or(Judgement::Refuse("this is not a string"), judge) {
         Judgement::Drop(why) if !gate.trusted() => {
             gate.leave_out(node.line, property, why);
             None

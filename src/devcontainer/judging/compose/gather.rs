@@ -23,7 +23,7 @@ const MAX_FILES: usize = 100;
 /// How far one file leads to another, or one service to another.
 const MAX_DEPTH: usize = 16;
 
-const CIRCLE: &str = "it leads on and on, or in a circle";
+const CIRCLE: &str = "it includes too many others, or itself";
 
 /// A file, and how a person calls it.
 struct Document {
@@ -285,7 +285,7 @@ fn extended(
         Some(service)
     };
     let missing = |gate: &mut Gate| {
-        gate.wrong(extends, &property, "the name of a service that there is");
+        gate.wrong(extends, &property, "the name of an existing service");
         Ok(Map::new())
     };
     let Some(file) = extends.get("file") else {

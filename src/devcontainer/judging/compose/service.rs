@@ -309,7 +309,7 @@ impl Reader<'_> {
                     None => gate.leave_out(
                         node.line,
                         &format!("{property}.{name:.80}"),
-                        "this server's environment is not the repository's",
+                        "it would read this server's environment",
                     ),
                 },
             }
