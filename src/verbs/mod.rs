@@ -53,6 +53,9 @@ use crate::sockets::Sockets;
 use crate::ssh::{Authority, ServerSecret};
 use crate::ui::Ui;
 
+/// Where the options of all verbs stand in the help of each: after its own, before --help (999).
+const LAST: usize = 900;
+
 /// Devcontainers on this server: one command from a GitHub repository to plain ssh.
 ///
 /// Exit status: 0 success, 1 failure, 2 usage error, 3 not found, 4 already exists or is busy, 5 a limit is
@@ -66,11 +69,11 @@ pub struct Cli {
     config: Option<PathBuf>,
 
     /// Print results and errors as JSON on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     json: bool,
 
     /// Show all output of clones, builds and lifecycle commands on standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = LAST)]
     verbose: bool,
 
     #[command(subcommand)]
