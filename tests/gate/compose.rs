@@ -324,7 +324,7 @@ fn what_hatchery_does_not_follow_is_said() {
         ("services: {other: {image: x}}", "service must be"),
         (
             "services: {app: {command: x}}",
-            "services.app must be made from",
+            "services.app must be based on",
         ),
         ("services: {app: {image: x, command: '${'}}", "${"),
         (
@@ -896,7 +896,7 @@ fn a_project_has_few_services_and_networks() {
     };
     assert!(services(16).read().is_ok());
     let message = services(17).refused().message();
-    assert!(message.contains("services (17 of them)"), "{message}");
+    assert!(message.contains("services (found 17)"), "{message}");
     assert!(message.contains("at most 16"), "{message}");
     let networks = |count: usize| {
         let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
@@ -907,7 +907,7 @@ fn a_project_has_few_services_and_networks() {
     };
     assert!(networks(6).read().is_ok());
     let message = networks(7).refused().message();
-    assert!(message.contains("networks (7 of them)"), "{message}");
+    assert!(message.contains("networks (found 7)"), "{message}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base>
         gate.wrong(
             document,
             "the configuration",
-            "made from image, build or dockerComposeFile",
+            "based on image, build or dockerComposeFile",
         );
         None
     }

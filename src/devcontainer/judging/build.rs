@@ -152,7 +152,7 @@ fn args(node: &Node, property: &str, gate: &mut Gate) -> Value {
     for (key, value) in node.properties() {
         let property = format!("{property}.{key:.80}");
         let Some(text) = value.as_scalar() else {
-            gate.wrong(value, &property, "a text");
+            gate.wrong(value, &property, "a string");
             continue;
         };
         let judged = build_argument(key, &text);

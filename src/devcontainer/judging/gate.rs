@@ -67,7 +67,7 @@ type Kind = (fn(&Node) -> bool, &'static str);
 fn plain_kind(name: &str) -> Option<Kind> {
     Some(match name {
         "name" | "userEnvProbe" | "waitFor" | "shutdownAction" => {
-            (|node| node.as_text().is_some(), "a text")
+            (|node| node.as_text().is_some(), "a string")
         }
         "overrideCommand" | "init" => (|node| matches!(node.data, Data::Bool(_)), "true or false"),
         "onCreateCommand"
@@ -250,7 +250,7 @@ fn read_env(name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
             (_, Some(text))
                 if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) =>
             {
-                gate.refuse(value, &property, "it holds a control character");
+                gate.refuse(value, &property, "it contains a control character");
             }
             (_, Some(text)) => {
                 out.insert(key.clone(), json!(text));
@@ -258,7 +258,7 @@ fn read_env(name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
             (Data::Null, _) if name == "remoteEnv" => {
                 out.insert(key.clone(), Value::Null);
             }
-            _ => gate.wrong(value, &property, "a text"),
+            _ => gate.wrong(value, &property, "a string"),
         }
     }
     out

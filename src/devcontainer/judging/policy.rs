@@ -65,11 +65,11 @@ pub fn security_opt(text: &str) -> Judgement {
     match (key.trim(), value.trim()) {
         ("no-new-privileges", "" | "true") => Judgement::Pass,
         ("no-new-privileges", "false") => Judgement::Drop("it is Docker's default"),
-        ("seccomp", "unconfined") => {
-            Judgement::Drop("debuggers work under Docker's own seccomp profile, which stays")
-        }
+        ("seccomp", "unconfined") => Judgement::Drop(
+            "debuggers also work under Docker's default seccomp profile, which is used",
+        ),
         ("label", "disable") => Judgement::Drop("the drone keeps its SELinux label"),
-        _ => Judgement::Refuse("it loosens what confines the drone"),
+        _ => Judgement::Refuse("it weakens the drone's isolation"),
     }
 }
 
@@ -103,7 +103,8 @@ pub fn is_ulimit(text: &str) -> bool {
 }
 
 /// Why a value of `--ulimit` is refused.
-pub const NO_ULIMIT: &str = "the real-time scheduler and precedence over others are the server's";
+pub const NO_ULIMIT: &str =
+    "a drone may not use the real-time scheduler or take precedence over others";
 
 /// Whether this is the name of a volume, a network or a service.
 pub fn is_name(text: &str) -> bool {
@@ -186,7 +187,7 @@ pub fn device(text: &str) -> Judgement {
     match host {
         "/dev/net/tun" if plain => Judgement::Drop("hatchery gives it where there is a tailnet"),
         "/dev/fuse" if plain => Judgement::Drop("a drone may not mount anything with it"),
-        _ => Judgement::Refuse("it hands over a device of this server"),
+        _ => Judgement::Refuse("it gives the drone a device of this server"),
     }
 }
 

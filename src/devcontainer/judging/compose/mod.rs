@@ -160,7 +160,7 @@ fn declared(node: &Node, kind: &str, into: &mut Map<String, Value>, gate: &mut G
     for (name, settings) in node.properties() {
         let property = format!("{kind}.{name:.80}");
         if !policy::is_name(name) || name == WORKSPACE {
-            gate.wrong(settings, &property, "named otherwise");
+            gate.wrong(settings, &property, "given another name");
             continue;
         }
         let mut kept = Map::new();
@@ -175,11 +175,13 @@ fn declared(node: &Node, kind: &str, into: &mut Map<String, Value>, gate: &mut G
                     kept.insert(key.clone(), value.to_value());
                 }
                 ("labels" | "attachable", _) => {}
-                ("name", _) => gate.leave_out(value.line, &property, "it stays the project's own"),
+                ("name", _) => {
+                    gate.leave_out(value.line, &property, "the project's own name is used");
+                }
                 _ if value.is_off() => {}
                 _ => {
-                    let why =
-                        "only what is the project's own, with Docker's own driver, can be had";
+                    let why = "only the project's own volumes and networks are allowed, with Docker's default \
+                         driver";
                     if gate.refuse(value, &property, why) {
                         kept.insert(key.clone(), value.to_value());
                     }
@@ -298,8 +300,8 @@ fn check_whole(project: &mut Project, gate: &mut Gate) {
         ("networks", networks, MAX_NETWORKS),
     ] {
         if count > most {
-            let why = format!("a drone's project has at most {most}");
-            gate.refuse_text(0, kind, &format!("({count} of them)"), &why);
+            let why = format!("a drone's project may have at most {most}");
+            gate.refuse_text(0, kind, &format!("(found {count})"), &why);
         }
     }
     if !project.services.contains_key(&project.service) {
@@ -318,7 +320,7 @@ fn check_whole(project: &mut Project, gate: &mut Gate) {
             gate.wrong(
                 &here,
                 &format!("services.{name}"),
-                "made from image or build",
+                "based on image or build",
             );
         }
     }
