@@ -26,7 +26,7 @@ pub use judging::metadata::{
 };
 pub use judging::properties;
 pub use judging::verdict::{Finding, Kind};
-pub use reading::locate::locate;
+pub use reading::locate::{NO_TRUST_HELPS, locate};
 pub use reading::variables::replaced;
 pub use repository::{Judgement, Repository};
 pub(crate) use writing::compose::LOG;

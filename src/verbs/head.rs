@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::spawn::{admit, is_refusal, left_behind};
 use super::{Context, interrupted};
+use crate::devcontainer::NO_TRUST_HELPS;
 use crate::docker::Docker;
 use crate::drone::head::{Head, Sought};
 use crate::drone::permission::Access;
@@ -117,7 +118,9 @@ pub fn explain(identity: &Identity, error: Error) -> Error {
         return error;
     };
     let is_meant = error.code() == Code::GateRefused
-        && error.what_next().is_some_and(|hint| hint.contains("trust"));
+        && error
+            .what_next()
+            .is_some_and(|hint| hint.contains("trust") && !hint.contains(NO_TRUST_HELPS));
     if !is_meant {
         return error;
     }

@@ -6,6 +6,7 @@ use super::spawn::{
     Made, free_port, is_somebodys, left_behind, report, stays, transcribe, transcribed,
 };
 use super::{Context, is_egg, scope, told_to_stop};
+use crate::devcontainer::NO_TRUST_HELPS;
 use crate::docker::{Docker, Drone, Life};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
@@ -177,7 +178,7 @@ impl Rebuild {
                 context.ui.finish();
                 Err(match taken_back {
                     error if trusted || error.code() != Code::GateRefused => error,
-                    error if error.what_next().is_some_and(|hint| hint.contains("devcontainer.trust")) => {
+                    error if offers_trust(&error) => {
                         error.hint(format!(
                             "change it in the drone; or, if you trust everything that ever ran in the drone \
                              with this server, run `hatchery rebuild --trust {repo}`: devcontainer.trust \
@@ -190,6 +191,13 @@ impl Rebuild {
         };
         transcribed(context, &identity, ended)
     }
+}
+
+/// Whether the error's hint names trust as a way past the gate.
+fn offers_trust(error: &Error) -> bool {
+    error
+        .what_next()
+        .is_some_and(|hint| hint.contains("devcontainer.trust") && !hint.contains(NO_TRUST_HELPS))
 }
 
 /// Removes what was made beside an old container that was not touched, or only stopped.
@@ -254,4 +262,24 @@ async fn take_back(
         ));
     }
     left_behind(error, &failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_is_a_way_on_only_where_it_helps() {
+        for (hint, offers) in [
+            (
+                "once with `--trust`, or permanently with `devcontainer.trust`",
+                true,
+            ),
+            (NO_TRUST_HELPS, false),
+            ("name another image", false),
+        ] {
+            let error = Error::new(Code::GateRefused, "x").hint(hint);
+            assert_eq!(offers_trust(&error), offers, "{hint}");
+        }
+    }
 }

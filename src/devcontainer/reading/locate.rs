@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use super::checkout::{BadPath, Checkout};
 use crate::error::{Code, Error, Result};
 
+/// What a hint says of a refusal that trust does not let through.
+pub const NO_TRUST_HELPS: &str = "neither `--trust` nor `devcontainer.trust` helps here";
 /// Variants that are looked at; more than any repository has.
 const MAX_VARIANTS: usize = 1000;
 
@@ -73,7 +75,7 @@ fn present(checkout: &Checkout, path: &str) -> Result<Option<PathBuf>> {
             format!("{path} points outside the repository, at this server's own files"),
         )
         .hint(format!(
-            "put the file itself into the repository; neither `--trust` nor `devcontainer.trust` helps here"
+            "put the file itself into the repository; {NO_TRUST_HELPS}"
         ))),
     }
 }
