@@ -968,6 +968,10 @@ fn plain_words(message: &str) -> String {
         ("expected usize", "expected a whole number from 0"),
         ("expected i64", "expected a whole number"),
         ("expected f64", "expected a number"),
+        (
+            "expected parsable string",
+            "expected a size such as \"8GiB\"",
+        ),
     ]
     .iter()
     .fold(message.to_owned(), |text, (from, to)| {

@@ -301,8 +301,11 @@ impl Ui {
     pub fn usage(&self, error: &clap::Error) -> ExitCode {
         let text = error.to_string();
         if error.use_stderr() && self.json {
-            let first = text.lines().next().unwrap_or_default();
-            let error = Error::new(Code::Usage, first.trim_start_matches("error: "))
+            // What is missing, or may stand there, is on lines of its own.
+            let lines = text.lines().map(str::trim);
+            let said: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            let said = said.join(" ");
+            let error = Error::new(Code::Usage, said.trim_start_matches("error: "))
                 .hint("`hatchery --help` shows the verbs and their arguments");
             return self.failure(&error);
         }
