@@ -97,10 +97,11 @@ impl Place {
 }
 
 /// Holds a text to the file of this name, or renews the file.
-fn is_as_reviewed(name: &str, text: String) {
+fn is_as_reviewed(name: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/snapshots")
         .join(name);
+    let text = text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
     snapbox::Assert::new()
         .action_env("SNAPSHOTS")
         .eq(text, snapbox::Data::read_from(&file, None).raw());
@@ -132,7 +133,7 @@ fn help_is_as_reviewed() {
             let help: Vec<_> = help.lines().map(str::trim_end).collect();
             writeln!(all, "$ hatchery {}\n{}\n", args.join(" "), help.join("\n")).unwrap();
         }
-        is_as_reviewed(&format!("help-{columns}.txt"), all);
+        is_as_reviewed(&format!("help-{columns}.txt"), &all);
     }
 }
 
@@ -203,8 +204,8 @@ fn errors_are_as_reviewed() {
     for args in away {
         assert_eq!(said(args), said(first[0]), "{args:?}");
     }
-    is_as_reviewed("errors.txt", plain);
-    is_as_reviewed("errors.json.txt", json);
+    is_as_reviewed("errors.txt", &plain);
+    is_as_reviewed("errors.json.txt", &json);
 }
 
 #[test]
@@ -268,7 +269,16 @@ fn mistakes_in_the_configuration_are_as_reviewed() {
         }
         all += &place.transcript(args);
     }
-    is_as_reviewed("configuration.txt", all);
+    is_as_reviewed("configuration.txt", &all);
+}
+
+#[test]
+fn the_configuration_in_force_is_as_reviewed() {
+    // As many processors as every server has.
+    let place =
+        Place::new("[limits]\ncpus = 1\nmemory = \"4GiB\"\n[devcontainer]\ntrust = [\"acme/*\"]\n");
+    let all = place.transcript(&["config"]) + &place.transcript(&["config", "--json"]);
+    is_as_reviewed("config.txt", &all);
 }
 
 #[test]
@@ -282,7 +292,7 @@ fn what_the_gate_finds_is_as_reviewed() {
     all += &place.transcript(&["check", "passes", "warns", "refused", "invalid"]);
     all += &place.transcript(&["--json", "check", "refused", "warns"]);
     all += &place.transcript(&["check", "--sarif", "refused"]);
-    is_as_reviewed("check.txt", all);
+    is_as_reviewed("check.txt", &all);
 }
 
 /// Each text in quotation marks in the product's own source, as one line: not of its tests, not its comments.

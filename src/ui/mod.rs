@@ -2,6 +2,8 @@
 //! said is harmless there.
 
 pub mod clean;
+#[cfg(test)]
+pub(crate) mod paper;
 #[cfg(feature = "server")]
 mod progress;
 #[cfg(feature = "server")]

@@ -114,7 +114,7 @@ impl<const N: usize> Table<N> {
     }
 
     /// Its lines, no longer than this where that can be.
-    pub(super) fn lines(&self, most: Option<usize>, colour: bool) -> Vec<String> {
+    pub(crate) fn lines(&self, most: Option<usize>, colour: bool) -> Vec<String> {
         let width = |at: usize| {
             let rows = self.rows.iter().map(|row| row[at].width());
             rows.chain([self.columns[at].head.len()]).max().unwrap_or(0)

@@ -76,6 +76,13 @@ impl Ui {
         }
     }
 
+    /// For a test, which reads on paper what is said, where nobody watches.
+    #[cfg(test)]
+    pub(crate) fn on(paper: &crate::ui::paper::Paper, json: bool) -> Self {
+        let (setting, paper) = (Setting::of(false), Box::new(paper.clone()));
+        Self::writing_to(json, false, false, setting, paper.clone(), paper)
+    }
+
     /// Whether results are to be JSON.
     pub const fn json(&self) -> bool {
         self.json
@@ -344,21 +351,8 @@ fn write_line(to: &Sink, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::paper::Paper;
     use proptest::prelude::*;
-    use std::sync::Arc;
-
-    #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Paper {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// Where nobody watches.
     fn plain(results: Box<dyn Write + Send>, talk: Box<dyn Write + Send>) -> Ui {
@@ -387,8 +381,7 @@ mod tests {
         ui.step(text);
         ui.line(text);
         let shown = ui.progress.shown().to_vec();
-        let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
-        (written, shown)
+        (paper.text(), shown)
     }
 
     #[test]
@@ -415,7 +408,7 @@ mod tests {
         let paper = Paper::default();
         let ui = plain(Box::new(io::sink()), Box::new(paper.clone()));
         ui.failure(&Error::new(Code::GateRefused, "x".repeat(100_000)));
-        let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        let written = paper.text();
         assert!(written.ends_with("… [gate-refused]\n"), "{}", written.len());
     }
 

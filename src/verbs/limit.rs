@@ -5,11 +5,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Context, is_egg};
-use crate::config::Period;
+use crate::config::{Limits, Period};
 use crate::docker::{Docker, Drone, InForce, Life};
 use crate::error::Result;
 use crate::life::limits::{Change, Own};
 use crate::life::siblings;
+use crate::ui::Ui;
 
 /// Show a drone's limits, or change them while it runs
 ///
@@ -79,7 +80,13 @@ impl Limit {
         if self.reset || given != Own::default() {
             self.set(context, &docker, &drone, given, own).await?;
         }
-        self.show(context, &docker, &drone, own).await
+        let limits = own.over(&context.config.limits);
+        let there = match &drone.container {
+            Some(id) => docker.container(id).await?.map(|it| it.limits()),
+            None => None,
+        };
+        tell(context.ui, &drone, own, &limits, there);
+        Ok(())
     }
 
     /// Puts limits in force and keeps them; where that is refused, all is as it was.
@@ -113,66 +120,91 @@ impl Limit {
         }
         Ok(())
     }
+}
 
-    async fn show(
-        &self,
-        context: &Context<'_>,
-        docker: &Docker,
-        drone: &Drone,
-        own: Own,
-    ) -> Result<()> {
-        let limits = own.over(&context.config.limits);
-        let there = match &drone.container {
-            Some(id) => docker.container(id).await?.map(|it| it.limits()),
-            None => None,
+/// Tells which limits are in force: those of the container, if there is one, and for it those of a later one.
+fn tell(ui: &Ui, drone: &Drone, own: Own, limits: &Limits, there: Option<InForce>) {
+    let there = there.unwrap_or(InForce {
+        memory: Some(limits.memory.as_u64()),
+        cpus: Some(limits.processors()),
+        pids: Some(limits.pids),
+    });
+    let idle = limits.idle.get();
+    if ui.json() {
+        ui.json_result(&json!({
+            "name": drone.identity.name, "repository": drone.identity.repo,
+            "limits": {
+                "memory": there.memory, "cpus": there.cpus, "pids": there.pids,
+                "idle": idle.map(|idle| idle.as_secs()),
+            },
+            "own": {
+                "memory": own.memory, "cpus": own.cpus, "pids": own.pids,
+                "idle": own.idle.map(|idle| idle.get().map_or(0, |idle| idle.as_secs())),
+            },
+        }));
+        return;
+    }
+    let none = || "no limit".to_owned();
+    let memory = there
+        .memory
+        .map(|bytes| ByteSize::b(bytes).display().iec().to_string());
+    let rows = [
+        ("memory", memory, own.memory.is_some()),
+        (
+            "cpus",
+            there.cpus.map(|cpus| cpus.to_string()),
+            own.cpus.is_some(),
+        ),
+        (
+            "pids",
+            there.pids.map(|pids| pids.to_string()),
+            own.pids.is_some(),
+        ),
+        (
+            "idle",
+            idle.map(|idle| humantime::format_duration(idle).to_string()),
+            own.idle.is_some(),
+        ),
+    ];
+    for (key, value, is_own) in rows {
+        let whose = if is_own { ", set for this drone" } else { "" };
+        let value = value.unwrap_or_else(none);
+        ui.result(format!("{key:<12}{value}{whose}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::samples::{is_as_reviewed, sleeping, told};
+
+    #[test]
+    fn limits_are_as_reviewed() {
+        let limits = Limits {
+            memory: ByteSize::gib(8),
+            // As many as every server has.
+            cpus: 1.0,
+            pids: 4096,
+            ..Limits::default()
         };
-        let there = there.unwrap_or(InForce {
-            memory: Some(limits.memory.as_u64()),
-            cpus: Some(limits.processors()),
-            pids: Some(limits.pids),
-        });
-        let idle = limits.idle.get();
-        if context.ui.json() {
-            context.ui.json_result(&json!({
-                "name": drone.identity.name, "repository": drone.identity.repo,
-                "limits": {
-                    "memory": there.memory, "cpus": there.cpus, "pids": there.pids,
-                    "idle": idle.map(|idle| idle.as_secs()),
-                },
-                "own": {
-                    "memory": own.memory, "cpus": own.cpus, "pids": own.pids,
-                    "idle": own.idle.map(|idle| idle.get().map_or(0, |idle| idle.as_secs())),
-                },
-            }));
-            return Ok(());
+        let own = Own {
+            cpus: Some(0.5),
+            idle: Some("8h".parse().unwrap()),
+            ..Own::default()
+        };
+        let there = InForce {
+            memory: None,
+            cpus: Some(0.5),
+            pids: Some(100),
+        };
+        let drone = sleeping("acme/site");
+        let mut all = Vec::new();
+        for (own, there) in [(Own::default(), None), (own, Some(there))] {
+            for json in [false, true] {
+                let limits = own.over(&limits);
+                all.push(told(json, |ui| tell(ui, &drone, own, &limits, there)));
+            }
         }
-        let none = || "no limit".to_owned();
-        let memory = there
-            .memory
-            .map(|bytes| ByteSize::b(bytes).display().iec().to_string());
-        let rows = [
-            ("memory", memory, own.memory.is_some()),
-            (
-                "cpus",
-                there.cpus.map(|cpus| cpus.to_string()),
-                own.cpus.is_some(),
-            ),
-            (
-                "pids",
-                there.pids.map(|pids| pids.to_string()),
-                own.pids.is_some(),
-            ),
-            (
-                "idle",
-                idle.map(|idle| humantime::format_duration(idle).to_string()),
-                own.idle.is_some(),
-            ),
-        ];
-        for (key, value, is_own) in rows {
-            let whose = if is_own { ", set for this drone" } else { "" };
-            let value = value.unwrap_or_else(none);
-            context.ui.result(format!("{key:<12}{value}{whose}"));
-        }
-        Ok(())
+        is_as_reviewed("limit.txt", &all.join("\n"));
     }
 }

@@ -255,3 +255,59 @@ fn cells(context: &Context<'_>, drone: &Drone, known: &Known) -> [Cell; 10] {
         Cell::from(reach),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::samples::{Server, as_table, is_as_reviewed, remember, running, sleeping};
+
+    /// A drone of each kind, with what is known of it.
+    fn drones() -> (Vec<Drone>, Vec<Known>) {
+        let drone = |life, repo| Drone {
+            life,
+            container: None,
+            docker_status: String::new(),
+            ..sleeping(repo)
+        };
+        let drones = vec![
+            running("acme/site"),
+            running("acme/heavy"),
+            sleeping("acme/asleep"),
+            Drone {
+                life: Life::Stopped,
+                ..sleeping("acme/half")
+            },
+            drone(Life::Egg, "acme/egg"),
+            drone(Life::Bare, "acme/bare"),
+        ];
+        let known = drones.iter().map(|drone| {
+            let runs = drone.life == Life::Running;
+            let mut memory = Memory::default();
+            memory.in_use = runs.then_some(1 << 30);
+            memory.killed = u64::from(drone.identity.repo.name() == "heavy");
+            Known {
+                memory,
+                cpu: runs.then_some(12.4),
+                idle: runs.then_some(Duration::from_secs(60)),
+                asleep: None,
+            }
+        });
+        let known = known.collect();
+        (drones, known)
+    }
+
+    #[test]
+    fn drones_are_listed_as_reviewed() {
+        let server = Server::new(true);
+        let context = server.context();
+        let (drones, known) = drones();
+        remember(&context.places, &drones[0], &drones[3]);
+        let table = as_table(&table(&context, &drones, &known));
+        let rows = drones.iter().zip(&known);
+        let rows: Vec<_> = rows
+            .map(|(drone, known)| row(&context, drone, known))
+            .collect();
+        context.ui.json_result(&rows);
+        is_as_reviewed("list.txt", &(table + &server.said()));
+    }
+}

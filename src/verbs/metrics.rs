@@ -28,3 +28,25 @@ impl Metrics {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::samples::{Server, is_as_reviewed, remember, running, sleeping};
+
+    #[tokio::test]
+    async fn metrics_are_as_reviewed() {
+        let server = Server::new(false);
+        let context = server.context();
+        let drones = vec![running("acme/site"), sleeping("acme/asleep")];
+        remember(&context.places, &drones[0], &drones[1]);
+        let text = metrics::text(&context.places, &context.config, drones);
+        let text = text.await.unwrap();
+        let when = "hatchery_written_timestamp_seconds ";
+        let lines = text.lines().map(|line| match line.strip_prefix(when) {
+            Some(_) => format!("{when}[TIME]\n"),
+            None => format!("{line}\n"),
+        });
+        is_as_reviewed("metrics.txt", &lines.collect::<String>());
+    }
+}

@@ -22,6 +22,8 @@ mod ports;
 mod rebuild;
 mod recover;
 mod rerun;
+#[cfg(test)]
+mod samples;
 mod scope;
 mod slay;
 mod spawn;

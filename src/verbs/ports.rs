@@ -44,20 +44,7 @@ impl Ports {
             hostname: hostname(&context.config, &there.drone.identity.name),
         };
         if context.ui.json() {
-            let ports = ports.iter().map(|port| {
-                json!({
-                    "host": port.host,
-                    "port": port.port,
-                    "addresses": port.addresses,
-                    "process": port.process,
-                    "label": port.label,
-                    "forwarded": port.forwarded,
-                    "reach": port.reach,
-                    "url": way.url(port),
-                    "ssh": way.forward(port),
-                })
-            });
-            context.ui.json_result(&ports.collect::<Vec<_>>());
+            context.ui.json_result(&as_json(&ports, &way));
             return Ok(());
         }
         if ports.is_empty() {
@@ -110,6 +97,23 @@ impl Way {
     }
 }
 
+fn as_json(ports: &[Port], way: &Way) -> Vec<serde_json::Value> {
+    let ports = ports.iter().map(|port| {
+        json!({
+            "host": port.host,
+            "port": port.port,
+            "addresses": port.addresses,
+            "process": port.process,
+            "label": port.label,
+            "forwarded": port.forwarded,
+            "reach": port.reach,
+            "url": way.url(port),
+            "ssh": way.forward(port),
+        })
+    });
+    ports.collect()
+}
+
 fn table(ports: &[Port], way: &Way) -> Table<4> {
     let rows = ports.iter().map(|port| {
         let number = port.port.to_string();
@@ -128,9 +132,9 @@ fn table(ports: &[Port], way: &Way) -> Table<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::samples::{as_table, is_as_reviewed, told};
 
-    #[test]
-    fn each_port_is_told_with_the_way_to_it() {
+    fn ports() -> [Port; 4] {
         let port = |host: Option<&str>, port, reach| Port {
             host: host.map(str::to_owned),
             port,
@@ -141,16 +145,31 @@ mod tests {
             forwarded: false,
             reach,
         };
-        let ports = [
+        [
             port(None, 3000, Reach::Tailnet),
             port(None, 80, Reach::Drone),
             port(Some("db"), 5432, Reach::Sibling),
             port(None, 8080, Reach::Nowhere),
-        ];
-        let mut way = Way {
+        ]
+    }
+
+    fn way() -> Way {
+        Way {
             ssh: "ssh -p 2222 dev@a-b.tail.example".to_owned(),
             hostname: Some("a-b.tail.example".to_owned()),
-        };
+        }
+    }
+
+    #[test]
+    fn ports_are_as_reviewed() {
+        let json = told(true, |ui| ui.json_result(&as_json(&ports(), &way())));
+        let all = as_table(&table(&ports(), &way())) + &json;
+        is_as_reviewed("ports.txt", &all);
+    }
+
+    #[test]
+    fn each_port_is_told_with_the_way_to_it() {
+        let (ports, mut way) = (ports(), way());
         assert_eq!(
             ports.each_ref().map(|port| way.words(port)),
             [

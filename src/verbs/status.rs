@@ -61,6 +61,28 @@ struct Report {
     has_socket: bool,
 }
 
+impl Report {
+    /// Before anything was asked.
+    fn unknown() -> Self {
+        Self {
+            user: "root".to_owned(),
+            memory: Memory::default(),
+            disk: Disk::default(),
+            work: None,
+            last_kill: None,
+            usage: None,
+            signing_key: None,
+            images: None,
+            siblings: Vec::new(),
+            sshd: None,
+            tailnet: None,
+            way_in: None,
+            last_mint: LastMint::Never,
+            has_socket: true,
+        }
+    }
+}
+
 /// Another container of a drone's compose project.
 #[derive(Serialize)]
 struct Sibling {
@@ -122,45 +144,38 @@ impl Status {
             last_mint,
             ..report?
         };
-        if context.ui.json() {
-            context.ui.json_result(&as_json(context, &drone, &report));
-            return Ok(());
-        }
-        let memory = &report.memory;
-        if let Some(sentence) = memory.sentence(&drone, report.last_kill.as_ref()) {
-            context.ui.talk(voice::OUT_OF_MEMORY);
-            context.ui.talk(&sentence);
-        }
-        if let Some(asleep) = Asleep::of(&context.places, &drone) {
-            context.ui.talk(&asleep.sentence(&drone));
-        }
-        if let Some(sentence) = report.disk.sentence(&drone) {
-            context.ui.talk(voice::DISK_TAKEN);
-            context.ui.talk(&sentence);
-        }
-        for (key, value) in as_rows(context, &drone, &report) {
-            context.ui.result(format!("{key:<12}{value}"));
-        }
+        tell(context, &drone, &report);
         Ok(())
+    }
+}
+
+fn tell(context: &Context<'_>, drone: &Drone, report: &Report) {
+    let ui = context.ui;
+    if ui.json() {
+        ui.json_result(&as_json(context, drone, report));
+        return;
+    }
+    let memory = &report.memory;
+    if let Some(sentence) = memory.sentence(drone, report.last_kill.as_ref()) {
+        ui.talk(voice::OUT_OF_MEMORY);
+        ui.talk(&sentence);
+    }
+    if let Some(asleep) = Asleep::of(&context.places, drone) {
+        ui.talk(&asleep.sentence(drone));
+    }
+    if let Some(sentence) = report.disk.sentence(drone) {
+        ui.talk(voice::DISK_TAKEN);
+        ui.talk(&sentence);
+    }
+    for (key, value) in as_rows(context, drone, report) {
+        ui.result(format!("{key:<12}{value}"));
     }
 }
 
 async fn look(context: &Context<'_>, docker: &Docker, drone: &Drone) -> Result<Report> {
     let mut report = Report {
-        user: "root".to_owned(),
-        memory: Memory::default(),
-        disk: Disk::default(),
-        work: None,
-        last_kill: None,
-        usage: None,
-        signing_key: None,
         images: docker.size_of_images(&drone.identity.name).await?,
-        siblings: Vec::new(),
-        sshd: None,
-        tailnet: None,
-        way_in: None,
-        last_mint: LastMint::Never,
-        has_socket: true,
+        ..Report::unknown()
     };
     let Some(id) = &drone.container else {
         return Ok(report);
@@ -489,4 +504,114 @@ fn work_row(drone: &Drone, report: &Report) -> Option<(&'static str, String)> {
         None => "unknown: checking takes too long".to_owned(),
     };
     Some(("work", words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::life::disk::{Bounds, Parts, Taken, Why};
+    use crate::life::work::look::Counts;
+    use crate::verbs::samples::{Server, is_as_reviewed, running, sleeping, without_times};
+
+    fn taken(bytes: u64) -> Taken {
+        let parts = Parts {
+            containers: 1 << 30,
+            volumes: bytes - (1 << 30),
+            cache: 0,
+        };
+        Taken {
+            bytes,
+            parts: Some(parts),
+            ..Taken::default()
+        }
+    }
+
+    /// One that runs, with all that can be told of it.
+    fn at_work() -> Report {
+        let mut memory = Memory::default();
+        memory.killed = 2;
+        memory.limit = Some(8 << 30);
+        let counts = Counts {
+            uncommitted: 3,
+            unpushed: 1,
+            stashed: 0,
+        };
+        let work = Work {
+            counts,
+            whole: true,
+            at: 0,
+        };
+        Report {
+            user: "node".to_owned(),
+            memory,
+            disk: Disk {
+                taken: Some(taken(12 << 30)),
+                most: Some(64 << 30),
+                bounds: None,
+            },
+            work: Some((work, true)),
+            last_kill: Some(Kill {
+                process: "cc1plus".to_owned(),
+                time: 0,
+            }),
+            usage: Some(Usage {
+                cpu_percent: 12.5,
+                memory: 1 << 30,
+                memory_limit: 8 << 30,
+                pids: 42,
+            }),
+            images: Some(3 << 30),
+            siblings: vec![Sibling {
+                service: "db".to_owned(),
+                state: "running".to_owned(),
+                health: Some("healthy".to_owned()),
+            }],
+            sshd: Some(true),
+            tailnet: Some("connected as acme-site (100.64.0.7)".to_owned()),
+            way_in: Some(WayIn::Closed),
+            ..Report::unknown()
+        }
+    }
+
+    /// One that was burrowed for its disk.
+    fn asleep() -> Report {
+        let bounds = Bounds {
+            why: Why::Limit(64 << 30),
+            taken: 70 << 30,
+            at: 0,
+            let_up: None,
+        };
+        Report {
+            disk: Disk {
+                taken: Some(taken(70 << 30)),
+                most: Some(64 << 30),
+                bounds: Some(bounds),
+            },
+            has_socket: false,
+            ..Report::unknown()
+        }
+    }
+
+    #[test]
+    fn a_drone_is_told_as_reviewed() {
+        let bare = Drone {
+            life: Life::Bare,
+            container: None,
+            ..sleeping("acme/bare")
+        };
+        let mut all = String::new();
+        for (drone, report) in [
+            (running("acme/site"), at_work()),
+            (sleeping("acme/large"), asleep()),
+            (bare, Report::unknown()),
+        ] {
+            for json in [false, true] {
+                let server = Server::new(json);
+                tell(&server.context(), &drone, &report);
+                all += &without_times(&server.said());
+                all.push('\n');
+            }
+        }
+        is_as_reviewed("status.txt", &all);
+    }
 }
