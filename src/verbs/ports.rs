@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Context, hostname, ssh_command};
+use crate::drone::DroneName;
 use crate::error::Result;
 use crate::life::furnish;
 use crate::life::ports::{self, Port, Reach};
@@ -11,7 +12,7 @@ use crate::ui::table::{Cell, Column, Table};
 
 /// The lowest port that anybody may listen on (`ip_unprivileged_port_start` in `ip(7)`).
 const UNPRIVILEGED: u16 = 1024;
-/// What is added to a lower one on the person's own machine.
+/// What is added to a lower one on the machine that it is forwarded to.
 const RAISED_BY: u16 = 8000;
 
 const COLUMNS: [Column; 4] = [
@@ -42,6 +43,7 @@ impl Ports {
         let way = Way {
             ssh: ssh_command(&context.config, &there.drone, &there.user),
             hostname: hostname(&context.config, &there.drone.identity.name),
+            name: there.drone.identity.name.clone(),
         };
         if context.ui.json() {
             context.ui.json_result(&as_json(&ports, &way));
@@ -53,6 +55,10 @@ impl Ports {
             return Ok(());
         }
         context.ui.table(&table(&ports, &way));
+        if let Some(port) = ports.iter().find(|port| way.needs_forwarding(port)) {
+            let command = way.forward_here(port);
+            context.ui.talk(&format!("On this server use `{command}`."));
+        }
         Ok(())
     }
 }
@@ -61,6 +67,7 @@ impl Ports {
 struct Way {
     ssh: String,
     hostname: Option<String>,
+    name: DroneName,
 }
 
 impl Way {
@@ -71,15 +78,24 @@ impl Way {
         is_open.then(|| format!("{}://{hostname}:{}", port.scheme, port.port))
     }
 
+    /// Whether it is reached only where ssh forwards it.
+    fn needs_forwarding(&self, port: &Port) -> bool {
+        match port.reach {
+            Reach::Tailnet => self.url(port).is_none(),
+            Reach::Drone | Reach::Sibling => true,
+            Reach::Nowhere => false,
+        }
+    }
+
     /// The command that brings it to the person's own machine.
     fn forward(&self, port: &Port) -> Option<String> {
         let options = self.ssh.strip_prefix("ssh ")?;
-        let host = port.host.as_deref().unwrap_or("localhost");
-        let here = match port.port {
-            low if low < UNPRIVILEGED => low + RAISED_BY,
-            port => port,
-        };
-        Some(format!("ssh -L {here}:{host}:{} {options}", port.port))
+        Some(format!("ssh -L {} {options}", forwarding(port)))
+    }
+
+    /// The command that brings it to this server.
+    fn forward_here(&self, port: &Port) -> String {
+        format!("hatchery ssh -N -L {} {}", forwarding(port), self.name)
     }
 
     fn words(&self, port: &Port) -> String {
@@ -109,9 +125,20 @@ fn as_json(ports: &[Port], way: &Way) -> Vec<serde_json::Value> {
             "reach": port.reach,
             "url": way.url(port),
             "ssh": way.forward(port),
+            "on_server": way.forward_here(port),
         })
     });
     ports.collect()
+}
+
+/// What ssh's -L is told of it.
+fn forwarding(port: &Port) -> String {
+    let host = port.host.as_deref().unwrap_or("localhost");
+    let here = match port.port {
+        low if low < UNPRIVILEGED => low + RAISED_BY,
+        port => port,
+    };
+    format!("{here}:{host}:{}", port.port)
 }
 
 fn table(ports: &[Port], way: &Way) -> Table<4> {
@@ -157,6 +184,7 @@ mod tests {
         Way {
             ssh: "ssh -p 2222 dev@a-b.tail.example".to_owned(),
             hostname: Some("a-b.tail.example".to_owned()),
+            name: DroneName::of(&"a/b".parse().unwrap()),
         }
     }
 
@@ -179,7 +207,19 @@ mod tests {
                 "nothing is listening",
             ]
         );
+        assert_eq!(
+            ports.each_ref().map(|port| way.needs_forwarding(port)),
+            [false, true, true, false]
+        );
+        assert_eq!(
+            ports.each_ref().map(|port| way.forward_here(port))[1..3],
+            [
+                "hatchery ssh -N -L 8080:localhost:80 a-b",
+                "hatchery ssh -N -L 5432:db:5432 a-b",
+            ]
+        );
         way.hostname = None;
+        assert!(way.needs_forwarding(&ports[0]));
         assert_eq!(
             way.words(&ports[0]),
             "use -L: ssh -L 3000:localhost:3000 -p 2222 dev@a-b.tail.example"

@@ -131,6 +131,26 @@ with subtest("ports: what listens, where it is reached, and what the configurati
     laptop.succeed(f"curl -sf http://into-it.{DOMAIN}:3000 -o /dev/null")
     laptop.fail(f"curl -sf http://into-it.{DOMAIN}:80 -o /dev/null")
     laptop.succeed(f"{SSH} -L 5173:localhost:5173 vscode@into-it.{DOMAIN} true")
+    on_server = ports[0]["on_server"]
+    assert on_server == "hatchery ssh -N -L 8080:localhost:80 into-it", ports
+    contains(server.succeed("hatchery ports into-it 2>&1"), f"\nOn this server use `{on_server}`.\n")
+
+with subtest("ssh: ports are forwarded both ways, and with -N there is nothing else"):
+    page = "/.devcontainer/devcontainer.json"
+    server.fail(f"curl -sf http://127.0.0.1:8080{page}")
+    # What comes to the drone's port 9000 goes to the server's 8080, and so back to the drone's 80.
+    server.succeed(
+        f"{on_server} -D 1080 -R 9000:127.0.0.1:8080 < /dev/null > /tmp/said 2>&1 & echo $! > /tmp/forwarding"
+    )
+    server.wait_until_succeeds(f"curl -sf http://127.0.0.1:8080{page} | grep -F portsAttributes", timeout=20)
+    server.succeed(f"curl -sf --socks5-hostname 127.0.0.1:1080 http://localhost{page} | grep -F portsAttributes")
+    contains(by_exec(f"curl -sf http://127.0.0.1:9000{page}"), "portsAttributes")
+    server.succeed("kill $(cat /tmp/forwarding)")
+    server.wait_until_fails(f"curl -sf http://127.0.0.1:8080{page}", timeout=10)
+    assert server.succeed("cat /tmp/said") == ""
+    # A value of one option is not taken for another option.
+    server.fail("hatchery ssh -L '-oProxyCommand=touch /tmp/taken' into-it -- true")
+    server.fail("test -e /tmp/taken")
     by_exec("pkill python3")
 
 with subtest("open: links, and the way that they go"):
