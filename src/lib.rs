@@ -11,6 +11,7 @@
 //!   somebody serves that, [`helper`] is what asks for tokens in the drone, [`journal`] remembers;
 //! - what programs of others' may touch here: [`cage`]; what they may fetch: [`outlet`];
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`];
+//! - how long each step of a spawn takes: [`timeline`];
 //! - where a test kills it: [`fault`].
 //!
 //! Data moves one way: verb, drone, edge.
@@ -58,6 +59,8 @@ pub mod sockets;
 pub mod ssh;
 #[cfg(feature = "server")]
 pub mod tailnet;
+#[cfg(feature = "server")]
+pub mod timeline;
 pub mod ui;
 #[cfg(feature = "server")]
 pub mod verbs;

@@ -39,6 +39,7 @@ pub use self::upstream::Making;
 use crate::docker::{Addresses, Container};
 use crate::error::{Code, Error, Result};
 use crate::host;
+use crate::timeline::Timeline;
 
 /// What a spawn must know of what goes on at the door.
 #[derive(Debug)]
@@ -137,6 +138,11 @@ impl Door {
     pub fn replaces(&self, old: Option<String>) {
         self.shared.state().replaced = old;
         self.shared.replaces.store(true, Ordering::Release);
+    }
+
+    /// From now on the time that Docker takes to create each container is recorded here.
+    pub fn times(&self, timeline: &Timeline) {
+        self.shared.state().timeline = Some(timeline.clone());
     }
 
     /// What happens next.

@@ -24,6 +24,7 @@ use crate::devcontainer::judging::{images, policy};
 use crate::devcontainer::{MAX_NETWORKS, MAX_SERVICES};
 use crate::docker::{Login, is_overlap};
 use crate::error::Error;
+use crate::timeline::Step;
 
 /// How many of the requests that are not listed are remembered.
 const MAX_UNLISTED: usize = 20;
@@ -171,8 +172,10 @@ impl Passage {
                 let name = call.query.get("name").unwrap_or_default().to_owned();
                 let body = judge::labelled(&body, &name, &image, &self.shared.bounds)?;
                 let request = request.map(|()| full(body.to_string()));
+                let timed = self.timed(&name);
                 let answer = self.shared.docker.make(resized(request)).await?;
                 let (answer, id) = created(answer).await?;
+                drop(timed);
                 if let Some(id) = id {
                     self.shared.state().own.add(&id, &name);
                 }
@@ -461,10 +464,12 @@ impl Passage {
             }
         }
         self.make_way().await?;
+        let timed = self.timed(&name);
         let answer = self
             .ask(&call, request, full(creation.body.to_string()))
             .await?;
         let (answer, id) = created(answer).await?;
+        drop(timed);
         let Some(id) = id else { return Ok(answer) };
         let ask = call.instead(Ask::Container(id.clone(), OfContainer::Inspect));
         let shown: Option<ContainerInspectResponse> = self.shared.docker.show(&ask).await?;
@@ -484,6 +489,17 @@ impl Passage {
         }
         self.shared.state().own.add(&id, &name);
         Ok(answer)
+    }
+
+    /// Records the creation of the container with this name, until what it gives is dropped.
+    fn timed(&self, name: &str) -> Option<Step> {
+        let timeline = self.shared.state().timeline.clone()?;
+        let is_drones = name == self.shared.bounds.identity.name.as_str();
+        Some(timeline.step(if is_drones {
+            "create".to_owned()
+        } else {
+            format!("create {name}")
+        }))
     }
 
     /// Whether a volume without a name is one of the drone's own containers'.

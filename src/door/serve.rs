@@ -19,6 +19,7 @@ use super::passage::answer;
 use super::upstream::Upstream;
 use crate::devcontainer::MAX_SERVICES;
 use crate::docker::Addresses;
+use crate::timeline::Timeline;
 
 /// Connections at once. A spawn has a few; compose opens one for each container that it makes.
 const CONNECTIONS: usize = 256;
@@ -83,6 +84,8 @@ pub struct State {
     held: Option<String>,
     /// Containers that Docker is creating.
     creating: usize,
+    /// Where the time is recorded that containers take to be created.
+    pub timeline: Option<Timeline>,
     /// What was asked for that no spawn asks for.
     pub unlisted: Vec<String>,
     /// Connections, and those that have become something else.

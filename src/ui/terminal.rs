@@ -110,7 +110,8 @@ impl Ui {
         self.transcript.lock().ok()?.take()
     }
 
-    fn keep(&self, text: &str) {
+    /// Keeps a line where [`Self::transcribe`] said, and shows it to nobody.
+    pub fn keep(&self, text: &str) {
         if let Some(transcript) = self.transcript() {
             transcript.said(text);
         }

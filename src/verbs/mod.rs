@@ -30,6 +30,7 @@ mod spawn;
 mod ssh;
 mod ssh_config;
 mod status;
+mod timings;
 mod unburrow;
 
 use std::path::PathBuf;

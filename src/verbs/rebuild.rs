@@ -5,6 +5,7 @@ use clap::Args;
 use super::spawn::{
     Made, free_port, is_somebodys, left_behind, report, stays, transcribe, transcribed,
 };
+use super::timings::Timings;
 use super::{Context, is_egg, scope, told_to_stop};
 use crate::devcontainer::NO_TRUST_HELPS;
 use crate::docker::{Docker, Drone, Life};
@@ -19,6 +20,7 @@ use crate::life::reserve;
 use crate::life::starting::Start;
 use crate::life::teardown;
 use crate::life::work;
+use crate::timeline::Timeline;
 
 /// Recreate a drone's container from the devcontainer.json in its volume
 ///
@@ -53,6 +55,9 @@ pub struct Rebuild {
     /// files in its volume, so devcontainer.trust does not apply to them.
     #[arg(long)]
     trust: bool,
+
+    #[command(flatten)]
+    timings: Timings,
 
     /// Do not ask for confirmation
     #[arg(long)]
@@ -107,6 +112,8 @@ impl Rebuild {
         drone: Drone,
         trusted: bool,
     ) -> Result<()> {
+        let timeline = Timeline::begin();
+        let preparing = timeline.step("prepare");
         let recipe = Recipe::of(&context.places, &drone.identity.name)?;
         let extent = match &recipe {
             Some(recipe) => recipe.extent.clone(),
@@ -147,8 +154,9 @@ impl Rebuild {
         let sockets = context.sockets().await?;
         let workshop = context.places.workshop(name)?;
         let server = context.server(docker, &sockets);
-        let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine)?;
+        let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine, &timeline)?;
         transcribe(context, &identity, What::Rebuild);
+        drop(preparing);
         let hatched = tokio::select! {
             hatched = hatching.run() => hatched,
             error = told_to_stop(context) => Err(error),
@@ -161,8 +169,12 @@ impl Rebuild {
                 if let Err(error) = docker.remove_replaced_images(name).await {
                     context.ui.warn(&error.message());
                 }
+                let timings = self.timings.result(&timeline);
                 match forgotten {
-                    Ok(()) => report(context, docker, &identity, hatched, Made::Rebuilt).await,
+                    Ok(()) => {
+                        let made = Made::Rebuilt;
+                        report(context, docker, &identity, hatched, made, timings).await
+                    }
                     error => error,
                 }
             }
@@ -189,6 +201,7 @@ impl Rebuild {
                 })
             }
         };
+        self.timings.tell(context, &timeline);
         transcribed(context, &identity, ended)
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::SignalKind;
 
 use super::detached::{self, Detach, Started};
+use super::timings::Timings;
 use super::{
     Context, head, hostname, is_bare, known_hosts_line, scope, signalled, slay, ssh_command,
     told_to_stop,
@@ -26,6 +27,7 @@ use crate::life::starting;
 use crate::life::teardown;
 use crate::life::work;
 use crate::repo::RepoId;
+use crate::timeline::Timeline;
 use crate::ui::voice;
 
 /// Create a drone: clone a repository, start its devcontainer and join it to the tailnet
@@ -65,6 +67,9 @@ pub struct Spawn {
     trust: bool,
 
     #[command(flatten)]
+    timings: Timings,
+
+    #[command(flatten)]
     detach: Detach,
 }
 
@@ -84,6 +89,8 @@ impl Spawn {
     }
 
     async fn here(self, mut context: Context<'_>) -> Result<()> {
+        let timeline = Timeline::begin();
+        let preparing = timeline.step("prepare");
         let (repo, sought) = self.asked(&context)?;
         let extent = self.scope.over(Extent::default(), &context)?;
         let identity = Identity::new(extent.scope(&context.config, &repo, None)?);
@@ -125,7 +132,7 @@ impl Spawn {
         let workshop = context.places.workshop(&identity.name)?;
         fault::reached(Point::WorkshopMade);
         let server = context.server(&docker, &sockets);
-        let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine)?;
+        let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine, &timeline)?;
         let admitted = Cell::new(false);
         let spawning = async {
             admit(context, &docker, &identity).await?;
@@ -135,6 +142,7 @@ impl Spawn {
                 context.ui.finish();
                 detached::go_on()?;
             }
+            drop(preparing);
             hatching.run().await
         };
         let hatched = tokio::select! {
@@ -142,7 +150,11 @@ impl Spawn {
             error = told_to_stop(context) => Err(error),
         };
         let done = match hatched {
-            Ok(hatched) => report(context, &docker, &identity, hatched, Made::Spawned).await,
+            Ok(hatched) => {
+                let timings = self.timings.result(&timeline);
+                let made = Made::Spawned;
+                report(context, &docker, &identity, hatched, made, timings).await
+            }
             // Nothing was made, and what has the name is not this drone's.
             Err(error) if !admitted.get() && is_refusal(&error) => Err(error),
             Err(error) => {
@@ -151,6 +163,7 @@ impl Spawn {
             }
         };
         let done = done.map_err(|error| head::explain(&identity, error));
+        self.timings.tell(context, &timeline);
         transcribed(context, &identity, done)
     }
 
@@ -426,13 +439,14 @@ pub(super) enum Made {
     Rebuilt,
 }
 
-/// Tells how the drone is reached.
+/// Tells how the drone is reached, and a script that wants them these times.
 pub(super) async fn report(
     context: &Context<'_>,
     docker: &Docker,
     identity: &Identity,
     hatched: Hatched,
     made: Made,
+    timings: Option<serde_json::Value>,
 ) -> Result<()> {
     let drone = context.drone(docker, &identity.repo).await?;
     let ssh = ssh_command(&context.config, &drone, &hatched.user);
@@ -463,6 +477,9 @@ pub(super) async fn report(
         });
         if let Some(line) = known_hosts {
             result["known_hosts"] = line.into();
+        }
+        if let Some(timings) = timings {
+            result["timings"] = timings;
         }
         if let Some(stage) = hatched.still_running {
             result["still_running"] = stage.as_str().into();

@@ -1,9 +1,13 @@
 """The architecture as the specification tells it, sentence by sentence, mostly from the laptop."""
 
+import itertools
 import json
+import re
 from typing import Any
 
 ADDED = ("/features/sshd", "/codespace/tailscale")
+# Steps of each spawn, in the order in which they end.
+TIMED = ("clone", "build", "create", "ssh")
 
 
 def spawn(arguments: str) -> Any:
@@ -52,10 +56,19 @@ server.succeed(
 assert authority.startswith("@cert-authority ") and authority.count("\n") == 1, authority
 
 with subtest("spawn clones, runs `devcontainer up`, waits for Tailscale to connect, and prints the hostname"):
-    assert server.succeed("hatchery spawn acme/site 2> /tmp/talk") == f"ssh -p 2222 vscode@acme-site.{DOMAIN}\n"
+    command = "hatchery spawn --timings acme/site"
+    assert server.succeed(f"{command} 2> /tmp/talk") == f"ssh -p 2222 vscode@acme-site.{DOMAIN}\n"
     talk = server.succeed("cat /tmp/talk")
     assert "\nSpawning drone... Hatchery ready.\n" in talk, talk
     assert "\x1b" not in talk and "🟢" not in talk, f"no terminal reads this: {talk!r}"
+    head = ["BEGIN", "END", "TOOK", "STEP"]
+    table = list(itertools.dropwhile(lambda line: line.split() != head, talk.splitlines()))
+    rows = [line.split(maxsplit=3) for line in table[1:]]
+    assert {step for *_, step in rows} >= set(TIMED), talk
+    assert all(re.fullmatch(r"( *\d+\.\d\d){3}  \S.*", line) for line in table[1:]), talk
+    assert all(float(begin) < float(end) for begin, end, _, step in rows if step in TIMED), talk
+    # The log has them in any case; its last line is how the spawn ended.
+    assert server.succeed("hatchery logs --spawn acme/site").splitlines()[-len(table) - 1 :] == [*table, "done"]
     error = error_of("hatchery spawn acme/site", 4)
     assert error["code"] == "drone-exists", error
     assert server.execute("hatchery spawn acme/site 2>&1")[1].startswith("Evolution chamber occupied.\n")
@@ -186,7 +199,12 @@ with subtest("submodules, where they are wanted"):
     slay("acme/submodules")
 
 with subtest("It reads `devcontainer.json`, builds images: a Dockerfile and its context"):
-    spawn("acme/dockerfile")
+    timings = spawn("acme/dockerfile --timings")["timings"]
+    times = {timing["step"]: (timing["begin_s"], timing["end_s"]) for timing in timings}
+    assert set(TIMED) <= set(times) and all(0 <= begin <= end for begin, end in times.values()), timings
+    assert all(times[step][0] < times[step][1] for step in TIMED), timings
+    ends = [times[step][1] for step in TIMED]
+    assert ends == sorted(ends), timings
     assert on("acme-dockerfile", "cat /etc/marker") == "copied from the build context\n"
     is_a_whole_clone("acme-dockerfile", "/workspaces/dockerfile")
     slay("acme/dockerfile")

@@ -728,8 +728,11 @@ impl Log {
     }
 }
 
+/// The step in which Docker builds an image for the devcontainer CLI.
+pub const BUILDING: &str = "Building the image";
+
 /// What the devcontainer CLI calls its work on dotfiles.
-const DOTFILES: &str = "Installing Dotfiles";
+pub const DOTFILES: &str = "Installing Dotfiles";
 
 /// How the devcontainer CLI begins what it shows of one of several commands that run at once, and what the
 /// one said that failed: after its end, and as a whole.
@@ -751,8 +754,8 @@ fn of_one(name: Option<&str>, line: String) -> String {
 
 fn begun(text: &str) -> Option<&'static str> {
     let of_interest = [
-        ("docker build", "Building the image"),
-        ("docker buildx build", "Building the image"),
+        ("docker build", BUILDING),
+        ("docker buildx build", BUILDING),
         ("docker pull", "Pulling the image"),
         ("docker-compose", "Running compose"),
         ("compose", "Running compose"),

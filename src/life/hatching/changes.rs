@@ -37,7 +37,7 @@ impl Hatching<'_> {
         }
         let name = &self.identity.name;
         let question = format!("The volumes are kept, but {}. Continue?", Old::goes(name));
-        if ui.agreed(&question).await {
+        if self.timeline.time("confirm", ui.agreed(&question)).await {
             return Ok(());
         }
         Err(Error::new(

@@ -20,13 +20,13 @@ use bollard::models::ImageInspect;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Mutex, Notify};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use self::failure::{Denied, failure};
 pub use self::replacing::Old;
 use crate::cage::Support;
 use crate::config::SharedVolume;
-use crate::devcontainer::running::cli::{self, Event, Failed, Outcome};
+use crate::devcontainer::running::cli::{self, Asked, Event, Failed, Outcome};
 use crate::devcontainer::running::guard::Rules;
 use crate::devcontainer::running::lifecycle::{Due, Lifecycle, Stage, Vigil};
 use crate::devcontainer::{
@@ -67,6 +67,7 @@ use crate::ssh::files::{AUTHORIZED_KEYS, DroneFile};
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet;
 use crate::tailnet::Joined;
+use crate::timeline::{Step, Timeline};
 
 /// For an older Docker the devcontainer CLI names a frontend in each Dockerfile of its own, which is older
 /// than the one in the drone's builder.
@@ -119,6 +120,7 @@ pub struct Hatching<'a> {
     wishes: &'a Wishes,
     workshop: &'a Workshop,
     machine: &'a Machine,
+    timeline: &'a Timeline,
     /// Where the repository is cloned to on the host. The devcontainer CLI names the image after
     /// this path: another repository's Dockerfile must not be able to build on it.
     checkout: PathBuf,
@@ -212,13 +214,14 @@ impl Home {
 }
 
 impl<'a> Hatching<'a> {
-    /// A spawn of this drone; nothing is made yet.
+    /// A spawn of this drone; nothing is made yet. Its steps are recorded in `timeline`.
     pub fn new(
         server: Server<'a>,
         identity: &'a Identity,
         wishes: &'a Wishes,
         workshop: &'a Workshop,
         machine: &'a Machine,
+        timeline: &'a Timeline,
     ) -> Result<Self> {
         let secret = ServerSecret::load_or_create(server.places.state())?;
         let token = secret.token(&identity.name);
@@ -229,6 +232,7 @@ impl<'a> Hatching<'a> {
             wishes,
             workshop,
             machine,
+            timeline,
             checkout,
             token,
             secrets: server.config.secrets(identity)?,
@@ -292,45 +296,23 @@ impl<'a> Hatching<'a> {
 
     async fn hatch(&self) -> Result<Hatched> {
         fault::reached(Point::VolumeMade);
-        let credentials = self.credentials().await?;
+        let timeline = self.timeline;
+        let credentials = timeline.time("tokens", self.credentials()).await?;
+        let ssh_files =
+            furnish::ssh_files(self.server.config, self.server.places, &self.identity.name);
         let (clone_is_at, (ssh_files, warnings), ()) = tokio::try_join!(
             self.check_out(credentials.as_ref()),
-            furnish::ssh_files(self.server.config, self.server.places, &self.identity.name),
-            cli::check(&self.server.config.devcontainer.command),
+            timeline.time("keys", ssh_files),
+            timeline.time(
+                "cli version",
+                cli::check(&self.server.config.devcontainer.command)
+            ),
         )?;
         fault::reached(Point::Cloned);
         for warning in &warnings {
             self.server.ui.warn(warning);
         }
-        if !self.identity.is_strangers() {
-            hand_in::into(&self.checkout, &self.identity.repo, self.server.config)?;
-        }
-        let repository = Repository::judge(
-            &self.checkout,
-            &self.identity.repo,
-            self.wishes.variant.as_deref(),
-            self.server.config,
-            self.machine,
-            self.wishes.trusted,
-        )
-        .verdict?;
-        for line in repository.left_out() {
-            self.server.ui.warn(line);
-        }
-        self.tell_changes(repository.read()).await?;
-        if repository.is_compose() {
-            cli::check_compose(&self.identity.repo).await?;
-        }
-        if let Some(lack) = Support::of_this_kernel().lack() {
-            let lack = format!("{lack}; `hatchery doctor` shows what to do");
-            self.server.ui.warn(&lack);
-        }
-        if !self.wishes.trusted {
-            door::judge::are_free(self.server.docker, &self.identity.name, repository.images())
-                .await?;
-            let features: Vec<String> = repository.features().map(str::to_owned).collect();
-            door::judge::are_elsewhere(&features).await?;
-        }
+        let repository = timeline.time("gate", self.gate()).await?;
         self.pull_again(&repository).await?;
         self.pull_private(&repository).await?;
         let image = self.image_facts(&repository).await?;
@@ -340,7 +322,8 @@ impl<'a> Hatching<'a> {
             if own || !repository.is_compose() {
                 let addresses = self.server.addresses();
                 let docker = self.server.docker;
-                docker.create_network(self.identity, &addresses).await?;
+                let creating = docker.create_network(self.identity, &addresses);
+                timeline.time("network", creating).await?;
                 fault::reached(Point::NetworkMade);
             }
             Ok(())
@@ -392,6 +375,40 @@ impl<'a> Hatching<'a> {
                 }
             }
         }
+    }
+
+    /// The repository's configuration, once it is clear that a drone may be made from it, and the person agrees.
+    async fn gate(&self) -> Result<Repository> {
+        if !self.identity.is_strangers() {
+            hand_in::into(&self.checkout, &self.identity.repo, self.server.config)?;
+        }
+        let repository = Repository::judge(
+            &self.checkout,
+            &self.identity.repo,
+            self.wishes.variant.as_deref(),
+            self.server.config,
+            self.machine,
+            self.wishes.trusted,
+        )
+        .verdict?;
+        for line in repository.left_out() {
+            self.server.ui.warn(line);
+        }
+        self.tell_changes(repository.read()).await?;
+        if repository.is_compose() {
+            cli::check_compose(&self.identity.repo).await?;
+        }
+        if let Some(lack) = Support::of_this_kernel().lack() {
+            let lack = format!("{lack}; `hatchery doctor` shows what to do");
+            self.server.ui.warn(&lack);
+        }
+        if !self.wishes.trusted {
+            door::judge::are_free(self.server.docker, &self.identity.name, repository.images())
+                .await?;
+            let features: Vec<String> = repository.features().map(str::to_owned).collect();
+            door::judge::are_elsewhere(&features).await?;
+        }
+        Ok(repository)
     }
 
     /// Waits until Docker has ended what it was making, once [`Self::run`] has come to its end: what
@@ -485,6 +502,7 @@ impl<'a> Hatching<'a> {
         };
         let cage = self.workshop.directory("clone")?;
         let cloning = clone::clone(&job, &self.checkout, &cage, &progress);
+        let cloning = self.timeline.time("clone", cloning);
         if self.wishes.old.is_some() {
             // The name is the old container's for as long as that is there.
             return cloning.await;
@@ -508,8 +526,12 @@ impl<'a> Hatching<'a> {
             self.joining.set(true);
             let (name, state) = (self.identity.name.clone(), self.node_state());
             let owners = Registration::owners(self.server.places);
+            let timeline = self.timeline.clone();
             let mut node = self.node.lock().await;
-            node.spawn(async move { tailnet::join(&tailnet, &name, &owners?, &state).await });
+            node.spawn(async move {
+                let joining = async { tailnet::join(&tailnet, &name, &owners?, &state).await };
+                timeline.time("tailnet", joining).await
+            });
         }
     }
 
@@ -534,8 +556,12 @@ impl<'a> Hatching<'a> {
             let (name, state) = (name.clone(), state.clone());
             let owners = Registration::owners(self.server.places)?;
             // Comes to its end as a join does, whatever becomes of the spawn.
+            let timeline = self.timeline.clone();
             let mut node = self.node.lock().await;
-            node.spawn(async move { tailnet::refresh(&tailnet, &name, &owners, &state).await });
+            node.spawn(async move {
+                let refreshing = tailnet::refresh(&tailnet, &name, &owners, &state);
+                timeline.time("tailnet", refreshing).await
+            });
             drop(node);
             joined = self.joined().await?.unwrap_or(joined);
         }
@@ -588,6 +614,7 @@ impl<'a> Hatching<'a> {
         let (Some(image), Some(facts)) = (repository.image(), facts) else {
             return Ok(Known::default());
         };
+        let _step = self.timeline.step("survey");
         let docker = self.server.docker;
         let container = teardown::beside(&self.identity.name);
         docker
@@ -623,6 +650,7 @@ impl<'a> Hatching<'a> {
     }
 
     async fn pull(&self, image: &str) -> Result<()> {
+        let _step = self.timeline.step(format!("pull {image}"));
         let progress = |line: &str| self.server.ui.line(line);
         let login = Login::of(&self.server.config.registries, image)?;
         let pulled = self.server.docker.pull(image, login.as_ref(), &progress);
@@ -647,6 +675,8 @@ impl<'a> Hatching<'a> {
         } else {
             Some(Outlet::open(self.server.config.docker.subnets.clone())?)
         };
+        let cli = self.timeline.step("cli");
+        let mut at = None;
         let mut running = self.start_cli(furniture, &door.host(), outlet.as_ref())?;
         fault::reached(Point::CliStarted);
         let mut ready = JoinSet::new();
@@ -659,19 +689,16 @@ impl<'a> Hatching<'a> {
         let outcome = loop {
             tokio::select! {
                 event = running.next() => match event {
-                    Event::Step(step) => self.is_at(step),
+                    Event::Step(step) => at = self.is_at(step),
                     Event::Line(line) => self.server.ui.line(&line),
                     Event::Warning(warning) => self.server.ui.warn(&warning),
                     Event::Refused(error) => return Err(error),
-                    Event::Build(asked) => {
-                        if let Some(builder) = self.builder.borrow().clone() {
-                            builds.push(tokio::spawn(async move { builder.build(asked).await }));
-                        }
-                    }
+                    Event::Build(asked) => builds.extend(self.build(asked)),
                     Event::Ended(outcome) => break outcome,
                 },
                 event = door.next() => match event {
                     door::Event::Held(held) => {
+                        drop(at.take());
                         if furnished.as_ref().is_none_or(|whole| whole.container != held.container) {
                             match self.furnish(&held.container, furniture).await? {
                                 Furnished::Whole(whole) => furnished = Some(whole),
@@ -679,10 +706,12 @@ impl<'a> Hatching<'a> {
                             }
                         }
                         let is_drones = held.is_drones;
+                        let start = is_drones.then(|| self.timeline.step("start"));
                         // Where who asked has given up, the CLI ends and says why.
                         if held.start().await? && is_drones
                             && let Some(Whole { container, lifecycle, user }) = furnished.take()
                         {
+                            drop(start);
                             fault::reached(Point::ContainerStarted);
                             self.await_readiness(&mut ready, &container, user, furniture.ssh_files)?;
                             started = Some(container);
@@ -712,7 +741,7 @@ impl<'a> Hatching<'a> {
                         (Some(Due::Say(what)), _) => self.server.ui.talk(&what),
                         (Some(Due::Leave(stage)), Some(container)) => {
                             // What runs in the drone goes on without the CLI.
-                            drop(running);
+                            drop((running, cli, at));
                             let name = self.identity.name.as_str();
                             self.server.ui.talk(&vigil.left(stage, name));
                             let setup = Setup::until(stage, How::LeftRunning, vigil.lifecycle());
@@ -724,6 +753,7 @@ impl<'a> Hatching<'a> {
                 }
             }
         };
+        drop((cli, at));
         let Some(container) = started else {
             let refusals = outlet.map(|outlet| outlet.refusals()).unwrap_or_default();
             let denied = Denied {
@@ -757,9 +787,32 @@ impl<'a> Hatching<'a> {
         failure(outcome, denied, self.disks(), prepared.image.as_deref())
     }
 
-    fn is_at(&self, step: String) {
+    /// Records a step of the devcontainer CLI that is not recorded where it is done.
+    fn timed(&self, step: &str) -> Option<Step> {
+        let name = match Stage::begun(step) {
+            Some(stage) => stage.as_str(),
+            None if step == cli::BUILDING && self.builder.borrow().is_none() => "build",
+            None if step == cli::DOTFILES => "dotfiles",
+            None => return None,
+        };
+        Some(self.timeline.step(name))
+    }
+
+    /// The devcontainer CLI has begun with this.
+    fn is_at(&self, step: String) -> Option<Step> {
+        let timed = self.timed(&step);
         self.server.ui.show_step(&step);
         self.step.replace(step);
+        timed
+    }
+
+    /// Begins a build in the drone's own builder, where it has one.
+    fn build(&self, asked: Asked) -> Option<JoinHandle<Result<()>>> {
+        let builder = self.builder.borrow().clone()?;
+        let timeline = self.timeline.clone();
+        Some(tokio::spawn(async move {
+            timeline.time("build", builder.build(asked)).await
+        }))
     }
 
     fn start_cli(
@@ -835,6 +888,7 @@ impl<'a> Hatching<'a> {
         self.created.set(true);
         fault::reached(Point::ContainerCreated);
         self.server.ui.step("Setting up the container");
+        let _step = self.timeline.step("furnish");
         let container = self.created_container(id).await?;
         let metadata = furnish::metadata(&container)?;
         check_metadata(
@@ -1060,6 +1114,7 @@ impl<'a> Hatching<'a> {
         let (trusted, addresses) = (self.wishes.trusted, self.server.addresses());
         let place = self.workshop.path();
         let door = Door::open(place, docker.host(), bounds, addresses, &there, trusted)?;
+        door.times(self.timeline);
         if let Some(old) = &self.wishes.old {
             door.replaces(old.drone.container.clone());
         }
@@ -1171,14 +1226,17 @@ impl<'a> Hatching<'a> {
             .map_or_else(Vec::new, |file| file.content.clone());
         let secret = ServerSecret::load_or_create(self.server.places.state())?;
         let place = self.workshop.path().to_owned();
+        let timeline = self.timeline.clone();
         ready.spawn(async move {
             let sshd = async {
                 readiness::sshd(&docker, &id, &name).await?;
                 let with = (place.as_path(), &secret);
                 login::try_once(&docker, &id, &name, &user, &authorized, with).await
             };
+            let sshd = timeline.time("ssh", sshd);
             if joined {
-                tokio::try_join!(sshd, readiness::node(&docker, &id, &name)).map(|_| ())
+                let node = timeline.time("node", readiness::node(&docker, &id, &name));
+                tokio::try_join!(sshd, node).map(|_| ())
             } else {
                 sshd.await
             }
@@ -1272,6 +1330,7 @@ impl<'a> Hatching<'a> {
         still_running: Option<Stage>,
     ) -> Result<Hatched> {
         fault::reached(Point::Reachable);
+        let _step = self.timeline.step("finish");
         let docker = self.server.docker;
         let (server, drone) = (self.server, &self.identity.name);
         let prepared = furniture.prepared;

@@ -59,6 +59,7 @@ impl Hatching<'_> {
         self.server
             .ui
             .step(&format!("Reading the configuration in {name}"));
+        let _step = self.timeline.step("read volume");
         let beside = teardown::beside(name);
         let held = self.server.docker.hold(&beside, name).await?;
         let taken = self.copied(old, &held).await;
@@ -162,6 +163,7 @@ impl Hatching<'_> {
         };
         let (docker, config, places) = (self.server.docker, self.server.config, self.server.places);
         let name = &self.identity.name;
+        let _step = self.timeline.step("replace");
         // From here on there is no label to read a scope from.
         let recipe = Recipe {
             extent: self.wishes.extent.clone(),
