@@ -109,7 +109,7 @@ impl Metrics {
             )?,
             processors: gauge(
                 "drone_processor_share_percent",
-                "CPU usage in processors, averaged since about the last measurement.",
+                "CPU usage in percent of one processor, since the last measurement.",
                 drone,
             )?,
             idle: gauge(
