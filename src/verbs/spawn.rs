@@ -568,7 +568,7 @@ async fn may_go(context: &Context<'_>, docker: &Docker, identity: &Identity, why
     }
     let (name, why) = (&identity.name, why.message());
     let question = format!(
-        "{why}. Remove {name} anyway, and keep a copy of work that exists nowhere else on this server?"
+        "{why}. Remove {name} anyway, and keep a copy on this server of work that exists nowhere else?"
     );
     tokio::select! {
         agreed = context.ui.agreed(&question) => if !agreed { return false },

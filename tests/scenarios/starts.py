@@ -217,7 +217,7 @@ with subtest("where somebody has worked, Ctrl-C asks whether the drone may go, a
     server.succeed(
         "docker exec -u vscode starts-asked sh -c 'echo mine > /workspaces/asked/mine'", "printf '\\003' > /root/keys"
     )
-    question = "Remove starts-asked anyway, and keep a copy of work that exists nowhere else on this server?"
+    question = "Remove starts-asked anyway, and keep a copy on this server of work that exists nowhere else?"
     server.wait_until_succeeds(f"grep -q '{question}' /root/said.asked", timeout=60)
     contains(server.succeed("cat /root/said.asked"), "not committed: ?? mine")
     server.succeed("printf 'y\\n' > /root/keys")
