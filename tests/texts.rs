@@ -428,9 +428,9 @@ fn mistake(command: &str) -> Option<String> {
             };
             let own = verb.into_iter().flat_map(clap::Command::get_arguments);
             let is_known = own.chain(top.get_arguments()).any(known);
-            (!is_known && name != "help").then(|| format!("no option {word}"))
+            (!is_known && !matches!(name, "help" | "version")).then(|| format!("no option {word}"))
         }
-        (None, None) if word.starts_with('{') => None,
+        (None, None) if word.starts_with('{') || word == "VERB" => None,
         (None, None) => {
             verb = verbs.iter().find(|verb| verb.get_name() == word);
             verb.is_none().then(|| format!("no verb {word}"))
@@ -518,23 +518,126 @@ fn codes() -> BTreeSet<String> {
     codes.map(str::to_owned).collect()
 }
 
-#[test]
-fn every_code_is_in_the_manual() {
-    let mut manual = String::new();
-    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")];
+/// The README and the pages of the book.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec![root.join("README.md")];
+    let mut directories = vec![root.join("docs")];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|it| it == "md") {
-                manual += &std::fs::read_to_string(path).unwrap();
+                found.push(path);
             }
         }
     }
+    let page = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, text)
+    };
+    found.into_iter().map(page).collect()
+}
+
+/// The commands of hatchery's that a page has in its blocks of code, as a shell is given them.
+fn typed(page: &str) -> Vec<Vec<&str>> {
+    let mut is_code = false;
+    let lines = page.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        is_code && !is_fence
+    });
+    let command = |line| {
+        let line = str::trim_start_matches(line, "$ ");
+        let line = line.strip_prefix("sudo ").unwrap_or(line);
+        let words = line.split_whitespace();
+        let ends = |word: &&str| !matches!(*word, "#" | "|" | ">" | "&&" | "<");
+        let words: Vec<_> = words.take_while(ends).collect();
+        (words.first() == Some(&"hatchery")).then_some(words)
+    };
+    lines.filter_map(command).collect()
+}
+
+#[test]
+fn every_command_of_the_book_can_be_typed() {
+    let (mut named, mut blocks, mut mistakes) = (0, 0, Vec::new());
+    for (file, page) in pages() {
+        let file = file.display();
+        for command in commands(&page) {
+            named += 1;
+            mistakes.extend(mistake(command).map(|what| format!("{file}: {command}: {what}")));
+        }
+        for words in typed(&page) {
+            blocks += 1;
+            let parsed = Cli::command().try_get_matches_from(&words);
+            mistakes.extend(
+                parsed
+                    .err()
+                    .map(|what| format!("{file}: {words:?}: {what}")),
+            );
+        }
+    }
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
+    assert!(named > 100 && blocks > 20, "{named} {blocks}");
+    assert_eq!(
+        typed("```\n$ hatchery list --never # all\n```\nhatchery x"),
+        [["hatchery", "list", "--never"]]
+    );
+}
+
+#[test]
+fn every_code_is_in_the_book() {
+    let book: String = pages().into_iter().map(|(_, page)| page).collect();
     let codes = codes();
     assert!(codes.len() > 30, "{codes:?}");
     for code in codes {
-        assert!(manual.contains(&format!("`{code}`")), "{code}");
+        assert!(book.contains(&format!("`{code}`")), "{code}");
     }
+}
+
+/// The links of a page to files of this repository, with the anchor of each.
+fn links(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    let ends = page.split("](").skip(1);
+    ends.filter_map(|end| end.split(')').next())
+        .filter(|link| !link.contains("://"))
+        .map(|link| link.split_once('#').unwrap_or((link, "")))
+}
+
+/// What GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: char| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || matches!(c, '-' | '_') => Some(c),
+        _ => None,
+    };
+    heading.to_lowercase().chars().filter_map(kept).collect()
+}
+
+#[test]
+fn every_link_of_the_book_leads_somewhere() {
+    let pages = pages();
+    let mut followed = 0;
+    for (file, page) in &pages {
+        for (path, fragment) in links(page) {
+            followed += 1;
+            let to = match path {
+                "" => file.clone(),
+                path => file.parent().unwrap().join(path),
+            };
+            let there = to.canonicalize();
+            assert!(there.is_ok(), "{path} in {}", file.display());
+            if !fragment.is_empty() {
+                let text = std::fs::read_to_string(&to).unwrap();
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#').trim()));
+                assert!(
+                    anchors.any(|has| has == fragment),
+                    "{path}#{fragment} in {}",
+                    file.display()
+                );
+            }
+        }
+    }
+    assert!(followed > 100, "{followed}");
 }
