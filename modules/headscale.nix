@@ -58,7 +58,7 @@ in
       assertions = [
         {
           assertion = !lib.elem policy.drones policy.people;
-          message = "services.hatchery.headscale: ${cfg.headscale.user} owns the drones and is none of the people who reach them. Give the drones a user of their own.";
+          message = "services.hatchery.headscale: ${cfg.headscale.user} owns the drones and cannot also be one of the users who reach them. Give the drones a user of their own.";
         }
         {
           assertion = offending == [ ];

@@ -54,8 +54,8 @@ let
           "acme/theme"
         ];
         description = ''
-          The repositories that this drone's tokens cover; its own is always among them. Fixed when
-          the drone is created: a change holds from the next {command}`hatchery spawn`.
+          The repositories that this drone's tokens cover; its own is always among them. A change
+          takes effect with {command}`hatchery rebuild`.
         '';
       };
       files = mkOption {
@@ -84,7 +84,7 @@ let
         };
         description = ''
           What this drone's tokens may do, in the words of GitHub's API. `null` stands for
-          `settings.github.permissions`. Fixed when the drone is created.
+          `settings.github.permissions`. A change takes effect with {command}`hatchery rebuild`.
         '';
       };
       autostart = mkOption {
