@@ -89,7 +89,7 @@ with subtest("two repositories with one name: the second is refused, and the fir
     contains(said, "a-b-c is the drone of a-b/c; a/b-c would have the same name [name-taken]", "hatchery slay a-b/c")
     for verb in ("status", "burrow", "unburrow", "slay --force"):
         contains(
-            hatchery(f"{verb} a/b-c", status=3), "no drone of a/b-c; a-b-c is the drone of a-b/c [drone-not-found]"
+            hatchery(f"{verb} a/b-c", status=3), "a/b-c has no drone; a-b-c is the drone of a-b/c [drone-not-found]"
         )
     assert inside("a-b/c", "head -n 1 /workspaces/c/README.md").strip() == "# a-b/c"
 

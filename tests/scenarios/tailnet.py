@@ -162,7 +162,7 @@ with subtest("a node that Headscale has forgotten is told of, and comes back"):
     forget("acme-site")
     server.succeed("docker restart -t 3 acme-site")
     server.wait_until_succeeds(
-        "hatchery status acme/site | grep '^tailnet ' | grep 'lost its registration' > /dev/null", timeout=30
+        "hatchery status acme/site | grep '^tailnet ' | grep 'not registered any more' > /dev/null", timeout=30
     )
     server.succeed("hatchery burrow acme/site", "hatchery unburrow acme/site")
     server.succeed("hatchery status acme/site | grep '^tailnet *connected as acme-site ' > /dev/null")
@@ -207,7 +207,7 @@ END"""
     server.succeed("docker exec acme-site sh -c 'rm /lies; tailscale logout'")
     status, said = server.execute("hatchery recover 2>&1", timeout=60)
     assert status == 1 and "3 times within an hour" in said and "hatchery unburrow acme/site" in said, said
-    server.succeed("hatchery status acme/site | grep '^tailnet *has lost its registration: burrow' > /dev/null")
+    server.succeed("hatchery status acme/site | grep '^tailnet *not registered any more; burrow' > /dev/null")
     assert "acme-site" not in nodes()
     server.fail("docker exec acme-site test -e /keys")
     server.fail("hatchery unburrow acme/site")
