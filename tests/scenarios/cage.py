@@ -176,8 +176,8 @@ with subtest("nor does the CLI ask anything of this server's own services, where
     without_tls = f"127.0.0.1:{INNER}: it was requested without TLS"
     for name, needs, why in (
         ("localhost", f"localhost:{INNER}/x/larva:1", f"localhost:{INNER}: it was requested without TLS"),
-        ("address", f"127.0.0.1:{INNER}/x/larva:1", "127.0.0.1: a registry is named by its public name"),
-        ("tarball", f"https://127.0.0.1:{INNER}/devcontainer-feature-larva.tgz", "127.0.0.1: a registry is named"),
+        ("address", f"127.0.0.1:{INNER}/x/larva:1", "127.0.0.1: a registry must be named by its public name"),
+        ("tarball", f"https://127.0.0.1:{INNER}/devcontainer-feature-larva.tgz", "127.0.0.1: a registry must be named"),
         ("realm", f"ghcr.io:{OUTER}/realm/larva:1", without_tls),
         ("redirect", f"ghcr.io:{OUTER}/redirect/larva:1", without_tls),
     ):

@@ -224,7 +224,7 @@ with subtest("and who cannot for another reason, once a login was tried"):
         ("closed", "RUN touch /etc/nologin", "/etc/nologin is there"),
         ("curt", curt, "with status 7"),
     ):
-        cannot = f"acme-{name} runs, but vscode cannot log in to it"
+        cannot = f"acme-{name} is running, but vscode cannot log in to it"
         refused(name, "drone-unhealthy", BUILD, cannot, why, dockerfile=f"FROM {IMAGE}\n{dockerfile}\n")
 
 registry_opens()

@@ -191,7 +191,7 @@ with subtest("one that nobody needs is burrowed with all that it has, and anothe
     assert (states["acme/site"], states["acme/stack"]) == ("burrowed", "running"), states
     row = next(line for line in server.succeed("hatchery list").splitlines() if " acme/site " in line)
     contains(row, "burrowed: idle for 10m ", "1 uncommitted")
-    contains(hatchery("status acme/site"), "as nobody and nothing had been at work in it for 10m ")
+    contains(hatchery("status acme/site"), "because it had been idle for 10m")
     assert json.loads(server.succeed("hatchery status acme/site --json"))["burrowed_for_idle"] is True
     assert "acme-site" not in nodes(), nodes().keys()
     assert hatchery("recover") == ""

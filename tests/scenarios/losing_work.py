@@ -151,7 +151,7 @@ with subtest("what does not fit is named, and nothing is removed"):
     limits = "printf '\n[limits]\nremains_size = \"50KiB\"\n' | cat /etc/hatchery/config.toml - > /root/small.toml"
     before = server.succeed("ls -A /var/lib/hatchery/remains", limits)
     said = hatchery("--config /root/small.toml slay --force work/site", status=1)
-    contains(said, "cannot be kept: limits.remains_size is 50.0 KiB [work-would-be-lost]", "/binary: there is no room")
+    contains(said, "cannot be kept: limits.remains_size is 50.0 KiB [work-would-be-lost]", "/binary: there is no space")
     contains(said, "slay --force --no-remains work/site")
     assert drones() == {"work/site": "running"}
     assert server.succeed("ls -A /var/lib/hatchery/remains") == before
