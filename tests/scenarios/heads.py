@@ -113,7 +113,7 @@ with subtest("a fork's has tokens that read, and no secrets, also after it was w
 
 with subtest("the repository's trust is none in a fork of it; what is asked for counts"):
     error = error_of("hatchery --config /root/heads.toml spawn acme/den --pr 9", 6, "gate-refused")
-    contains(error["hint"], "pull request 9 is a stranger's", "`hatchery spawn --trust --pr 9 acme/den`")
+    contains(error["hint"], "pull request 9 is untrusted", "`hatchery spawn --trust --pr 9 acme/den`")
     said = spawn("acme/den --pr 7 --trust --permission contents=write")
     assert "read-only" not in said and "secret variables" not in said, said
     assert permissions() == {"contents": "write"} and SECRET in on("acme-den", "env")

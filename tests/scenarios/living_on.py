@@ -113,8 +113,8 @@ else:
         server.wait_until_succeeds(used, timeout=30)
         contains(
             error_of("hatchery limit acme/site --memory 256MiB", 5, "limit-reached")["message"],
-            "uses ",
-            "of memory now",
+            "currently uses ",
+            " of memory, which is more than the new limit",
         )
         server.succeed("pkill -f '[f]illed = b'")
         error_of("hatchery limit acme/nowhere", 3, "drone-not-found")

@@ -204,7 +204,7 @@ with subtest("where it fails the drone is awake, and why is told"):
 with subtest("a spawn whose terminal is lost goes on"):
     server.wait_until_succeeds("hatchery logs --spawn starts/held | grep -x 'Running postCreateCommand'", timeout=60)
     assert state_of("held")["under_way"] == "spawn", state_of("held")
-    contains(" ".join(hatchery("list").split()), "spawn under way", "hatchery logs --spawn --follow starts/held")
+    contains(" ".join(hatchery("list").split()), "spawn in progress", "hatchery logs --spawn --follow starts/held")
     server.succeed("pkill -KILL -f '^script .*starts/held'")
     said = "hatchery logs --spawn starts/held | grep -x 'The terminal has closed; hatchery continues without it.'"
     server.wait_until_succeeds(said, timeout=10)
