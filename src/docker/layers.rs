@@ -4,13 +4,14 @@
 //! Docker's loader looks for each layer among its own before it reads the archive (moby,
 //! `image/tarexport/load.go`), as long as it keeps layers itself, not in containerd.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -18,13 +19,13 @@ use super::archive::{self, header};
 use super::builder::{LOADED_WITHIN, no_image};
 use super::saved::tagged;
 use super::{Docker, extract, failed, is_id};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 
 /// The longest manifest and the longest configuration of an image that are read, in bytes.
 const MAX_LIST: usize = 4 * 1024 * 1024;
 
-/// The most layers of an image. Docker itself takes 127.
-const MAX_LAYERS: usize = 512;
+/// The most layers of an image, as Docker has it (moby, `layer/layer_store.go`, `maxLayerDepth`).
+const MAX_LAYERS: usize = 125;
 
 /// An image in a container.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,17 @@ pub struct Layout<'a> {
 struct Manifest {
     config: Blob,
     layers: Vec<Blob>,
+}
+
+/// What is read of what a digest leads to, which may be a list of manifests ("image-index").
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Described {
+    One(Manifest),
+    Many {
+        #[serde(rename = "manifests")]
+        _manifests: IgnoredAny,
+    },
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -81,61 +93,66 @@ impl Docker {
         names: &[String],
         known: &[Vec<String>],
     ) -> Result<()> {
-        let manifest: Manifest = self.list(image, image.digest).await?;
-        let configuration: Configuration = self.list(image, &manifest.config.digest).await?;
-        let content = configuration.rootfs.diff_ids;
+        let manifest = match self.list(image, image.digest).await?.0 {
+            Described::One(manifest) => manifest,
+            Described::Many { .. } => {
+                return Err(no_image("it is a list of images, for several platforms"));
+            }
+        };
+        let (configuration, text) = self.list(image, &manifest.config.digest).await?;
+        let Configuration { rootfs } = configuration;
+        let content = rootfs.diff_ids;
         if content.len() != manifest.layers.len() || content.len() > MAX_LAYERS {
             return Err(no_image("its layers are not those of its configuration"));
         }
         let shared = known.iter().map(|layers| in_common(layers, &content));
         let shared = shared.max().unwrap_or_default();
-        let loaded = self.load_from(image, names, &manifest, shared).await;
-        if shared > 0 && loaded.is_err() {
-            // Docker may have lost an image meanwhile; all of it is there.
-            return self.load_from(image, names, &manifest, 0).await;
+        let all = Archived {
+            names: names.iter().map(|name| tagged(name)).collect(),
+            manifest,
+            configuration: text,
+        };
+        let refused = match self.load_from(image, &all, shared).await? {
+            Err(error) if shared > 0 && error.code() == Code::DockerFailed => error,
+            loaded => return loaded,
+        };
+        // Docker may have lost an image meanwhile; all of it is there.
+        match self.load_from(image, &all, 0).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(refused),
         }
-        loaded
     }
 
-    async fn list<T: DeserializeOwned>(&self, image: Layout<'_>, digest: &str) -> Result<T> {
+    /// What a blob says, and its text.
+    async fn list<T: DeserializeOwned>(
+        &self,
+        image: Layout<'_>,
+        digest: &str,
+    ) -> Result<(T, Vec<u8>)> {
         let path = format!("{}/{}", image.at, path(digest)?);
         let text = self.file(image.container, &path, MAX_LIST).await?;
         let text = text.ok_or_else(|| no_image(&format!("it has no {path}")))?;
-        serde_json::from_slice(&text).map_err(|error| no_image(&format!("{path}: {error}")))
+        let list = serde_json::from_slice(&text);
+        let list = list.map_err(|error| no_image(&format!("{path}: {error}")))?;
+        Ok((list, text))
     }
 
-    /// Loads it without its first layers.
+    /// Loads it without its first layers. The inner error is what Docker says of it.
     async fn load_from(
         &self,
         image: Layout<'_>,
-        names: &[String],
-        manifest: &Manifest,
+        all: &Archived,
         without: usize,
-    ) -> Result<()> {
-        let configuration = manifest.config.path()?;
-        let layers: Vec<String> = manifest
-            .layers
-            .iter()
-            .map(Blob::path)
-            .collect::<Result<_>>()?;
-        let names: Vec<String> = names.iter().map(|name| tagged(name)).collect();
-        let file = format!("{}/{configuration}", image.at);
-        let text = self.file(image.container, &file, MAX_LIST).await?;
-        let lists = [
-            (
-                "manifest.json".to_owned(),
-                json!([{"Config": configuration, "RepoTags": names, "Layers": layers}])
-                    .to_string()
-                    .into_bytes(),
-            ),
-            (configuration, text.unwrap_or_default()),
-        ];
+    ) -> Result<Result<()>> {
+        let lists = all.lists()?;
+        let layers = all.layers(without)?;
         let (chunks, archive) = mpsc::channel(8);
         let (sender, sent) = mpsc::channel(1);
-        let packing = tokio::task::spawn_blocking(move || pack(&lists, sent, &chunks));
+        let number = layers.len();
+        let packing = tokio::task::spawn_blocking(move || pack(&lists, number, sent, &chunks));
         let sending = async {
-            for (path, layer) in layers.iter().zip(&manifest.layers).skip(without) {
-                self.send_layer(image, path, layer.size, &sender).await?;
+            for (path, size) in layers {
+                self.send_layer(image, &path, size, &sender).await?;
             }
             // Only now does the archive come to its end.
             drop(sender);
@@ -147,12 +164,10 @@ impl Docker {
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
         match (sent, packed) {
             (Err(error), _) => Err(error),
-            (Ok(()), Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
-                Code::DockerFailed,
-                "an image cannot be moved into Docker",
-            )
-            .because(error)),
-            (Ok(()), _) => loaded,
+            // Docker took no more of it, and says why.
+            (Ok(()), Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(loaded),
+            (Ok(()), Err(error)) => Err(no_image(&format!("a layer is not whole: {error}"))),
+            (Ok(()), Ok(())) => Ok(loaded),
         }
     }
 
@@ -185,6 +200,42 @@ impl Docker {
     }
 }
 
+/// An image as it goes into an archive.
+struct Archived {
+    names: Vec<String>,
+    manifest: Manifest,
+    configuration: Vec<u8>,
+}
+
+impl Archived {
+    /// The files before its layers (moby, `image/spec/spec.md`).
+    fn lists(&self) -> Result<[(String, Vec<u8>); 2]> {
+        let configuration = self.manifest.config.path()?;
+        let layers: Vec<String> = self
+            .manifest
+            .layers
+            .iter()
+            .map(Blob::path)
+            .collect::<Result<_>>()?;
+        let manifest = json!([{"Config": configuration, "RepoTags": self.names, "Layers": layers}]);
+        Ok([
+            (
+                "manifest.json".to_owned(),
+                manifest.to_string().into_bytes(),
+            ),
+            (configuration, self.configuration.clone()),
+        ])
+    }
+
+    /// Its layers but for the first, by their places and sizes, each once.
+    fn layers(&self, without: usize) -> Result<BTreeMap<String, u64>> {
+        let layers = self.manifest.layers.iter().skip(without);
+        layers
+            .map(|layer| Ok((layer.path()?, layer.size)))
+            .collect()
+    }
+}
+
 /// The place of a blob in a layout.
 fn path(digest: &str) -> Result<String> {
     digest
@@ -200,14 +251,15 @@ fn in_common(one: &[String], other: &[String]) -> usize {
     pairs.take_while(|(one, other)| one == other).count()
 }
 
-/// Writes an archive as `docker load` takes it: these lists, then the layers as they come. One that does not
-/// come whole breaks it off.
+/// Writes an archive as `docker load` takes it: these lists, then so many layers as they come. One that does
+/// not come whole, or at all, breaks it off.
 fn pack(
     lists: &[(String, Vec<u8>)],
+    number: usize,
     layers: mpsc::Receiver<Sent>,
     chunks: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let packed = try_pack(lists, layers, archive::Chunks(chunks.clone()));
+    let packed = try_pack(lists, number, layers, archive::Chunks(chunks.clone()));
     if let Err(error) = &packed {
         // What ends here must not look whole.
         let _ = chunks.blocking_send(Err(error.kind().into()));
@@ -217,6 +269,7 @@ fn pack(
 
 fn try_pack(
     lists: &[(String, Vec<u8>)],
+    number: usize,
     mut layers: mpsc::Receiver<Sent>,
     chunks: impl Write,
 ) -> io::Result<()> {
@@ -225,7 +278,9 @@ fn try_pack(
     for (path, text) in lists {
         out.append_data(&mut file(text.len() as u64), path, text.as_slice())?;
     }
-    while let Some((path, size, content)) = layers.blocking_recv() {
+    for _ in 0..number {
+        let layer = layers.blocking_recv();
+        let (path, size, content) = layer.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut archive = tar::Archive::new(extract::Chunks::of(content));
         let layer = archive.entries()?.next();
         let layer = layer.ok_or(io::ErrorKind::UnexpectedEof)??;
@@ -282,7 +337,7 @@ mod tests {
     }
 
     /// What `pack` makes of layers, each announced with a size and sent as an archive in pieces.
-    fn packed(layers: &[(u64, Vec<u8>)]) -> Vec<io::Result<Bytes>> {
+    fn packed(number: usize, layers: &[(u64, Vec<u8>)]) -> Vec<io::Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(layers.len().max(1));
         for (number, (size, archive)) in layers.iter().enumerate() {
             let (chunks, content) = mpsc::channel(4096);
@@ -297,6 +352,7 @@ mod tests {
         let (chunks, mut all) = mpsc::channel(4096);
         let _ = pack(
             &[("manifest.json".to_owned(), b"[]".to_vec())],
+            number,
             receiver,
             &chunks,
         );
@@ -314,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_comes_whole_is_what_docker_gets() {
-        let all = packed(&[(3, sent(b"abc")), (2000, sent(&[7; 2000]))]);
+        let all = packed(2, &[(3, sent(b"abc")), (2000, sent(&[7; 2000]))]);
         let whole: Vec<u8> = all
             .into_iter()
             .flat_map(|chunk| chunk.unwrap().to_vec())
@@ -336,6 +392,32 @@ mod tests {
     }
 
     #[test]
+    fn a_layer_is_sent_once_however_often_it_is_named() {
+        let blob = |digit: &str, size| Blob {
+            digest: format!("sha256:{}", digit.repeat(64)),
+            size,
+        };
+        let all = Archived {
+            names: vec!["a:latest".to_owned()],
+            manifest: Manifest {
+                config: blob("c", 1),
+                layers: vec![blob("0", 1), blob("1", 2), blob("2", 3), blob("1", 2)],
+            },
+            configuration: Vec::new(),
+        };
+        let sizes = |without| {
+            all.layers(without)
+                .unwrap()
+                .into_values()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [sizes(0), sizes(1), sizes(4)],
+            [vec![1, 2, 3], vec![2, 3], vec![]]
+        );
+    }
+
+    #[test]
     fn what_does_not_is_broken_off() {
         let whole = sent(&[7; 2000]);
         let mut link = tar::Builder::new(Vec::new());
@@ -347,8 +429,13 @@ mod tests {
             ("nothing", 2000, Vec::new()),
             ("a link", 0, link.into_inner().unwrap()),
         ] {
-            let all = packed(&[(size, archive)]);
+            let all = packed(1, &[(size, archive)]);
             assert!(all.last().is_some_and(io::Result::is_err), "{what}");
         }
+        let all = packed(2, &[(2000, whole)]);
+        assert!(
+            all.last().is_some_and(io::Result::is_err),
+            "a layer too few"
+        );
     }
 }

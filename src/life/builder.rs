@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::config::{self, Config, Namespace, Registries};
 use crate::devcontainer::Repository;
@@ -24,6 +24,7 @@ use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Point};
 use crate::host::Places;
+use crate::timeline::Timeline;
 
 /// How a builder is called, before the drone's name. No drone's name has a dot.
 const NAMED: &str = "hatchery.builder.";
@@ -45,8 +46,8 @@ const CACHE: &str = "/home/user/.local/share/buildkit";
 /// Where its certificates are.
 const CERTIFICATES: &str = "/etc/hatchery/certificates.pem";
 
-/// Where it says what it has built.
-const ABOUT: &str = "/etc/hatchery/built.json";
+/// Where it says what it has built: a file for each build.
+const ABOUT: &str = "/etc/hatchery/built";
 
 /// Where `buildctl` looks for logins: no place that `BuildKit` or a build can read.
 const LOGINS: &str = "/etc/hatchery/config.json";
@@ -86,9 +87,14 @@ pub struct Builder {
     started: OnceCell<()>,
     /// Whose turn it is.
     turn: Mutex<()>,
-    ended: AtomicBool,
+    ended: watch::Sender<bool>,
+    /// Why it could not be prepared.
+    failed: Mutex<Option<Error>>,
     /// Images that the builder has without a registry, by the names that it has for them.
-    given: Mutex<BTreeMap<String, Option<Given>>>,
+    given: Mutex<BTreeMap<String, Given>>,
+    /// How many builds it has begun.
+    builds: AtomicU32,
+    timeline: Timeline,
 }
 
 /// An image in the builder's container.
@@ -110,6 +116,7 @@ impl Builder {
         network: &str,
         roots: Vec<PathBuf>,
         machine: &Machine,
+        timeline: &Timeline,
     ) -> Self {
         Self {
             docker: docker.clone(),
@@ -121,23 +128,32 @@ impl Builder {
             keeps_layers: machine.store == Store::Docker,
             started: OnceCell::new(),
             turn: Mutex::default(),
-            ended: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+            failed: Mutex::default(),
             given: Mutex::default(),
+            builds: AtomicU32::new(0),
+            timeline: timeline.clone(),
         }
     }
 
-    /// Begins with what a build from this image will need, before one is asked for. Whatever fails here fails
-    /// again in the build, which tells of it.
+    /// Begins with what a build from this image will need, before one is asked for. What fails here is what the
+    /// next build fails with.
     pub async fn prepare(&self, image: &str) {
         let _turn = self.turn.lock().await;
-        if self.has_ended() {
-            return;
+        if let Err(error) = self.is_prepared(image).await {
+            *self.failed.lock().await = Some(error);
         }
-        let started = self.started.get_or_try_init(|| self.start(&|_| ())).await;
-        if started.is_ok() {
-            let mut all = self.given.lock().await;
-            let _ = self.give_once(image, &mut all, &|_| ()).await;
+    }
+
+    async fn is_prepared(&self, image: &str) -> Result<()> {
+        let own = &self.config.docker.buildkit;
+        // A person is shown how it is pulled, which this cannot.
+        if self.has_ended() || self.docker.image(own).await?.is_none() {
+            return Ok(());
         }
+        self.started.get_or_try_init(|| self.start(&|_| ())).await?;
+        let mut all = self.given.lock().await;
+        self.give_once(image, &mut all, &|_| ()).await
     }
 
     /// Builds what was asked for, one after the other, and has Docker load it. A build that fails is told
@@ -156,7 +172,12 @@ impl Builder {
                     "change that in the repository, or trust the repository with this server: {WAYS_ON}"
                 ))
             })?;
-        let _turn = self.turn.lock().await;
+        let _turn = if let Ok(turn) = self.turn.try_lock() {
+            turn
+        } else {
+            asked.line("waiting for the drone's builder");
+            self.turn.lock().await
+        };
         let outcome = self.is_built(build, &|line| asked.line(line)).await;
         // Whatever came of it then, nobody waits for it any more.
         if self.has_ended() {
@@ -170,7 +191,17 @@ impl Builder {
 
     /// Whether nothing is built any more.
     fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        *self.ended.borrow()
+    }
+
+    /// What comes of this, unless the builder is ended meanwhile: what goes to Docker and comes from there does not
+    /// go on then.
+    async fn unless_ended<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            result = work => result,
+            _ = ended.wait_for(|ended| *ended) => Err(was_ended()),
+        }
     }
 
     /// Builds an image; whether that has come to an end without a failure of its own.
@@ -183,6 +214,9 @@ impl Builder {
             && self.docker.image(name).await?.is_some()
         {
             return Ok(true);
+        }
+        if let Some(error) = self.failed.lock().await.take() {
+            return Err(error);
         }
         self.started.get_or_try_init(|| self.start(line)).await?;
         let shared = images::temporary(&self.identity.name);
@@ -202,31 +236,45 @@ impl Builder {
             argv.extend(["--opt".to_owned(), context]);
         }
         let is_left = stays || (self.has_layouts && self.keeps_layers);
-        argv.extend(output(build, is_left));
+        let about = format!(
+            "{ABOUT}-{}.json",
+            self.builds.fetch_add(1, Ordering::Relaxed)
+        );
+        argv.extend(output(build, is_left, &about));
         let name = name(&self.identity.name);
         let logs_in = self.log_in(&name, build).await?;
-        let ended = self.docker.build(&name, &argv, &build.tags, line).await;
+        let building = self.docker.build(&name, &argv, &build.tags, line);
+        let ended = self
+            .timeline
+            .time("build", self.unless_ended(building))
+            .await;
         if logs_in {
             self.put_logins(&name, &[]).await?;
         }
         match ended? {
             Built::Failed => return Ok(false),
             Built::Done if stays => {
-                let digest = self.digest_of_built(&name).await?;
+                let digest = self.digest_of_built(&name, &about).await?;
                 let layers = Vec::new();
-                let features = Some(Given { digest, layers });
+                let features = Given { digest, layers };
                 self.given.lock().await.insert(shared, features);
                 return Ok(true);
             }
             Built::Done if is_left => {
-                let digest = self.digest_of_built(&name).await?;
+                let digest = self.digest_of_built(&name, &about).await?;
                 let image = Layout {
                     container: &name,
                     at: IMAGES,
                     digest: &digest,
                 };
                 let known: Vec<_> = given.into_values().map(|given| given.layers).collect();
-                self.docker.load_layout(image, &build.tags, &known).await?;
+                let loading = self.docker.load_layout(image, &build.tags, &known);
+                let loaded = self.timeline.time("load", self.unless_ended(loading)).await;
+                if let Err(error) = loaded {
+                    // Docker may have had all of it, and have named it.
+                    let _ = self.is_labelled(&build.tags).await;
+                    return Err(error);
+                }
             }
             Built::Loaded if !is_left => {}
             _ => {
@@ -261,7 +309,7 @@ impl Builder {
 
     /// Ends it, with what it is at. What it has built stays.
     pub async fn end(&self) -> Result<()> {
-        self.ended.store(true, Ordering::Release);
+        self.ended.send_replace(true);
         let name = name(&self.identity.name);
         self.docker.remove_container(&name).await?;
         // Without its container a build comes to an end of its own; one that had none yet may have one
@@ -324,7 +372,7 @@ impl Builder {
             let key = images::familiar(&name);
             self.give_once(&name, &mut all, line).await?;
             // What has a stage's name would stand in for the stage.
-            if let Some(Some(given)) = all.get(&key)
+            if let Some(given) = all.get(&key)
                 && !stages.contains(&key.to_ascii_lowercase())
             {
                 out.insert(key, given.clone());
@@ -371,7 +419,7 @@ impl Builder {
     async fn give_once(
         &self,
         image: &str,
-        all: &mut BTreeMap<String, Option<Given>>,
+        all: &mut BTreeMap<String, Given>,
         line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<()> {
         let key = images::familiar(image);
@@ -380,8 +428,10 @@ impl Builder {
             && all.len() < MAX_GIVEN
             && images::barred(image).is_none()
         {
-            let given = self.give(image, line).await?;
-            all.insert(key, given);
+            let giving = self.unless_ended(self.give(image, line));
+            if let Some(given) = self.timeline.time("hand over", giving).await? {
+                all.insert(key, given);
+            }
         }
         Ok(())
     }
@@ -408,10 +458,10 @@ impl Builder {
             .map(|digest| Given { digest, layers }))
     }
 
-    async fn digest_of_built(&self, builder: &str) -> Result<String> {
+    async fn digest_of_built(&self, builder: &str, about: &str) -> Result<String> {
         let about = self
             .docker
-            .file(builder, ABOUT, 64 * 1024)
+            .file(builder, about, 64 * 1024)
             .await?
             .unwrap_or_default();
         let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
@@ -427,11 +477,13 @@ impl Builder {
     }
 
     async fn start(&self, line: &(dyn Fn(&str) + Send + Sync)) -> Result<()> {
+        let _step = self.timeline.step("builder");
         let image = &self.config.docker.buildkit;
         if self.docker.image(image).await?.is_none() {
             let login = Login::of(&self.config.registries, image)?;
             let progress = |text: &str| line(text);
-            let pulled = self.docker.pull(image, login.as_ref(), &progress).await;
+            let pulling = self.docker.pull(image, login.as_ref(), &progress);
+            let pulled = self.unless_ended(pulling).await;
             pulled.map_err(|error| {
                 Error::new(Code::BuildFailed, format!("the builder's image {image} cannot be pulled")).hint(
                     "check that this server reaches its registry, set docker.buildkit in the configuration \
@@ -460,7 +512,7 @@ impl Builder {
         let id = self.docker.create_builder(&spec).await?;
         fault::reached(Point::BuilderMade);
         if self.has_ended() {
-            return Err(Error::new(Code::Interrupted, "the builder was stopped"));
+            return Err(was_ended());
         }
         let mut tree = Tree::default().file(SETTINGS, 0o644, CONFIGURATION.into());
         if let Some(certificates) = certificates {
@@ -504,6 +556,10 @@ impl Builder {
     }
 }
 
+fn was_ended() -> Error {
+    Error::new(Code::Interrupted, "the builder was stopped")
+}
+
 /// The logins for the private images among those of a Dockerfile, one for each registry. `BuildKit` uses a login for all
 /// of a registry, so there is none where the Dockerfile names an image beside the entry, or has an image read it that
 /// could ask for others.
@@ -541,10 +597,10 @@ fn logins(
 
 /// What becomes of a build: one more image beside those that were given, or an archive that `buildctl` prints.
 /// Layers are compressed nowhere: they go no further than to this server's Docker.
-fn output(build: &Build, is_left: bool) -> Vec<String> {
+fn output(build: &Build, is_left: bool, about: &str) -> Vec<String> {
     if is_left {
         let output = format!("type=oci,tar=false,compression=uncompressed,dest={IMAGES}");
-        return ["--output", &output, "--metadata-file", ABOUT]
+        return ["--output", &output, "--metadata-file", about]
             .map(str::to_owned)
             .to_vec();
     }

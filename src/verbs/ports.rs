@@ -1,5 +1,7 @@
 //! `hatchery ports`
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use clap::Args;
 use serde_json::json;
 
@@ -133,7 +135,17 @@ fn as_json(ports: &[Port], way: &Way) -> Vec<serde_json::Value> {
 
 /// What ssh's -L is told of it.
 fn forwarding(port: &Port) -> String {
-    let host = port.host.as_deref().unwrap_or("localhost");
+    let host = match (&port.host, port.addresses.as_slice()) {
+        (Some(host), _) => host.clone(),
+        // sshd in the drone connects to it: to one address where it is not all, nor the usual one.
+        (None, [IpAddr::V4(one)]) if !one.is_unspecified() && *one != Ipv4Addr::LOCALHOST => {
+            one.to_string()
+        }
+        (None, [IpAddr::V6(one)]) if !one.is_unspecified() && *one != Ipv6Addr::LOCALHOST => {
+            format!("[{one}]")
+        }
+        _ => "localhost".to_owned(),
+    };
     let here = match port.port {
         low if low < UNPRIVILEGED => low + RAISED_BY,
         port => port,
@@ -185,6 +197,25 @@ mod tests {
             ssh: "ssh -p 2222 dev@a-b.tail.example".to_owned(),
             hostname: Some("a-b.tail.example".to_owned()),
             name: DroneName::of(&"a/b".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_forwarding_leads_to_where_it_listens() {
+        let leads = |addresses: &[&str]| {
+            let mut port = ports().into_iter().next().unwrap();
+            port.addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
+            forwarding(&port)
+        };
+        for (addresses, to) in [
+            (&["127.0.0.1"][..], "localhost"),
+            (&["0.0.0.0"], "localhost"),
+            (&["::1"], "localhost"),
+            (&["127.0.0.1", "172.18.0.2"], "localhost"),
+            (&["127.0.0.2"], "127.0.0.2"),
+            (&["fd00::2"], "[fd00::2]"),
+        ] {
+            assert_eq!(leads(addresses), format!("3000:{to}:3000"), "{addresses:?}");
         }
     }
 

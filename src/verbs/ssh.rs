@@ -86,7 +86,8 @@ impl Ssh {
             arguments.push("-t".into());
         }
         if self.no_session {
-            arguments.push("-N".into());
+            // With nothing but forwardings, one that cannot be had is the end of it.
+            arguments.extend(["-N", "-oExitOnForwardFailure=yes"].map(OsString::from));
         }
         arguments.extend(["--", name.as_str()].map(OsString::from));
         if is_session {
@@ -184,7 +185,11 @@ mod tests {
         let only = [&["-N"], &words[..]].concat();
         assert_eq!(
             arguments(&only, true),
-            [&forwarded[..], &["-N", "--", "acme-site"]].concat()
+            [
+                &forwarded[..],
+                &["-N", "-oExitOnForwardFailure=yes", "--", "acme-site"]
+            ]
+            .concat()
         );
     }
 

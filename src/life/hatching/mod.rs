@@ -809,10 +809,7 @@ impl<'a> Hatching<'a> {
     /// Begins a build in the drone's own builder, where it has one.
     fn build(&self, asked: Asked) -> Option<JoinHandle<Result<()>>> {
         let builder = self.builder.borrow().clone()?;
-        let timeline = self.timeline.clone();
-        Some(tokio::spawn(async move {
-            timeline.time("build", builder.build(asked)).await
-        }))
+        Some(tokio::spawn(async move { builder.build(asked).await }))
     }
 
     fn start_cli(
@@ -1137,14 +1134,17 @@ impl<'a> Hatching<'a> {
             self.identity.name.as_str(),
             roots,
             self.machine,
+            self.timeline,
         ))
     }
 
     /// Has a builder of the drone's own, which begins while the devcontainer CLI looks for the features.
     fn begin_builder(&self, repository: &Repository) -> Result<()> {
         let builder = Arc::new(self.own_builder()?);
+        let is_extended = repository.features().next().is_some();
+        let image = repository.image().filter(|_| is_extended);
         let base = repository.image_of_dockerfile();
-        if let Some(base) = base.or_else(|| repository.image().map(str::to_owned)) {
+        if let Some(base) = base.or_else(|| image.map(str::to_owned)) {
             let builder = builder.clone();
             tokio::spawn(async move { builder.prepare(&base).await });
         }
