@@ -221,7 +221,7 @@ with subtest("and who cannot for another reason, once a login was tried"):
     for name, dockerfile, why in (
         ("fishless", "RUN usermod -s /usr/bin/fish vscode", "its shell, /usr/bin/fish, is not in the image"),
         ("listed", "RUN echo AllowUsers admin > /etc/ssh/sshd_config.d/50.conf", "AllowUsers admin"),
-        ("closed", "RUN touch /etc/nologin", "/etc/nologin is there"),
+        ("closed", "RUN touch /etc/nologin", "/etc/nologin exists"),
         ("curt", curt, "with status 7"),
     ):
         cannot = f"acme-{name} is running, but vscode cannot log in to it"
