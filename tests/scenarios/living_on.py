@@ -126,7 +126,7 @@ else:
         fuller = f"test $(docker stats --no-stream --format '{{{{.MemPerc}}}}' {database} | cut -d. -f1) -ge 14"
         server.wait_until_succeeds(fuller, timeout=30)
         message = error_of("hatchery limit acme/stack --memory 256MiB", 5, "limit-reached")["message"]
-        contains(message, "db of acme-stack uses ")
+        contains(message, "db of acme-stack currently uses ")
         assert docker_inspect("acme-stack")["HostConfig"]["Memory"] == 2 * GIB
         server.succeed("pkill -f '[f]illed = b'", "docker update --memory 3g --memory-swap 3g acme-site > /dev/null")
         assert limits("--pids 601")["limits"] == {"memory": 3 * GIB, "cpus": 0.5, "pids": 601, "idle": 8 * 3600}

@@ -158,7 +158,7 @@ with subtest("a container that was removed: every way leads to rebuild, which br
     contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` creates a new container for it")
     for verb, status in (("spawn", 4), ("burrow", 3), ("unburrow", 3)):
         said = hatchery(f"{verb} acme/site", status=status)
-        contains(said, "its work is safe in the volume acme-site", "`hatchery rebuild acme/site` makes")
+        contains(said, "its work is safe in the volume acme-site", "`hatchery rebuild acme/site` creates")
     contains(hatchery("slay acme/site", status=1), "[work-would-be-lost]")
     hatchery("rebuild acme/site")
     assert in_drone("acme-site", f"echo $MARK; {DRAFT}") == "quick\nMine\ndraft\n"
@@ -172,8 +172,8 @@ with subtest("killed or failed once the old container is gone, it is bare, and a
     for point in ("ContainerCreated", "ContainerStarted"):
         server.execute(f"HATCHERY_FAULT={point} hatchery rebuild --yes {WIDER} acme/site")
         assert drones()["acme/site"] == "bare", point
-        contains(hatchery("spawn acme/site", status=4), "`hatchery rebuild acme/site` makes")
-        contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` makes")
+        contains(hatchery("spawn acme/site", status=4), "`hatchery rebuild acme/site` creates")
+        contains(hatchery("status acme/site"), "`hatchery rebuild acme/site` creates")
         hatchery("recover")
         assert drones()["acme/site"] == "bare", point
     write_into = f"docker run --rm -i -v acme-site:/w {IMAGE} sh -c"

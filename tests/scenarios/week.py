@@ -99,7 +99,7 @@ with subtest("Wednesday: the configuration changes and the drone with it, and al
 with subtest("Thursday: Docker was pruned, and the base image is another one"):
     server.succeed("docker stop --time 1 acme-den; docker container prune --force; docker image prune --all --force")
     assert drones() == {"acme/den": "bare"}
-    contains(hatchery("spawn acme/den", status=4), "`hatchery rebuild acme/den` makes")
+    contains(hatchery("spawn acme/den", status=4), "`hatchery rebuild acme/den` creates")
     base("second")
     hatchery("rebuild acme-den")
     assert in_drone("acme-den", f"cat /etc/base; {MINE}") == f"second\n{THERE}"
