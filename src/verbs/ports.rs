@@ -1,6 +1,6 @@
 //! `hatchery ports`
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
 use serde_json::json;
@@ -135,22 +135,21 @@ fn as_json(ports: &[Port], way: &Way) -> Vec<serde_json::Value> {
 
 /// What ssh's -L is told of it.
 fn forwarding(port: &Port) -> String {
-    let host = match (&port.host, port.addresses.as_slice()) {
-        (Some(host), _) => host.clone(),
-        // sshd in the drone connects to it: to one address where it is not all, nor the usual one.
-        (None, [IpAddr::V4(one)]) if !one.is_unspecified() && *one != Ipv4Addr::LOCALHOST => {
-            one.to_string()
-        }
-        (None, [IpAddr::V6(one)]) if !one.is_unspecified() && *one != Ipv6Addr::LOCALHOST => {
-            format!("[{one}]")
-        }
-        _ => "localhost".to_owned(),
+    let is_localhosts = |address: &IpAddr| {
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        address.is_unspecified() || loopback.contains(address)
+    };
+    // sshd in the drone connects to it.
+    let there = match (&port.host, port.addresses.as_slice()) {
+        (Some(host), _) => format!("{host}:{}", port.port),
+        (None, [one]) if !is_localhosts(one) => SocketAddr::new(*one, port.port).to_string(),
+        _ => format!("localhost:{}", port.port),
     };
     let here = match port.port {
         low if low < UNPRIVILEGED => low + RAISED_BY,
         port => port,
     };
-    format!("{here}:{host}:{}", port.port)
+    format!("{here}:{there}")
 }
 
 fn table(ports: &[Port], way: &Way) -> Table<4> {
