@@ -2,6 +2,8 @@
 //! `SNAPSHOTS=overwrite cargo test` renews; their diff is to be read before it is committed. Other tests hold
 //! all texts to what can be held. Nothing here needs Docker.
 
+mod snapshots;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::process::{Command, Output};
 
 use clap::CommandFactory;
 use hatchery::verbs::Cli;
+
+use self::snapshots::is_as_reviewed;
 
 /// No Docker answers here.
 const AWAY: &str = "[docker]\nhost = \"unix:///nonexistent/docker.sock\"\n";
@@ -94,17 +98,6 @@ impl Place {
         );
         shown.replace(self.0.path().to_str().unwrap(), "~")
     }
-}
-
-/// Holds a text to the file of this name, or renews the file.
-fn is_as_reviewed(name: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/snapshots")
-        .join(name);
-    let text = text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
-    snapbox::Assert::new()
-        .action_env("SNAPSHOTS")
-        .eq(text, snapbox::Data::read_from(&file, None).raw());
 }
 
 /// The verbs that help names.

@@ -1,11 +1,15 @@
 //! A server whose drones are always the same, for tests of how they are shown.
 
+#[path = "../../tests/snapshots/mod.rs"]
+mod snapshots;
+
 use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
 use tempfile::TempDir;
 
+pub use self::snapshots::is_as_reviewed;
 use super::Context;
 use crate::config::Config;
 use crate::devcontainer::running::lifecycle::Stage;
@@ -155,15 +159,4 @@ pub fn as_table<const N: usize>(table: &Table<N>) -> String {
         }
     }
     shown
-}
-
-/// Holds a text to the file of this name in tests/snapshots, or with `SNAPSHOTS=overwrite` renews the file.
-pub fn is_as_reviewed(name: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/snapshots")
-        .join(name);
-    let text = text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
-    snapbox::Assert::new()
-        .action_env("SNAPSHOTS")
-        .eq(text, snapbox::Data::read_from(&file, None).raw());
 }
