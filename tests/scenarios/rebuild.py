@@ -118,7 +118,9 @@ with subtest("asked on a terminal, with what changes before the question: a no l
     write({"Dockerfile": f"{tool}RUN echo $'\\e[2Jmore'\n"})
     command = "hatchery rebuild acme/site --repo acme/gears"
     said = server.succeed(f"echo no | script -qec '{command}' /dev/null 2>&1 || true")
-    contains(said, "Its tokens' repositories change: acme/site → acme/site, acme/gears", "  --- a/.devcontainer/Dockerfile")
+    contains(
+        said, "Its tokens' repositories change: acme/site → acme/site, acme/gears", "  --- a/.devcontainer/Dockerfile"
+    )
     contains(said, "  +RUN echo", "Continue? [y/N]", "acme-site was not rebuilt", "acme-site is unchanged: running.")
     assert said.index("+RUN") < said.index("Continue?"), said
     assert "b/.devcontainer/devcontainer.json" not in said, said
