@@ -8,7 +8,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytesize::ByteSize;
-use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::docker::Drone;
@@ -56,9 +55,15 @@ impl Memory {
         looking.await.unwrap_or_default()
     }
 
-    /// Of all these drones, side by side.
+    /// Of all these drones. A few small files of each are read, which a thread for each would only hold up.
     pub async fn of_all(places: &Places, drones: &[Drone]) -> Vec<Self> {
-        join_all(drones.iter().map(|drone| Self::of(places, drone))).await
+        let (places, all) = (places.clone(), drones.to_vec());
+        let looking = tokio::task::spawn_blocking(move || {
+            all.iter().map(|drone| look(&places, drone).0).collect()
+        });
+        looking
+            .await
+            .unwrap_or_else(|_| vec![Self::default(); drones.len()])
     }
 
     /// Whether something is to be said of it.
