@@ -3,6 +3,7 @@
 //! Control groups of version 1 and 2 are read from this host's side: nothing runs in the container.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// The memory of a container since it was last started.
@@ -79,10 +80,17 @@ fn find<T>(
     look: impl Fn(&Group, &Path) -> Option<T>,
 ) -> Option<T> {
     let groups = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
     let group = Group::of(container, &groups, controller)?;
-    group.directories(&mounts).find_map(|at| look(&group, &at))
+    group.directories(&MOUNTS).find_map(|at| look(&group, &at))
 }
+
+/// The lines of `/proc/self/mountinfo` for control groups, as they were at the first look: they stay, and a server
+/// with many containers has hundreds of other mounts, which the kernel takes long to write.
+static MOUNTS: LazyLock<String> = LazyLock::new(|| {
+    let all = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let lines = all.split_inclusive('\n');
+    lines.filter(|line| line.contains(" - cgroup")).collect()
+});
 
 /// What a group accounts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

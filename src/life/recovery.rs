@@ -308,7 +308,7 @@ impl Tending<'_> {
     /// Services that ended with the server and that Docker does not bring back by itself.
     async fn siblings(&self, container: &str) -> Result<Option<&'static str>> {
         let (docker, name) = (self.server.docker, &self.drone.identity.name);
-        if !self.is_fresh(container).await? {
+        if !self.is_fresh() {
             return Ok(None);
         }
         let left = siblings::left_behind(docker, name, container).await?;
@@ -329,7 +329,7 @@ impl Tending<'_> {
         };
         match known {
             Some(start) if start.ran_for == now && start.goes_on => {
-                let is_fresh = self.is_fresh(container).await?;
+                let is_fresh = self.is_fresh();
                 let _lock = self.lock().await?;
                 starting::look_again(self.server, start, self.drone, is_fresh).await?;
                 Ok(None)
@@ -351,7 +351,12 @@ impl Tending<'_> {
         let Some(helper) = self.helper else {
             return Ok(done);
         };
-        if !furnish::has_sockets(server.docker, container).await? {
+        if !self
+            .drone
+            .seen
+            .as_deref()
+            .is_some_and(furnish::mounts_sockets)
+        {
             return Ok(done);
         }
         if !self.is_served() {
@@ -419,7 +424,7 @@ impl Tending<'_> {
                 // What keeps it from its name is told before anything is counted.
                 Place::Absent => api.free(name, &owners).await?,
             }
-        } else if !self.is_fresh(container).await? {
+        } else if !self.is_fresh() {
             return Err(Error::new(
                 Code::TailnetRefused,
                 format!("{name} is no longer registered in the tailnet"),
@@ -442,7 +447,7 @@ impl Tending<'_> {
             // It does not notice that the control server has forgotten it.
             Ok(status) if status.is_running() => Ok(Some(true)),
             // No registration mends that; soon after a start it is on its way.
-            _ if self.is_fresh(container).await? => Ok(None),
+            _ if self.is_fresh() => Ok(None),
             Ok(_) => {
                 let name = &self.drone.identity.name;
                 Err(Error::new(
@@ -471,14 +476,13 @@ impl Tending<'_> {
         status
     }
 
-    async fn is_fresh(&self, container: &str) -> Result<bool> {
-        let container = self.server.docker.container(container).await?;
-        let started = container.as_ref().and_then(docker::Container::started_at);
+    fn is_fresh(&self) -> bool {
+        let started = self.drone.started_at.as_deref();
         let started =
             started.and_then(|at| humantime::parse_rfc3339_weak(at.trim_end_matches('Z')).ok());
-        Ok(started
+        started
             .and_then(|at| SystemTime::now().duration_since(at).ok())
-            .is_some_and(|since| since < FRESH))
+            .is_some_and(|since| since < FRESH)
     }
 }
 
