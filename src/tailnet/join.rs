@@ -2,7 +2,7 @@
 //! runs, and its state is then put into the drone.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::headscale::{Headscale, away};
@@ -60,6 +60,35 @@ impl Joined {
     }
 }
 
+/// A tailscaled that is to register a drone's node, but not yet: it starts meanwhile. Killed when dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    outside: Outside,
+    state: PathBuf,
+}
+
+impl Waiting {
+    /// Starts it, on a directory as [`join`] takes it.
+    pub async fn start(tailnet: &Tailnet, state: &Path) -> Result<Self> {
+        Ok(Self {
+            outside: Outside::start(state, tailnet).await?,
+            state: state.to_owned(),
+        })
+    }
+
+    /// Does what [`join`] does.
+    pub async fn join(
+        self,
+        tailnet: &Tailnet,
+        name: &DroneName,
+        owners: &Owners,
+    ) -> Result<Joined> {
+        let Self { outside, state } = self;
+        let starting = std::future::ready(Ok(outside));
+        join_by(starting, tailnet, name, owners, &state).await
+    }
+}
+
 /// Registers the drone's node and leaves its state in the directory `state`, which is made where
 /// it is absent and should be empty. What is in it then belongs into the drone's
 /// `/var/lib/tailscale`: its tailscaled wakes up as that node.
@@ -73,8 +102,18 @@ pub async fn join(
     owners: &Owners,
     state: &Path,
 ) -> Result<Joined> {
+    join_by(Outside::start(state, tailnet), tailnet, name, owners, state).await
+}
+
+async fn join_by(
+    starting: impl Future<Output = Result<Outside>>,
+    tailnet: &Tailnet,
+    name: &DroneName,
+    owners: &Owners,
+    state: &Path,
+) -> Result<Joined> {
     let mut made = None;
-    let registering = register(tailnet, name, owners, state, &mut made);
+    let registering = register(starting, tailnet, name, owners, state, &mut made);
     let joined = tokio::time::timeout(LIMIT, registering)
         .await
         .unwrap_or_else(|_| {
@@ -125,6 +164,7 @@ pub async fn refresh(
 
 /// `made` is the number of the single-use key, as soon as there is one.
 async fn register(
+    starting: impl Future<Output = Result<Outside>>,
     tailnet: &Tailnet,
     name: &DroneName,
     owners: &Owners,
@@ -132,7 +172,7 @@ async fn register(
     made: &mut Option<u64>,
 ) -> Result<Joined> {
     // First, so that it starts while the key is fetched.
-    let mut outside = Outside::start(state, tailnet).await?;
+    let mut outside = starting.await?;
     let api = Headscale::new(tailnet)?;
     let mut own = if let Some(api) = &api {
         let (single, freed) = tokio::join!(api.single_use_key(), api.free(name, owners));

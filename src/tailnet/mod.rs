@@ -19,7 +19,7 @@ pub mod policy;
 pub mod status;
 
 pub use headscale::Headscale;
-pub use join::{Joined, forget, join, refresh};
+pub use join::{Joined, Waiting, forget, join, refresh};
 pub use names::{Owners, Place};
 pub use status::Status;
 

@@ -26,6 +26,7 @@ const MAX_COMPLAINT: u64 = 16 * 1024;
 
 /// A running tailscaled; killed when dropped, and when hatchery itself is killed, without leaving the
 /// tailnet: a node that nobody knows of would hold the drone's name.
+#[derive(Debug)]
 pub(super) struct Outside {
     daemon: Group,
     socket: PathBuf,

@@ -185,7 +185,7 @@ impl Rebuild {
                 let taken_back = if hatching.has_replaced() || drone.container.is_none() {
                     take_back(context, docker, &drone, &hatching, error).await
                 } else {
-                    leave(context, docker, &drone, error).await
+                    leave(context, docker, &drone, &hatching, error).await
                 };
                 context.ui.finish();
                 Err(match taken_back {
@@ -214,9 +214,16 @@ fn offers_trust(error: &Error) -> bool {
 }
 
 /// Removes what was made beside an old container that was not touched, or only stopped.
-async fn leave(context: &Context<'_>, docker: &Docker, old: &Drone, error: Error) -> Error {
+async fn leave(
+    context: &Context<'_>,
+    docker: &Docker,
+    old: &Drone,
+    hatching: &Hatching<'_>,
+    error: Error,
+) -> Error {
     let (name, repo) = (&old.identity.name, &old.identity.repo);
     let mut failures = Vec::new();
+    failures.extend(hatching.leave_tailnet().await.err());
     for helper in [builder::name(name), teardown::beside(name)] {
         failures.extend(docker.remove_container(&helper).await.err());
     }

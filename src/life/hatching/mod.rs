@@ -66,7 +66,7 @@ use crate::server::Server;
 use crate::ssh::files::{AUTHORIZED_KEYS, DroneFile};
 use crate::ssh::identity::ServerSecret;
 use crate::tailnet;
-use crate::tailnet::Joined;
+use crate::tailnet::{Joined, Waiting};
 use crate::timeline::{Step, Timeline};
 
 /// For an older Docker the devcontainer CLI names a frontend in each Dockerfile of its own, which is older
@@ -128,6 +128,8 @@ pub struct Hatching<'a> {
     token: String,
     /// What the drone's sessions and commands have in their environment.
     secrets: Environment,
+    /// What is to register the tailnet's node as soon as that may be.
+    registrar: RefCell<Option<Waiting>>,
     /// The tailnet's node on its way.
     node: Mutex<JoinSet<Result<Joined>>>,
     /// Whether a node may have been registered, which must then be taken back.
@@ -236,6 +238,7 @@ impl<'a> Hatching<'a> {
             checkout,
             token,
             secrets: server.config.secrets(identity)?,
+            registrar: RefCell::default(),
             node: Mutex::default(),
             joining: Cell::new(false),
             step: RefCell::default(),
@@ -314,6 +317,7 @@ impl<'a> Hatching<'a> {
         }
         let repository = timeline.time("gate", self.gate()).await?;
         self.pull_again(&repository).await?;
+        self.prepare_to_join().await?;
         self.pull_private(&repository).await?;
         let image = self.image_facts(&repository).await?;
         let own = builder::is_own(self.server.config, &repository, self.wishes.trusted);
@@ -527,9 +531,15 @@ impl<'a> Hatching<'a> {
             let (name, state) = (self.identity.name.clone(), self.node_state());
             let owners = Registration::owners(self.server.places);
             let timeline = self.timeline.clone();
+            let registrar = self.registrar.take();
             let mut node = self.node.lock().await;
             node.spawn(async move {
-                let joining = async { tailnet::join(&tailnet, &name, &owners?, &state).await };
+                let joining = async {
+                    match registrar {
+                        Some(waiting) => waiting.join(&tailnet, &name, &owners?).await,
+                        None => tailnet::join(&tailnet, &name, &owners?, &state).await,
+                    }
+                };
                 timeline.time("tailnet", joining).await
             });
         }

@@ -16,7 +16,7 @@ use crate::life::siblings;
 use crate::life::starting::Start;
 use crate::life::teardown;
 use crate::life::waking::STOP_WITHIN;
-use crate::tailnet;
+use crate::tailnet::{self, Waiting};
 
 /// How long the old container may take to leave the tailnet.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -155,6 +155,15 @@ impl Hatching<'_> {
         Ok(())
     }
 
+    /// Starts what is to register the new container's node: the name is the old one's until all is built.
+    pub(super) async fn prepare_to_join(&self) -> Result<()> {
+        if let (Some(_), Some(tailnet)) = (&self.wishes.old, &self.server.config.tailnet) {
+            let waiting = Waiting::start(tailnet, &self.node_state()).await?;
+            self.registrar.replace(Some(waiting));
+        }
+        Ok(())
+    }
+
     /// Makes way for the new container: the old one is stopped, leaves the tailnet and is removed. Its
     /// volumes stay, and its siblings are compose's to keep or to replace.
     pub(super) async fn make_way(&self) -> Result<()> {
@@ -176,13 +185,10 @@ impl Hatching<'_> {
             // A rebuild that is killed now leaves a burrowed drone, which can be woken.
             docker.set_wanted(container, Wanted::Asleep).await?;
             let revoking = self.server.sockets.revoke(name);
+            let tailnet = config.tailnet.as_ref();
+            let has_api = tailnet.map(|it| it.api_key_file.is_some());
             let stopping = async {
-                if drone.life == Life::Running
-                    && config
-                        .tailnet
-                        .as_ref()
-                        .is_some_and(|it| it.api_key_file.is_none())
-                {
+                if drone.life == Life::Running && has_api == Some(false) {
                     // It can only leave while it runs.
                     let inside = docker.inside(container);
                     let leaving = tailnet::node::leave(&inside);
@@ -190,10 +196,12 @@ impl Hatching<'_> {
                 }
                 docker.stop(container, STOP_WITHIN).await
             };
-            let leaving =
-                tokio::time::timeout(LEAVE_WITHIN, teardown::leave_tailnet(config, places, name));
-            // Whether its tokens are revoked, and its name is free, is not what its new container waits for.
-            let (revoked, stopped, _) = tokio::join!(revoking, stopping, leaving);
+            if has_api == Some(true) {
+                // Which makes the name free first, although the old container still runs.
+                self.join().await;
+            }
+            // Whether its tokens are revoked is not what its new container waits for.
+            let (revoked, stopped) = tokio::join!(revoking, stopping);
             stopped?;
             if let Err(error) = revoked {
                 self.server.ui.warn(&error.message());
@@ -210,7 +218,9 @@ impl Hatching<'_> {
         if drone.identity.scope != self.identity.scope {
             self.server.sockets.rescope(config, self.identity).await?;
         }
-        self.join().await;
+        if !self.joining.get() {
+            self.join().await;
+        }
         Ok(())
     }
 }
