@@ -8,6 +8,13 @@
 let
   inherit (pkgs.stdenv.hostPlatform) system;
   scenarios = ../tests/scenarios;
+  # The pages that the scenario of this name types from, by their path.
+  book = lib.listToAttrs (
+    map (
+      page:
+      lib.nameValuePair (lib.removePrefix (toString ../. + "/") (toString page)) (builtins.readFile page)
+    ) ([ ../README.md ] ++ lib.filter (lib.hasSuffix ".md") (lib.filesystem.listFilesRecursive ../docs))
+  );
   names = lib.filter (lib.hasSuffix ".py") (lib.attrNames (builtins.readDir scenarios));
 in
 {
@@ -30,7 +37,10 @@ in
         import ./tests/scenario.nix {
           inherit self;
           name = lib.removeSuffix ".py" file;
-          script = builtins.readFile ../tests/prelude.py + builtins.readFile (scenarios + "/${file}");
+          script =
+            lib.optionalString (file == "book.py") "BOOK = ${builtins.toJSON book}\n"
+            + builtins.readFile ../tests/prelude.py
+            + builtins.readFile (scenarios + "/${file}");
         }
       )
     )

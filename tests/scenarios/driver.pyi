@@ -43,6 +43,9 @@ server: Machine
 laptop: Machine
 machines: list[Machine]
 
+# README and the pages of docs/, by their path. Hatchery's own: the drivers give it to the scenario book.
+BOOK: dict[str, str]
+
 def start_all() -> None: ...
 def join_all() -> None: ...
 def subtest(name: str) -> AbstractContextManager[None]: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bed.machine import Machine
-from bed.settings import MACHINES, PRELUDE
+from bed.settings import MACHINES, PRELUDE, PROJECT
 
 if TYPE_CHECKING:
     import driver as declared  # scenarios/driver.pyi
@@ -40,8 +40,13 @@ def names(output: Path) -> dict[str, object]:
         "start_all": start_all,
         "join_all": join_all,
         "subtest": subtest,
+        "BOOK": {str(page.relative_to(PROJECT)): page.read_text() for page in _pages()},
         "__name__": "__main__",
     }
+
+
+def _pages() -> list[Path]:
+    return [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 @contextmanager
