@@ -12,7 +12,7 @@
 //! - what programs of others' may touch here: [`cage`]; what they may fetch: [`outlet`];
 //! - the edge: [`docker`], [`tailnet`], [`ssh`], [`http`], [`process`], [`host`];
 //! - how long each step of a spawn takes: [`timeline`];
-//! - where a test kills it: [`fault`].
+//! - where a test kills it: [`failpoint`].
 //!
 //! Data moves one way: verb, drone, edge.
 
@@ -34,7 +34,7 @@ pub mod drone;
 #[cfg(feature = "server")]
 pub mod error;
 #[cfg(feature = "server")]
-pub mod fault;
+pub mod failpoint;
 pub mod helper;
 #[cfg(feature = "server")]
 pub mod host;

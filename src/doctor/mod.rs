@@ -3,7 +3,7 @@
 
 mod builds;
 mod cage;
-mod host;
+mod exposed;
 mod machine;
 mod programs;
 mod reach;

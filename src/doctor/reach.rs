@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Finding;
-use super::host;
+use super::exposed;
 use super::targets::{Facts, targets};
 use super::units::Loader;
 use super::verdicts::{Run, verdicts};
@@ -156,19 +156,19 @@ async fn facts(
 ) -> Result<Facts> {
     let (endpoints, tailnet, internet, loader) = tokio::join!(
         docker.endpoints(),
-        host::tailnet(),
+        exposed::tailnet(),
         internet(config),
         Loader::find(),
     );
     let endpoints = endpoints?;
     let published = |port: &u16| endpoints.published.contains(port);
-    let ports = host::ports().into_iter().filter(|port| !published(port));
+    let ports = exposed::ports().into_iter().filter(|port| !published(port));
     // The bridges' own first: a container has the shortest way to them.
     let mut addresses: Vec<_> = probed
         .iter()
         .flat_map(|bridge| bridge.gateways.clone())
         .collect();
-    for address in host::addresses() {
+    for address in exposed::addresses() {
         let of_bridge = bridges
             .iter()
             .any(|bridge| bridge.gateways.contains(&address));

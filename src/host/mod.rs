@@ -24,7 +24,7 @@ use tokio::net::UnixListener;
 
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 
 /// What is gone after a reboot, on a server of root's and the group hatchery's.
 const RUNTIME: &str = "/run/hatchery";
@@ -545,7 +545,7 @@ pub fn write_whole(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
             .prefix(&prefix)
             .tempfile_in(directory)?;
         std::io::Write::write_all(&mut new, content)?;
-        fault::reached(Point::FileHalfWritten);
+        failpoint::reached(Point::FileHalfWritten);
         new.as_file()
             .set_permissions(std::fs::Permissions::from_mode(mode))?;
         new.as_file().sync_all()?;

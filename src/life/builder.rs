@@ -22,7 +22,7 @@ use crate::docker::{self, BuilderSpec, Built, Docker, Layout, Login, Machine, St
 use crate::door::judge::is_usable;
 use crate::drone::{DroneName, Identity, LABEL_DRONE};
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Places;
 use crate::timeline::Timeline;
 
@@ -285,7 +285,7 @@ impl Builder {
             }
         }
         self.is_labelled(&build.tags).await?;
-        fault::reached(Point::ImageBuilt);
+        failpoint::reached(Point::ImageBuilt);
         Ok(true)
     }
 
@@ -317,7 +317,7 @@ impl Builder {
         if let Ok(_turn) = tokio::time::timeout(SETTLE, self.turn.lock()).await {
             self.docker.remove_container(&name).await?;
         }
-        fault::reached(Point::BuilderEnded);
+        failpoint::reached(Point::BuilderEnded);
         Ok(())
     }
 
@@ -510,7 +510,7 @@ impl Builder {
             pids: limits.pids,
         };
         let id = self.docker.create_builder(&spec).await?;
-        fault::reached(Point::BuilderMade);
+        failpoint::reached(Point::BuilderMade);
         if self.has_ended() {
             return Err(was_ended());
         }
@@ -521,7 +521,7 @@ impl Builder {
         self.docker.put(&id, tree).await?;
         self.docker.start(&id).await?;
         self.ready(&id).await?;
-        fault::reached(Point::BuilderStarted);
+        failpoint::reached(Point::BuilderStarted);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::docker::{Container, Docker, Drone, Life, Wanted};
 use crate::drone::DroneName;
 use crate::error::{Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Places;
 use crate::life::siblings;
 use crate::life::teardown;
@@ -54,21 +54,21 @@ impl Burrowing<'_> {
         let (docker, name) = (self.docker, &drone.identity.name);
         // First what is wanted, so that a crash in between does not bring it back.
         docker.set_wanted(container, Wanted::Asleep).await?;
-        fault::reached(Point::MarkedAsleep);
+        failpoint::reached(Point::MarkedAsleep);
         let siblings = siblings::of(docker, name, container).await?;
         siblings::hush(docker, &siblings).await?;
-        fault::reached(Point::SiblingsHushed);
+        failpoint::reached(Point::SiblingsHushed);
         let stopping = async {
             let all = siblings.iter().map(Container::id).chain([container]);
             try_join_all(all.map(|id| docker.stop(id, STOP_WITHIN))).await?;
-            fault::reached(Point::ContainersStopped);
+            failpoint::reached(Point::ContainersStopped);
             siblings::remember(docker, &siblings).await?;
-            fault::reached(Point::SiblingsRemembered);
+            failpoint::reached(Point::SiblingsRemembered);
             Ok::<_, Error>(())
         };
         let revoking = async {
             let revoked = revoking.await;
-            fault::reached(Point::TokensRevoked);
+            failpoint::reached(Point::TokensRevoked);
             revoked
         };
         let parting = async {

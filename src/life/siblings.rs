@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use crate::docker::{Container, Docker, Drone, Life, Restart, Wanted};
 use crate::drone::DroneName;
 use crate::error::Result;
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 
 /// How far apart containers end that are stopped together: Docker kills after ten seconds.
 const TOGETHER: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ pub async fn remember(docker: &Docker, siblings: &[Container]) -> Result<()> {
 pub async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()> {
     let siblings = of(docker, &drone.identity.name, container).await?;
     docker.set_wanted(container, Wanted::Running).await?;
-    fault::reached(Point::MarkedAwake);
+    failpoint::reached(Point::MarkedAwake);
     let Some(own) = docker.container(container).await? else {
         return docker.start(container).await;
     };
@@ -62,7 +62,7 @@ pub async fn start(docker: &Docker, drone: &Drone, container: &str) -> Result<()
         container,
     )
     .await?;
-    fault::reached(Point::ContainersAwake);
+    failpoint::reached(Point::ContainersAwake);
     Ok(())
 }
 

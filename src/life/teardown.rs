@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::docker::{self, Docker, Wanted};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Places;
 use crate::life::builder;
 use crate::life::registration::Registration;
@@ -35,10 +35,10 @@ pub async fn remove(
     results.push(left);
     let all_gone = results.iter().all(Result::is_ok);
     results.extend([closed, places.forget_all_but_egg(name)]);
-    fault::reached(Point::FilesRemoved);
+    failpoint::reached(Point::FilesRemoved);
     if all_gone {
         results.push(docker.remove_volume(name.as_str()).await);
-        fault::reached(Point::OwnVolumeRemoved);
+        failpoint::reached(Point::OwnVolumeRemoved);
         results.extend([
             places.unmark_egg(name),
             docker.remove_shared_network().await,
@@ -108,9 +108,9 @@ async fn objects(docker: &Docker, places: &Places, identity: &Identity) -> Vec<R
         // Docker is asked to remove the container, it may do so after hatchery was killed.
         places.mark_egg(&identity.name);
     }
-    fault::reached(Point::ContainersHalted);
+    failpoint::reached(Point::ContainersHalted);
     remove_containers(docker, identity, &mut results).await;
-    fault::reached(Point::ContainersRemoved);
+    failpoint::reached(Point::ContainersRemoved);
     // What the containers held is free now.
     let (volumes, networks, images) = tokio::join!(
         at(Point::VolumesRemoved, remove_volumes(docker, identity)),
@@ -128,7 +128,7 @@ async fn objects(docker: &Docker, places: &Places, identity: &Identity) -> Vec<R
 /// Does this, which is where the point is.
 async fn at<T>(point: Point, doing: impl Future<Output = T>) -> T {
     let done = doing.await;
-    fault::reached(point);
+    failpoint::reached(point);
     done
 }
 

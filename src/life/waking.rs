@@ -2,7 +2,7 @@
 
 use crate::docker::{Drone, Life, Owner, Tree};
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::life::furnish;
 use crate::life::furnish::credentials::{self, Helper};
 use crate::life::furnish::gitconfig;
@@ -95,13 +95,13 @@ pub async fn register_anew(server: Server<'_>, drone: &Drone, container: &str) -
     let new = format!("{}/.new", furnish::TAILSCALE_STATE);
     let tree = Tree::default().copy(&new, &state, Owner::ROOT);
     docker.put(container, tree).await?;
-    fault::reached(Point::NodePut);
+    failpoint::reached(Point::NodePut);
     let inside = docker.inside(container);
     tailnet::node::start_over(&inside, furnish::TAILSCALE_STATE, &new).await?;
-    fault::reached(Point::NodeStartedOver);
+    failpoint::reached(Point::NodeStartedOver);
     // Not before: a node that is remembered is taken for the one that the drone has.
     Registration::remember(server.places, name, &joined.node_key)?;
-    fault::reached(Point::NodeRemembered);
+    failpoint::reached(Point::NodeRemembered);
     readiness::node(docker, container, name).await
 }
 
@@ -170,7 +170,7 @@ pub async fn refurnish(server: Server<'_>, drone: &Drone, container: &str) -> Re
     }
     tree = gitconfig::tree(docker, container, &told, tree).await?;
     docker.put(container, tree).await?;
-    fault::reached(Point::Refurnished);
+    failpoint::reached(Point::Refurnished);
     Ok(())
 }
 
@@ -187,9 +187,9 @@ async fn join(server: Server<'_>, drone: &Drone, container: &str) -> Result<()> 
     let owners = Registration::owners(server.places)?;
     let joined = tailnet::join::join(tailnet, name, &owners, &state).await?;
     Registration::remember(server.places, name, &joined.node_key)?;
-    fault::reached(Point::NodeRemembered);
+    failpoint::reached(Point::NodeRemembered);
     let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
     docker.put(container, tree).await?;
-    fault::reached(Point::NodePut);
+    failpoint::reached(Point::NodePut);
     Ok(())
 }

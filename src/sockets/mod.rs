@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::drone::file::{SOCKET, write_drone_file};
 use crate::drone::{DroneName, Identity, Scope};
 use crate::error::{Code, Error, Result, host_io};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::{Places, write_whole};
 use crate::http;
 use systemd::Systemd;
@@ -64,9 +64,9 @@ impl<'a> Sockets<'a> {
         match self {
             Self::Systemd(places, systemd) => {
                 write_scope(places, identity)?;
-                fault::reached(Point::ScopeWritten);
+                failpoint::reached(Point::ScopeWritten);
                 systemd.start(&socket_unit(&identity.name)).await?;
-                fault::reached(Point::SocketStarted);
+                failpoint::reached(Point::SocketStarted);
             }
             _ => served(&directory).await?,
         }
@@ -120,13 +120,13 @@ impl<'a> Sockets<'a> {
     /// Revokes what is live and ends the credentials of a drone that goes away.
     pub async fn close(&self, name: &DroneName) -> Result<()> {
         let revoked = self.revoke(name).await;
-        fault::reached(Point::TokensRevoked);
+        failpoint::reached(Point::TokensRevoked);
         if let Self::Systemd(places, systemd) = self {
             // The service first: a client that waits would make the socket start it again.
             systemd.stop(&socket_unit(name)).await?;
-            fault::reached(Point::SocketStopped);
+            failpoint::reached(Point::SocketStopped);
             systemd.stop(&service_unit(name)).await?;
-            fault::reached(Point::ServiceStopped);
+            failpoint::reached(Point::ServiceStopped);
             let scope = places.scope_file(name);
             match std::fs::remove_file(&scope) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -134,7 +134,7 @@ impl<'a> Sockets<'a> {
                 }
                 _ => {}
             }
-            fault::reached(Point::ScopeRemoved);
+            failpoint::reached(Point::ScopeRemoved);
         }
         revoked
     }
@@ -145,7 +145,7 @@ pub fn prepare(config: &Config, places: &Places, scope: &Scope) -> Result<PathBu
     let directory = places.sockets(&DroneName::of(scope.own()));
     places.shared_directory(&directory)?;
     write_drone_file(&directory, &config.github.url, scope)?;
-    fault::reached(Point::SocketDirectoryMade);
+    failpoint::reached(Point::SocketDirectoryMade);
     Ok(directory)
 }
 

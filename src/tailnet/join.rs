@@ -12,7 +12,7 @@ use super::status::Peer;
 use crate::config::Tailnet;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result, host_io};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::http;
 use crate::secret::Secret;
 
@@ -178,14 +178,14 @@ async fn register(
         let (single, freed) = tokio::join!(api.single_use_key(), api.free(name, owners));
         let single = single?;
         *made = Some(single.id);
-        fault::reached(Point::NodeKeyMade);
+        failpoint::reached(Point::NodeKeyMade);
         freed?;
         outside.up(tailnet, name, &single.key).await?
     } else {
         let key = reusable_key(tailnet)?;
         tokio::try_join!(outside.up(tailnet, name, &key), answers(tailnet))?.0
     };
-    fault::reached(Point::NodeRegistered);
+    failpoint::reached(Point::NodeRegistered);
     if !own.is_called(name) {
         match claim(&mut outside, api.as_ref(), name, owners, &own).await {
             Ok(renamed) => own = renamed,
@@ -290,7 +290,7 @@ pub async fn forget(
     let forgotten = async {
         if let Some(api) = Headscale::new(tailnet)? {
             api.remove(name, owners).await?;
-            fault::reached(Point::NodeForgotten);
+            failpoint::reached(Point::NodeForgotten);
             return Ok(());
         }
         let Some(state) = state else {

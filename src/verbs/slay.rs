@@ -7,7 +7,7 @@ use clap::Args;
 use super::Context;
 use crate::docker::{Docker, Drone, Life};
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::life::disk;
 use crate::life::memory;
 use crate::life::teardown;
@@ -57,7 +57,7 @@ impl Slay {
                 "Looking for work in {name} that exists nowhere else"
             ));
             context.check_work(&docker, &drone).await?;
-            fault::reached(Point::WorkLookedFor);
+            failpoint::reached(Point::WorkLookedFor);
         }
         context.places.sweep();
         context.ui.step(&format!("Slaying {name}"));

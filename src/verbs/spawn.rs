@@ -17,7 +17,7 @@ use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::head::{BranchName, Head, HeadError, Sought};
 use crate::drone::{DroneName, Identity};
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Transcript;
 use crate::host::transcript::What;
 use crate::life::hatching::{Hatched, Hatching, Wishes};
@@ -130,7 +130,7 @@ impl Spawn {
         };
         let sockets = context.sockets().await?;
         let workshop = context.places.workshop(&identity.name)?;
-        fault::reached(Point::WorkshopMade);
+        failpoint::reached(Point::WorkshopMade);
         let server = context.server(&docker, &sockets);
         let hatching = Hatching::new(server, &identity, &wishes, &workshop, &machine, &timeline)?;
         let admitted = Cell::new(false);
@@ -312,7 +312,7 @@ pub(super) async fn admit(
     let (drones, _) = docker.drones().await?;
     is_within_limit(context, &drones, identity)?;
     context.places.mark_egg(&identity.name);
-    fault::reached(Point::EggMarked);
+    failpoint::reached(Point::EggMarked);
     let created = docker.create_volume(identity).await;
     if created.as_ref().is_err_and(is_refusal) {
         context.places.unmark_egg(&identity.name)?;

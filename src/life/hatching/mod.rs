@@ -37,7 +37,7 @@ use crate::docker::{Container, Login, Machine, Owner, Tree, Wanted};
 use crate::door::{self, Bounds, Door, Making};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Workshop;
 use crate::life::builder::{self, Builder};
 use crate::life::clone;
@@ -298,7 +298,7 @@ impl<'a> Hatching<'a> {
     }
 
     async fn hatch(&self) -> Result<Hatched> {
-        fault::reached(Point::VolumeMade);
+        failpoint::reached(Point::VolumeMade);
         let timeline = self.timeline;
         let credentials = timeline.time("tokens", self.credentials()).await?;
         let ssh_files =
@@ -311,7 +311,7 @@ impl<'a> Hatching<'a> {
                 cli::check(&self.server.config.devcontainer.command)
             ),
         )?;
-        fault::reached(Point::Cloned);
+        failpoint::reached(Point::Cloned);
         for warning in &warnings {
             self.server.ui.warn(warning);
         }
@@ -328,7 +328,7 @@ impl<'a> Hatching<'a> {
                 let docker = self.server.docker;
                 let creating = docker.create_network(self.identity, &addresses);
                 timeline.time("network", creating).await?;
-                fault::reached(Point::NetworkMade);
+                failpoint::reached(Point::NetworkMade);
             }
             Ok(())
         };
@@ -341,7 +341,7 @@ impl<'a> Hatching<'a> {
         }
         let sockets = credentials.as_ref().map(|it| it.directory.clone());
         let mut door = self.door(sockets, repository.is_compose()).await?;
-        fault::reached(Point::DoorOpen);
+        failpoint::reached(Point::DoorOpen);
 
         loop {
             let seat = Seat {
@@ -576,10 +576,10 @@ impl<'a> Hatching<'a> {
             joined = self.joined().await?.unwrap_or(joined);
         }
         Registration::remember(self.server.places, name, &joined.node_key)?;
-        fault::reached(Point::NodeRemembered);
+        failpoint::reached(Point::NodeRemembered);
         let tree = Tree::default().copy(furnish::TAILSCALE_STATE, &state, Owner::ROOT);
         self.server.docker.put(container, tree).await?;
-        fault::reached(Point::NodePut);
+        failpoint::reached(Point::NodePut);
         Ok(())
     }
 
@@ -591,7 +591,7 @@ impl<'a> Hatching<'a> {
             if is_private && self.server.docker.image(image).await?.is_none() {
                 self.server.ui.step(&format!("Pulling {image}"));
                 self.pull(image).await?;
-                fault::reached(Point::ImagePulled);
+                failpoint::reached(Point::ImagePulled);
             }
         }
         Ok(())
@@ -612,7 +612,7 @@ impl<'a> Hatching<'a> {
             // What its metadata says decides which features are added.
             self.server.ui.step(&format!("Pulling {name}"));
             self.pull(name).await?;
-            fault::reached(Point::ImagePulled);
+            failpoint::reached(Point::ImagePulled);
             image = self.server.docker.image(name).await?;
         }
         image.map(|image| self.judged(name, image)).transpose()
@@ -688,7 +688,7 @@ impl<'a> Hatching<'a> {
         let cli = self.timeline.step("cli");
         let mut at = None;
         let mut running = self.start_cli(furniture, &door.host(), outlet.as_ref())?;
-        fault::reached(Point::CliStarted);
+        failpoint::reached(Point::CliStarted);
         let mut ready = JoinSet::new();
         // What is being built ends with its builder, not with this.
         let mut builds = FuturesUnordered::new();
@@ -722,7 +722,7 @@ impl<'a> Hatching<'a> {
                             && let Some(Whole { container, lifecycle, user }) = furnished.take()
                         {
                             drop(start);
-                            fault::reached(Point::ContainerStarted);
+                            failpoint::reached(Point::ContainerStarted);
                             self.await_readiness(&mut ready, &container, user, furniture.ssh_files)?;
                             started = Some(container);
                             if lifecycle.attaches() {
@@ -893,7 +893,7 @@ impl<'a> Hatching<'a> {
         let prepared = furniture.prepared;
         let sockets = furniture.credentials.map(|it| it.directory.as_path());
         self.created.set(true);
-        fault::reached(Point::ContainerCreated);
+        failpoint::reached(Point::ContainerCreated);
         self.server.ui.step("Setting up the container");
         let _step = self.timeline.step("furnish");
         let container = self.created_container(id).await?;
@@ -918,7 +918,7 @@ impl<'a> Hatching<'a> {
                 let name = teardown::beside(&self.identity.name);
                 let (drone, at) = (&self.identity.name, prepared.volume_target.as_str());
                 docker.create_beside(&name, image, drone, Some(at)).await?;
-                fault::reached(Point::BesideMade);
+                failpoint::reached(Point::BesideMade);
                 Some(name)
             }
             None => None,
@@ -937,7 +937,7 @@ impl<'a> Hatching<'a> {
         let moved = self.moved_home(&accounts, &user, &furniture.person.home)?;
         if remote_user.is_some() || moved.is_some() {
             docker.remove_container(&id).await?;
-            fault::reached(Point::ContainerDiscarded);
+            failpoint::reached(Point::ContainerDiscarded);
             if let Some(beside) = beside {
                 docker.remove_container(&beside).await?;
             }
@@ -955,7 +955,7 @@ impl<'a> Hatching<'a> {
         if let Some(beside) = &beside {
             let tree = self.clone_into(beside, Tree::default(), prepared, owner);
             docker.put(beside, tree.await?).await?;
-            fault::reached(Point::ClonePut);
+            failpoint::reached(Point::ClonePut);
             docker.remove_container(beside).await?;
         }
         let equipped = self.equipped(&container, furniture);
@@ -974,14 +974,14 @@ impl<'a> Hatching<'a> {
         if !given.is_empty() {
             docker.put(&id, given).await?;
         }
-        fault::reached(Point::FilesPut);
+        failpoint::reached(Point::FilesPut);
         // Until the spawn has come to its end it is an egg, whatever happens to hatchery.
         let egg = docker.set_wanted(&id, Wanted::Undecided);
         let built = self.end_builder(prepared.compose.is_some());
         tokio::try_join!(self.move_in(joined, &id), egg, built)?;
-        fault::reached(Point::MarkedUnfinished);
+        failpoint::reached(Point::MarkedUnfinished);
         self.server.places.unmark_egg(&self.identity.name)?;
-        fault::reached(Point::EggUnmarked);
+        failpoint::reached(Point::EggUnmarked);
         Ok(Furnished::Whole(Whole {
             container: id,
             lifecycle: Lifecycle::of(&metadata),
@@ -1339,7 +1339,7 @@ impl<'a> Hatching<'a> {
         setup_failed: Option<Error>,
         still_running: Option<Stage>,
     ) -> Result<Hatched> {
-        fault::reached(Point::Reachable);
+        failpoint::reached(Point::Reachable);
         let _step = self.timeline.step("finish");
         let docker = self.server.docker;
         let (server, drone) = (self.server, &self.identity.name);
@@ -1360,7 +1360,7 @@ impl<'a> Hatching<'a> {
             ..Start::default()
         };
         starting::spawned(server, drone, container, known).await?;
-        fault::reached(Point::StartRemembered);
+        failpoint::reached(Point::StartRemembered);
         let ended = async {
             if self.wishes.old.is_none() {
                 work::spawn_ended(docker, container).await;
@@ -1372,7 +1372,7 @@ impl<'a> Hatching<'a> {
             docker.set_wanted(container, Wanted::Running),
             furnish::remote_user_of(docker, container),
         )?;
-        fault::reached(Point::MarkedRunning);
+        failpoint::reached(Point::MarkedRunning);
         self.server.places.unmark_rebuild(drone)?;
         Ok(Hatched {
             user,

@@ -9,7 +9,7 @@ use crate::docker::{Drone, Held, Life, Wanted};
 use crate::door::judge;
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Size;
 use crate::life::recipe::Recipe;
 use crate::life::siblings;
@@ -145,7 +145,7 @@ impl Hatching<'_> {
                 self.pull(image).await
             };
             match pulled.await {
-                Ok(()) => fault::reached(Point::ImagePulled),
+                Ok(()) => failpoint::reached(Point::ImagePulled),
                 Err(error) => self.server.ui.warn(&format!(
                     "{image} cannot be pulled; this server's copy is used: {}",
                     error.message()

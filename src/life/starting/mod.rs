@@ -17,7 +17,7 @@ use crate::devcontainer::running::lifecycle::{Stage, Vigil};
 use crate::docker::{Container, Drone};
 use crate::drone::DroneName;
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::host::Places;
 use crate::host::transcript::What;
 use crate::life::waking::For;
@@ -79,7 +79,7 @@ pub async fn finish(
     };
     // Not after it: what ends hatchery is not tried over and over.
     start.write(server.places, name)?;
-    fault::reached(Point::StartRemembered);
+    failpoint::reached(Point::StartRemembered);
     if !is_due {
         return Ok(Started::Done);
     }
