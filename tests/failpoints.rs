@@ -18,7 +18,7 @@ fn points(source: &str) -> Vec<&str> {
 
 #[test]
 fn the_scenario_kills_a_verb_at_every_point() {
-    let (source, scenario) = (read("src/fault.rs"), read("tests/scenarios/killed.py"));
+    let (source, scenario) = (read("src/failpoint.rs"), read("tests/scenarios/killed.py"));
     let points = points(&source);
     assert!(points.len() > 40, "{points:?}");
     for point in points {

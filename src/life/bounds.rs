@@ -70,7 +70,7 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
             at: disk::now(),
         };
         // On a disk that is full nothing can be written, and the more it matters what follows.
-        if let Err(error) = taken.write(server.places, name) {
+        if let Err(error) = note(server, name, taken).await {
             server.ui.warn(&error.message());
         }
         takers.push((drone, taken));
@@ -84,6 +84,18 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
         done.extend(hold_to_reserve(server, &takers).await?);
     }
     Ok(done)
+}
+
+/// Writes down what a drone takes, unless it was slain during the count: nothing would remove the note. While
+/// another verb is at work on it, the last count stays.
+async fn note(server: Server<'_>, name: &DroneName, taken: Taken) -> Result<()> {
+    let Ok(_lock) = server.places.lock(name) else {
+        return Ok(());
+    };
+    match server.docker.drone(name).await? {
+        Some(_) => taken.write(server.places, name),
+        None => Ok(()),
+    }
 }
 
 /// Whether it is time for a count, by what the last one has left.

@@ -165,6 +165,11 @@ impl Disk {
         }
     }
 
+    /// How much it has: `12.0 GiB`.
+    pub fn in_use(&self) -> Option<String> {
+        Some(size(self.taken?.bytes))
+    }
+
     /// How much it has and may have: `12.0 GiB of 64.0 GiB`.
     pub fn amount(&self) -> Option<String> {
         let taken = size(self.taken?.bytes);

@@ -37,9 +37,12 @@ const COLUMNS: [Column; 10] = [
     Column::new("COMMAND", 1),
 ];
 
+/// Where nothing was counted yet, or looked for.
+const UNKNOWN: &str = "?";
+
 /// List all drones
 ///
-/// On a narrow terminal, some columns are left out.
+/// On a narrow terminal, some columns are left out. `?` means that it has not been counted or checked yet.
 #[derive(Debug, Args)]
 pub struct List {
     /// Refresh every two seconds until Ctrl-C
@@ -243,10 +246,10 @@ fn cells(context: &Context<'_>, drone: &Drone, known: &Known) -> [Cell; 10] {
                 .map_or_else(String::new, |cpu| format!("{cpu:.0} %")),
         ),
         Cell::from(memory.in_use.map_or_else(String::new, size)),
-        Cell::from(disk.amount().unwrap_or_else(|| "not counted".to_owned())),
+        Cell::from(disk.in_use().unwrap_or_else(|| UNKNOWN.to_owned())),
         Cell::from(
             Work::read(&context.places, name)
-                .map_or_else(|| "not checked".to_owned(), |work| work.words()),
+                .map_or_else(|| UNKNOWN.to_owned(), |work| work.words()),
         ),
         Cell::toned(
             &how.join(", "),
