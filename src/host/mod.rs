@@ -157,6 +157,11 @@ impl Places {
         self.scopes().join(format!("{drone}.disk"))
     }
 
+    /// Forgets that.
+    pub fn forget_disk(&self, drone: &DroneName) -> Result<()> {
+        remove_file(&self.disk_file(drone))
+    }
+
     /// What is remembered of work that the drone holds.
     pub fn work_file(&self, drone: &DroneName) -> PathBuf {
         self.scopes().join(format!("{drone}.work"))
@@ -297,7 +302,7 @@ impl Places {
         remove_file(&self.start_file(drone))?;
         remove_file(&self.recipe_file(drone))?;
         self.forget_memory(drone)?;
-        remove_file(&self.disk_file(drone))?;
+        self.forget_disk(drone)?;
         remove_file(&self.work_file(drone))?;
         self.unmark_rebuild(drone)?;
         self.forget_bounds(drone)?;

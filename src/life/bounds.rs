@@ -70,11 +70,12 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
             at: disk::now(),
         };
         // On a disk that is full nothing can be written, and the more it matters what follows.
-        if let Err(error) = note(server, name, taken).await {
+        if let Err(error) = taken.write(server.places, name) {
             server.ui.warn(&error.message());
         }
         takers.push((drone, taken));
     }
+    forget_slain(server, &takers).await;
     let mut done = Vec::new();
     for (drone, taken) in &takers {
         done.extend(hold_to_limit(server, drone, taken).await);
@@ -86,15 +87,16 @@ pub async fn enforce(server: Server<'_>, drones: &[Drone]) -> Result<Vec<Done>> 
     Ok(done)
 }
 
-/// Writes down what a drone takes, unless it was slain during the count: nothing would remove the note. While
-/// another verb is at work on it, the last count stays.
-async fn note(server: Server<'_>, name: &DroneName, taken: Taken) -> Result<()> {
-    let Ok(_lock) = server.places.lock(name) else {
-        return Ok(());
+/// Forgets what was written down of drones that were slain during the count. What cannot be forgotten now,
+/// recovery removes at its next run.
+async fn forget_slain(server: Server<'_>, takers: &[(&Drone, Taken)]) {
+    let Ok((there, _)) = server.docker.drones().await else {
+        return;
     };
-    match server.docker.drone(name).await? {
-        Some(_) => taken.write(server.places, name),
-        None => Ok(()),
+    let there: HashSet<_> = there.iter().map(|drone| &drone.identity.name).collect();
+    let names = takers.iter().map(|(drone, _)| &drone.identity.name);
+    for name in names.filter(|name| !there.contains(name)) {
+        let _ = server.places.forget_disk(name);
     }
 }
 
