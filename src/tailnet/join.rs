@@ -83,9 +83,26 @@ impl Waiting {
         name: &DroneName,
         owners: &Owners,
     ) -> Result<Joined> {
-        let Self { outside, state } = self;
-        let starting = std::future::ready(Ok(outside));
-        join_by(starting, tailnet, name, owners, &state).await
+        let mut made = None;
+        let registering = register(self, tailnet, name, owners, &mut made);
+        let joined = tokio::time::timeout(LIMIT, registering)
+            .await
+            .unwrap_or_else(|_| {
+                Err(away(
+                    &tailnet.login_server,
+                    format!("the node was not registered within {} s", LIMIT.as_secs()),
+                ))
+            });
+        if let (Err(_), Some(key), Some(api)) = (&joined, made, Headscale::new(tailnet)?) {
+            // It ends by itself within minutes; what is told is why there is no node.
+            let _ = tokio::time::timeout(EXPIRE, api.expire_key(key)).await;
+        }
+        joined
+    }
+
+    /// Whether it can still do that.
+    pub fn runs(&mut self) -> bool {
+        self.outside.runs()
     }
 }
 
@@ -102,31 +119,8 @@ pub async fn join(
     owners: &Owners,
     state: &Path,
 ) -> Result<Joined> {
-    join_by(Outside::start(state, tailnet), tailnet, name, owners, state).await
-}
-
-async fn join_by(
-    starting: impl Future<Output = Result<Outside>>,
-    tailnet: &Tailnet,
-    name: &DroneName,
-    owners: &Owners,
-    state: &Path,
-) -> Result<Joined> {
-    let mut made = None;
-    let registering = register(starting, tailnet, name, owners, state, &mut made);
-    let joined = tokio::time::timeout(LIMIT, registering)
-        .await
-        .unwrap_or_else(|_| {
-            Err(away(
-                &tailnet.login_server,
-                format!("the node was not registered within {} s", LIMIT.as_secs()),
-            ))
-        });
-    if let (Err(_), Some(key), Some(api)) = (&joined, made, Headscale::new(tailnet)?) {
-        // It ends by itself within minutes; what is told is why there is no node.
-        let _ = tokio::time::timeout(EXPIRE, api.expire_key(key)).await;
-    }
-    joined
+    let waiting = Waiting::start(tailnet, state).await?;
+    waiting.join(tailnet, name, owners).await
 }
 
 /// Sees to it that the control server knows a node that was registered a while ago, for as long
@@ -164,15 +158,13 @@ pub async fn refresh(
 
 /// `made` is the number of the single-use key, as soon as there is one.
 async fn register(
-    starting: impl Future<Output = Result<Outside>>,
+    waiting: Waiting,
     tailnet: &Tailnet,
     name: &DroneName,
     owners: &Owners,
-    state: &Path,
     made: &mut Option<u64>,
 ) -> Result<Joined> {
-    // First, so that it starts while the key is fetched.
-    let mut outside = starting.await?;
+    let Waiting { mut outside, state } = waiting;
     let api = Headscale::new(tailnet)?;
     let mut own = if let Some(api) = &api {
         let (single, freed) = tokio::join!(api.single_use_key(), api.free(name, owners));
@@ -198,7 +190,7 @@ async fn register(
         }
     }
     outside.kill().await;
-    check_state(state).await?;
+    check_state(&state).await?;
     Ok(Joined::now(own))
 }
 

@@ -144,6 +144,11 @@ impl Outside {
         }
     }
 
+    /// Whether it has not ended.
+    pub(super) fn runs(&mut self) -> bool {
+        matches!(ended_with(self.daemon.child(), "tailscaled"), Ok(None))
+    }
+
     /// The node's status; `None` while it does not answer yet.
     async fn look(&mut self) -> Result<Option<Status>> {
         if let Some(status) = ended_with(self.daemon.child(), "tailscaled")? {

@@ -531,14 +531,17 @@ impl<'a> Hatching<'a> {
             let (name, state) = (self.identity.name.clone(), self.node_state());
             let owners = Registration::owners(self.server.places);
             let timeline = self.timeline.clone();
+            // One that ended while it waited, as for want of memory, registers nothing.
             let registrar = self.registrar.take();
+            let registrar = registrar.and_then(|mut it| it.runs().then_some(it));
             let mut node = self.node.lock().await;
             node.spawn(async move {
                 let joining = async {
-                    match registrar {
-                        Some(waiting) => waiting.join(&tailnet, &name, &owners?).await,
-                        None => tailnet::join(&tailnet, &name, &owners?, &state).await,
-                    }
+                    let waiting = match registrar {
+                        Some(waiting) => waiting,
+                        None => Waiting::start(&tailnet, &state).await?,
+                    };
+                    waiting.join(&tailnet, &name, &owners?).await
                 };
                 timeline.time("tailnet", joining).await
             });
