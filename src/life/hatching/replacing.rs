@@ -186,9 +186,9 @@ impl Hatching<'_> {
             docker.set_wanted(container, Wanted::Asleep).await?;
             let revoking = self.server.sockets.revoke(name);
             let tailnet = config.tailnet.as_ref();
-            let has_api = tailnet.map(|it| it.api_key_file.is_some());
+            let leaves_itself = tailnet.is_some_and(|it| it.api_key_file.is_none());
             let stopping = async {
-                if drone.life == Life::Running && has_api == Some(false) {
+                if drone.life == Life::Running && leaves_itself {
                     // It can only leave while it runs.
                     let inside = docker.inside(container);
                     let leaving = tailnet::node::leave(&inside);
@@ -196,7 +196,7 @@ impl Hatching<'_> {
                 }
                 docker.stop(container, STOP_WITHIN).await
             };
-            if has_api == Some(true) {
+            if !leaves_itself {
                 // Which makes the name free first, although the old container still runs.
                 self.join().await;
             }
