@@ -172,7 +172,7 @@ impl Disk {
 
     /// How much it has and may have: `12.0 GiB of 64.0 GiB`.
     pub fn amount(&self) -> Option<String> {
-        let taken = size(self.taken?.bytes);
+        let taken = self.in_use()?;
         Some(match self.most {
             Some(most) => format!("{taken} of {}", size(most)),
             None => taken,

@@ -50,9 +50,8 @@ struct Seen {
 impl Memory {
     /// Of this drone. No program runs for it, and nothing in the drone.
     pub async fn of(places: &Places, drone: &Drone) -> Self {
-        let (places, drone) = (places.clone(), drone.clone());
-        let looking = tokio::task::spawn_blocking(move || look(&places, &drone).0);
-        looking.await.unwrap_or_default()
+        let one = Self::of_all(places, std::slice::from_ref(drone)).await;
+        one.into_iter().next().unwrap_or_default()
     }
 
     /// Of all these drones. A few small files of each are read, which a thread for each would only hold up.
