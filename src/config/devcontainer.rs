@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Checked;
 use super::building::Known;
 use super::home::{HomePath, InHome, SharedVolume};
 use super::registries;
@@ -90,7 +91,7 @@ impl Devcontainer {
     }
 
     /// Refuses what cannot be: the key, and why.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Checked {
         if let Some(path) = self.readable.iter().find(|it| it.is_relative()) {
             return Err((
                 "devcontainer.readable",
@@ -117,7 +118,7 @@ impl Devcontainer {
         Ok(())
     }
 
-    fn check_home(&self) -> std::result::Result<(), (&'static str, String)> {
+    fn check_home(&self) -> Checked {
         let mut before: Vec<&HomePath> = Vec::new();
         for (key, one) in self.in_home() {
             if before.len() >= MAX_HOME_DIRECTORIES {

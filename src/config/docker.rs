@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Checked;
 use super::building::Builder;
 use super::runtime::Runtime;
 use super::subnets::Subnets;
@@ -44,7 +45,7 @@ impl Default for Docker {
 
 impl Docker {
     /// Refuses what cannot be: the key, and why.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Checked {
         if self
             .host
             .strip_prefix("unix://")

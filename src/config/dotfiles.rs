@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Checked;
 use super::drones::is_path_in_clone;
 
 /// `[dotfiles]`
@@ -17,7 +18,7 @@ pub struct Dotfiles {
 }
 
 impl Dotfiles {
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Checked {
         // The devcontainer CLI puts both into a shell's script as they are.
         let is_plain = |text: &str, also: &str| {
             let mut all = text.chars();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Checked;
 use crate::drone::permission::{Access, Permission};
 use crate::repo::RepoId;
 
@@ -42,7 +43,7 @@ pub(super) fn is_path_in_clone(path: &str) -> bool {
 
 impl DroneSettings {
     /// Refuses what cannot be: the key, and why.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Checked {
         let permissions = self.permissions.iter().flatten();
         for (permission, access) in permissions {
             if !permission.allows(*access) {

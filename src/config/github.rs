@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::Checked;
+use super::text::is_plain_url;
 use crate::drone::permission::{Access, Permission};
 
 /// `[github]`
@@ -57,9 +59,9 @@ impl Default for Github {
 
 impl Github {
     /// Refuses what cannot be: the key, and why.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Checked {
         for (key, url) in [("github.url", &self.url), ("github.api_url", &self.api_url)] {
-            if url.scheme() != "https" || !plain(url) {
+            if url.scheme() != "https" || !is_plain_url(url) {
                 return Err((
                     key,
                     format!("must be an https URL without user, query or fragment, not {url}"),
@@ -88,13 +90,4 @@ impl Github {
         }
         Ok(())
     }
-}
-
-/// No user, password, query or fragment in it.
-pub(super) fn plain(url: &Url) -> bool {
-    url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::Checked;
 use super::size;
 use super::span::{Period, Span};
 
@@ -57,7 +58,7 @@ impl Limits {
     }
 
     /// Refuses what cannot be: the key, and why.
-    pub(crate) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(crate) fn check(&self) -> Checked {
         if !(self.cpus.is_finite() && self.cpus > 0.0) {
             return Err(("limits.cpus", "must be more than 0".into()));
         }

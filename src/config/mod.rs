@@ -50,6 +50,9 @@ use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
 use crate::secret::Environment;
 
+/// Nothing, or the key that is wrong and what is wrong with it.
+pub(crate) type Checked = std::result::Result<(), (&'static str, String)>;
+
 /// Where the configuration is when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/hatchery/config.toml";
 
@@ -141,7 +144,7 @@ impl Config {
         Ok(config)
     }
 
-    fn check_files(&self) -> std::result::Result<(), (&'static str, String)> {
+    fn check_files(&self) -> Checked {
         for (path, file) in self.drones.values().flat_map(|drone| &drone.files) {
             if !is_path_in_clone(path) {
                 return Err((
@@ -162,7 +165,7 @@ impl Config {
         Ok(())
     }
 
-    fn check_env_files(&self) -> std::result::Result<(), (&'static str, String)> {
+    fn check_env_files(&self) -> Checked {
         let absolute = |file: &Option<PathBuf>, key, of: &str| match file {
             Some(file) if file.is_relative() => Err((
                 key,
@@ -201,8 +204,8 @@ impl Config {
         Some((file, "devcontainer.env_file".to_owned()))
     }
 
-    /// What the types alone do not say. The error is the key and what is wrong with it.
-    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    /// What the types alone do not say.
+    fn check(&self) -> Checked {
         self.github.check()?;
         self.check_files()?;
         self.tailnet.iter().try_for_each(Tailnet::check)?;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::Checked;
+
 /// `[ssh]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,7 +17,7 @@ pub struct Ssh {
 
 impl Ssh {
     /// Refuses what cannot be: the key, and why.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Checked {
         for line in &self.authorized_keys {
             if line.contains('\n') || line.parse::<ssh_key::authorized_keys::Entry>().is_err() {
                 return Err((

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::github::plain;
+use super::Checked;
+use super::text::is_plain_url;
 
 /// `[tailnet]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,8 +33,10 @@ fn default_user() -> String {
 
 impl Tailnet {
     /// Refuses what cannot be: the key, and why.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
-        if !matches!(self.login_server.scheme(), "https" | "http") || !plain(&self.login_server) {
+    pub(super) fn check(&self) -> Checked {
+        if !matches!(self.login_server.scheme(), "https" | "http")
+            || !is_plain_url(&self.login_server)
+        {
             return Err((
                 "tailnet.login_server",
                 "must be an http or https URL".into(),

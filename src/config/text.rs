@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
+use url::Url;
+
 use super::Namespace;
 use crate::error::{Code, Error};
 
@@ -108,6 +110,15 @@ pub(super) fn line_of_registry(text: &str, key: &str) -> Option<usize> {
         .and_then(|inner| inner.get_key_value(key))
         .map_or(name.span().start, |(name, _)| name.span().start);
     Some(line_at(text, start))
+}
+
+/// Whether a URL has a host, and no user, password, query or fragment.
+pub(super) fn is_plain_url(url: &Url) -> bool {
+    url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
 }
 
 /// What serde expects, without Rust's names for it.
