@@ -156,7 +156,7 @@ async fn sockets(config: &Config, places: &Places, docker: Option<&Docker>) -> F
         .collect();
     let (mut silent, mut without) = (Vec::new(), Vec::new());
     for drone in &running {
-        if !has_socket(docker, drone).await {
+        if !drone.seen.as_deref().is_none_or(furnish::mounts_sockets) {
             without.push(&drone.identity);
         } else if !answers(drone, places).await {
             silent.push(drone.identity.name.to_string());
@@ -219,15 +219,6 @@ async fn app_key(config: &Config, places: &Places) -> Result<()> {
             ))
         }
         Some(_) => Ok(()),
-    }
-}
-
-async fn has_socket(docker: &Docker, drone: &Drone) -> bool {
-    match &drone.container {
-        Some(container) => furnish::has_sockets(docker, container)
-            .await
-            .unwrap_or(true),
-        None => true,
     }
 }
 

@@ -46,15 +46,6 @@ pub fn configured_user(metadata: &[serde_json::Value]) -> Option<String> {
 }
 
 /// Whether the directory of its socket is mounted into this container.
-pub async fn has_sockets(docker: &Docker, id: &str) -> Result<bool> {
-    Ok(docker
-        .container(id)
-        .await?
-        .as_ref()
-        .is_some_and(mounts_sockets))
-}
-
-/// The same of a container that was looked at.
 pub fn mounts_sockets(container: &Container) -> bool {
     let host = container.host();
     let mut mounts = host.iter().flat_map(|host| host.mounts.iter()).flatten();
