@@ -86,4 +86,4 @@ def _shell(options: argparse.Namespace) -> int:
     machine = next(spec for spec in MACHINES if spec.name == options.machine)
     terminal = ["-it"] if sys.stdin.isatty() else ["-i"]
     command = options.command or ["bash", "--login"]
-    return subprocess.run([*docker.entering(machine, *terminal), *command], check=False).returncode
+    return subprocess.run([*docker.executing(machine, *terminal), *command], check=False).returncode

@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+from bed import entrance
 from bed.process import run, succeeds
 from bed.settings import ENGINE, MachineSpec
 
@@ -60,20 +61,26 @@ def remove_network(name: str) -> None:
         run("docker", "network", "rm", name)
 
 
-def entering(machine: MachineSpec, *options: str) -> list[str]:
-    """What stands in front of a command that is to run in a machine; the options are those of `docker exec`.
+def entering(machine: MachineSpec) -> list[str]:
+    """What stands in front of a command that is to run in a machine, with the standard input that it is given."""
+    way = entrance.into(machine.container)
+    return [*way, *_door(machine)] if way else executing(machine, "-i")
 
-    A computer has no door for Docker: the container around it passes commands on.
-    """
-    door = ["/usr/local/lib/world/enter"] if machine.computer else []
-    return ["docker", "exec", *options, machine.container, *door]
+
+def executing(machine: MachineSpec, *options: str) -> list[str]:
+    """The same by `docker exec`, with options of that."""
+    return ["docker", "exec", *options, machine.container, *_door(machine)]
+
+
+def _door(machine: MachineSpec) -> list[str]:
+    """A computer has no door for Docker: the container around it passes commands on."""
+    return ["/usr/local/lib/world/enter"] if machine.computer else []
 
 
 def inside(machine: MachineSpec, script: str, stdin: bytes | str | None = None, timeout: float = 300) -> str:
     """Run a bash script in a running machine and return what it prints."""
-    interactive = ["-i"] if stdin is not None else []
     return run(
-        *entering(machine, *interactive), "bash", "-euo", "pipefail", "-c", script,
+        *entering(machine), "bash", "-euo", "pipefail", "-c", script,
         stdin=stdin, timeout=timeout * ENGINE.patience,
     )  # fmt: skip
 
@@ -81,7 +88,7 @@ def inside(machine: MachineSpec, script: str, stdin: bytes | str | None = None, 
 def write(machine: MachineSpec, path: str, content: bytes | str, mode: str = "0644") -> None:
     """Write a file of a running machine in one step, with its mode from the start."""
     script = 'mkdir -p "$(dirname "$0")"; new=$(mktemp "$0.XXXXXX"); cat > "$new"; chmod "$1" "$new"; mv -f "$new" "$0"'
-    run(*entering(machine, "-i"), "bash", "-euc", script, path, mode, stdin=content)
+    run(*entering(machine), "bash", "-euc", script, path, mode, stdin=content)
 
 
 def copy(source: Path, machine: MachineSpec, target: str) -> None:
@@ -93,7 +100,7 @@ def copy(source: Path, machine: MachineSpec, target: str) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(source, arcname=target.lstrip("/"), filter=_owned_by_root)
-    run(*entering(machine, "-i"), "tar", "-x", "-p", "-C", "/", stdin=packed.getvalue())
+    run(*entering(machine), "tar", "-x", "-p", "-C", "/", stdin=packed.getvalue())
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

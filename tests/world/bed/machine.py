@@ -9,12 +9,14 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from bed import docker, machines
+from bed import docker, entrance, machines
 from bed.errors import WorldError
 from bed.process import run, succeeds
 from bed.settings import ENGINE, MachineSpec
@@ -72,17 +74,21 @@ class Machine:
         self._connect()
         shell = ["bash", "-c", f"{_BACKDOOR}set -euo pipefail; {command}"]
         limit = ["timeout", str(timeout * ENGINE.patience)] if timeout is not None else []
-        done = subprocess.run(
-            [*docker.entering(self._spec), *limit, *shell],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if check_output else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        for line in done.stderr.decode(errors="replace").splitlines():
+        # Files, since what a command leaves running in the background may hold a pipe open.
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            done = subprocess.run(
+                [*docker.entering(self._spec), *limit, *shell],
+                stdin=subprocess.DEVNULL,
+                stdout=output if check_output else subprocess.DEVNULL,
+                stderr=errors,
+                check=False,
+            )
+            shown, said = (_from_the_start(file) for file in (output, errors))
+        for line in said.splitlines():
             self.log(line)
-        output = (done.stdout or b"").decode(errors="replace")
-        return (done.returncode if check_return else -1), output
+        # What a signal ended has the status that a shell gives it.
+        status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        return (status if check_return else -1), shown
 
     def succeed(self, *commands: str, timeout: int | None = None) -> str:
         """Run each; every one must exit with 0. Their output, joined."""
@@ -204,7 +210,7 @@ class Machine:
     # Within
 
     def _connect(self) -> None:
-        if not self.is_up():
+        if not entrance.stands(self._spec.container) and not self.is_up():
             self._connected = False
             self.start()
         if not self._connected:
@@ -253,3 +259,8 @@ class Machine:
         devices = [device for device in Path("/sys/class/net").iterdir() if (device / "ifindex").exists()]
         far_end = next(device.name for device in devices if int((device / "ifindex").read_text()) == index)
         run("ip", "link", "set", "dev", far_end, state)
+
+
+def _from_the_start(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")

@@ -76,6 +76,15 @@ def succeeds(*command: str | Path) -> bool:
     return done.returncode == 0
 
 
+def quietly(*command: str) -> str:
+    """What the program prints; nothing where it does not exist or fails."""
+    try:
+        done = subprocess.run(list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+
+
 def wait_until(condition: str, seconds: float, check: "Sequence[str | Path]") -> None:
     """Run `check` until it exits with 0; `condition` says in words what is waited for.
 
