@@ -4,6 +4,7 @@ mod addresses;
 mod archive;
 mod bridges;
 mod builder;
+mod connection;
 mod container;
 mod disk;
 mod drones;
@@ -88,7 +89,7 @@ impl Docker {
             )
         };
         let open = |version| {
-            bollard::Docker::connect_with_unix(&config.host, ANSWER_WITHIN.as_secs(), version)
+            connection::open(socket_of(&config.host), version)
                 .map_err(|error| away().because(error))
         };
         let hello = async {
