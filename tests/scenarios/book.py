@@ -16,7 +16,7 @@ LEFT = {
     page: [(language, textwrap.dedent(text) if far_in else text) for far_in, language, text in FENCE.findall(shown)]
     for page, shown in BOOK.items()
 }
-BUILT = "Hatchery is installed here already, from what `make install` lays out"
+BUILT = "Hatchery is installed here already; `tests/readme` follows these on a bare server"
 NIX = "there is no Nix here; `tests/nix` reads these"
 OTHERS = "not a command of a shell"
 # Page, what the block begins with -> why it is not run.
@@ -29,6 +29,7 @@ NOT_HERE = {
     ("docs/devcontainers.md", "- run:"): "a workflow of GitHub's",
     ("docs/editors.md", "/ssh:vscode"): "paths in Emacs; the scenario editors does what TRAMP does",
     ("docs/getting-started.md", "sudo apt install"): BUILT,
+    ("docs/getting-started.md", "rustup default"): BUILT,
     ("docs/getting-started.md", "sudo npm install"): BUILT,
     ("docs/getting-started.md", "sudo make install"): BUILT,
     ("docs/github-app.md", " ! [remote rejected]"): OTHERS,

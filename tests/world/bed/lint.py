@@ -23,7 +23,8 @@ def everything(fix: bool) -> int:
     ruff = [str(tools.linter("ruff"))]
     configuration = ["--config", str(WORLD / "ruff.toml")]
     given = ["--config", f"builtins = {json.dumps([*_defined(_DRIVER), *_defined(PRELUDE)])}"]
-    sources = [str(WORLD / "bed"), str(WORLD / "github"), str(WORLD / "world"), str(SCENARIOS), str(PRELUDE)]
+    programs = [WORLD / "world", *(WORLD.parent / name for name in ("bench", "picture", "readme"))]
+    sources = [str(place) for place in (WORLD / "bed", WORLD / "github", *programs, SCENARIOS, PRELUDE)]
     statuses = [
         _call([*ruff, "format", *([] if fix else ["--check"]), *configuration, *sources]),
         _call([*ruff, "check", *(["--fix"] if fix else []), *configuration, *given, *sources]),
