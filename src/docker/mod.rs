@@ -90,7 +90,7 @@ impl Docker {
         };
         let open = |version| {
             connection::open(socket_of(&config.host), version)
-                .map_err(|error| away().because(error))
+                .map_err(|error| away().because(reason(&error)))
         };
         let hello = async {
             let api = open(&OLDEST)?;
@@ -100,8 +100,8 @@ impl Docker {
                 Err(error) if status(&error) == Some(400) => open(bollard::API_DEFAULT_VERSION)?
                     .negotiate_version()
                     .await
-                    .map_err(|error| away().because(error)),
-                Err(error) => Err(away().because(error)),
+                    .map_err(|error| away().because(reason(&error))),
+                Err(error) => Err(away().because(reason(&error))),
             }
         };
         let api = tokio::time::timeout(HELLO_WITHIN, hello)
@@ -143,7 +143,7 @@ fn failed(doing: &str, error: ApiError) -> Error {
             format!("the Docker daemon went away while hatchery tried to {doing}"),
         )
         .hint("check `systemctl status docker`, then try again")
-        .because(error);
+        .because(reason(&error));
     }
     if text.contains("no space left on device") || text.contains("disk quota exceeded") {
         return Error::new(
@@ -190,6 +190,15 @@ pub const ENGINE_HINT: &str = "this is Docker's own error and does not come from
 pub fn is_engines_fault(text: &str) -> bool {
     let runtime = text.contains("OCI runtime") || text.contains("error adding pid");
     runtime && !text.contains("exec: \"") && !text.contains("executable file not found")
+}
+
+/// Why a connection failed, without the words of the libraries in between.
+fn reason(error: &ApiError) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
 }
 
 fn is_connection(error: &ApiError) -> bool {
