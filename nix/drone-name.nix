@@ -1,4 +1,4 @@
-# The name of a repository's drone: `DroneName::of` of src/drone/identity.rs, in Nix. Both are held against
+# The name of a repository's drone: `DroneName::of` of src/drone/name.rs, in Nix. Both are held against
 # tests/drone-names.txt. Nothing but builtins, so that it can be tried without nixpkgs.
 repository:
 let
