@@ -8,7 +8,7 @@ use super::spawn::{
 use super::timings::Timings;
 use super::{Context, is_egg, scope, told_to_stop};
 use crate::devcontainer::NO_TRUST_HELPS;
-use crate::docker::{Docker, Drone, Life};
+use crate::docker::{Docker, Drone, Life, Wanted};
 use crate::drone::Identity;
 use crate::error::{Code, Error, Result};
 use crate::host::transcript::What;
@@ -19,6 +19,7 @@ use crate::life::recipe::{Extent, Recipe};
 use crate::life::reserve;
 use crate::life::starting::Start;
 use crate::life::teardown;
+use crate::life::waking::STOP_WITHIN;
 use crate::life::work;
 use crate::timeline::Timeline;
 
@@ -224,6 +225,7 @@ async fn leave(
     let (name, repo) = (&old.identity.name, &old.identity.repo);
     let mut failures = Vec::new();
     failures.extend(hatching.leave_tailnet().await.err());
+    failures.extend(finish_stopping(docker, old).await.err());
     for helper in [builder::name(name), teardown::beside(name)] {
         failures.extend(docker.remove_container(&helper).await.err());
     }
@@ -242,6 +244,20 @@ async fn leave(
         )
     });
     left_behind(error, &failures)
+}
+
+/// Stops an old container that was about to be stopped: its node may be gone already, and what wakes it makes
+/// another one.
+async fn finish_stopping(docker: &Docker, old: &Drone) -> Result<()> {
+    let Some(id) = &old.container else {
+        return Ok(());
+    };
+    match docker.container(id).await? {
+        Some(now) if now.runs() && now.wanted() == Wanted::Asleep => {
+            docker.stop(id, STOP_WITHIN).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes what was made in the place of an old container, but for the volumes.

@@ -152,6 +152,20 @@ with subtest("what is refused or does not build leaves the drone as it was"):
     contains(hatchery("rebuild --yes acme/site", status=6), "it is at /site", "a rebuild does not move the clone")
     is_as_it_was(second)
 
+with subtest("interrupted while the old container stops: it is asleep, and can be woken"):
+    write({"devcontainer.json": QUICK})
+    # It ends when it is killed.
+    server.succeed("kill -STOP $(docker inspect -f '{{.State.Pid}}' acme-site)")
+    server.succeed("hatchery rebuild --yes acme/site > /root/said 2>&1 &")
+    policy = "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' acme-site"
+    server.wait_until_succeeds(f"[ $({policy}) = no ]", timeout=60)
+    server.succeed("pkill -INT -fx 'hatchery rebuild --yes acme/site'")
+    server.wait_until_succeeds("grep -F '[interrupted]' /root/said", timeout=60)
+    contains(server.succeed("cat /root/said"), "acme-site was stopped and is otherwise unchanged.")
+    assert drones()["acme/site"] == "burrowed"
+    hatchery("unburrow acme/site")
+    is_as_it_was(second)
+
 with subtest("a container that was removed: every way leads to rebuild, which brings the work back"):
     write({"devcontainer.json": QUICK})
     server.succeed("docker rm -f acme-site")
