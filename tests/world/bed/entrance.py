@@ -1,7 +1,7 @@
 """The way into a machine that costs least: straight into its namespaces and control groups.
 
 `docker exec` takes 50 ms of processor for each command, most of it for a client, a shim and runc, and a run of all
-scenarios gives some ten thousand commands. What is entered, and with what, is as Docker has it.
+scenarios gives thousands of commands. What is entered, and with what, is as Docker has it.
 """
 
 import resource
