@@ -1,6 +1,7 @@
 # make demo    a drone from nothing, on a test world of four machines
 # make test    everything, or ONLY=spawn,many@20 of its scenarios; make check needs no Docker
 # make test-vm scenarios with the server as a computer that QEMU emulates: under an hour
+# make test-readme follows README on a server where nothing is installed: ten minutes
 # make bench   the figures, as ratios
 # make build   what is installed; make quick is the same without optimization, for the test world
 # make install hatchery into DESTDIR and PREFIX
@@ -19,7 +20,7 @@ SHARED = $(DESTDIR)$(PREFIX)/share
 # FILE... DIRECTORY: the files name programs under /usr/local.
 INSTALL_TEXT = systemd/install $(PREFIX)
 
-.PHONY: demo demo-down test test-vm check bench build quick install clean
+.PHONY: demo demo-down test test-vm test-readme check bench build quick install clean
 
 demo:
 	@tests/prepare
@@ -38,6 +39,12 @@ test-vm:
 	@$(MAKE) --silent build
 	@HATCHERY_WORLD_ENGINE=vm HATCHERY_WORLD_BINARIES=$(CURDIR)/target/release \
 	  tests/world/world run --fresh empty spawn memory services members firewall power_cut
+
+# README followed on a server where nothing is installed.
+test-readme:
+	@tests/prepare
+	@$(MAKE) --silent quick
+	@tests/readme
 
 check:
 	@tests/all --without-world
