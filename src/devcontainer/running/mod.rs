@@ -6,4 +6,5 @@ pub mod guard;
 pub mod installs;
 mod last_lines;
 pub mod lifecycle;
+mod questions;
 pub mod shim;

@@ -1,9 +1,9 @@
 //! The `docker` that the devcontainer CLI is given: hatchery itself, in front of the real one.
 //!
-//! Before anything is built, what the CLI has fetched and written is held against the policy. Where the
-//! drone has a builder of its own, the hatchery that waits is asked for each build; else builds get the
-//! drone's labels, and tags that no other drone has. Everything else goes straight through, to the door
-//! that stands before Docker.
+//! What only asks is answered at once. Before anything is built, what the CLI has fetched and written is held
+//! against the policy. Where the drone has a builder of its own, the hatchery that waits is asked for each
+//! build; else builds get the drone's labels, and tags that no other drone has. Everything else goes straight
+//! through, to the door that stands before Docker.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::contexts;
 use super::guard::{Call, ComposeCall, Rules};
 use super::installs;
+use super::questions::Question;
 use crate::devcontainer::building::Build;
+use crate::docker;
 use crate::error::Error;
 
 /// The name of the settings beside the link that the CLI calls.
@@ -113,6 +115,9 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         tell(&settings.control, &error);
         return complain(&error.message());
     }
+    if let Some(done) = answer(call) {
+        return done;
+    }
     if settings.own_builder {
         match build_by_hatchery(settings, call) {
             Ok(Some(done)) => return done,
@@ -137,6 +142,16 @@ pub fn run(settings: &Settings, compose: bool, args: Vec<OsString>) -> ExitCode 
         Some("buildx") => replace(Command::new(program).args(build_arguments(settings, args))),
         _ => replace(Command::new(program).args(args)),
     }
+}
+
+/// Answers what only asks, where that can be done without docker.
+fn answer(call: Call<'_>) -> Option<ExitCode> {
+    let Call::Docker(args) = call else {
+        return None;
+    };
+    let question = Question::read(args)?;
+    let host = std::env::var("DOCKER_HOST").ok()?;
+    question.answer(docker::socket_of(&host), &mut std::io::stdout().lock())
 }
 
 /// Builds what this call would have Docker build; what is left of it for the program itself is
