@@ -82,10 +82,16 @@ server.succeed(
     "mkdir -p /root/without; cd /root/without; ln -sf /usr/bin/* /usr/local/bin/* .; rm docker docker-compose hatchery; "
     'printf \'#!/bin/sh\\n[ "$1" = compose ] && exit 1\\nexec /usr/bin/docker "$@"\\n\' > docker; chmod +x docker'
 )
+# A docker that answers no question: they are not put to it.
+server.succeed(
+    "mkdir -p /root/unasked; cd /root/unasked; "
+    "printf '#!/bin/sh\ncase $1 in ps|inspect|version|events) exit 1; esac\nexec /usr/bin/docker \"$@\"\n' > docker; "
+    "chmod +x docker"
+)
 SPAWNS = {
-    "oneshot": "hatchery spawn every/oneshot",
+    "oneshot": "PATH=/root/unasked:$PATH hatchery spawn every/oneshot",
     "attach": "hatchery spawn every/attach",
-    "start": "hatchery spawn every/start --json",
+    "start": "PATH=/root/unasked:$PATH hatchery spawn every/start --json",
     "slow": "hatchery --config /root/short.toml spawn every/slow",
     "missing": "PATH=/root/without:/usr/local/sbin:/usr/sbin:/sbin /usr/local/bin/hatchery spawn acme/stack",
 }
