@@ -11,6 +11,8 @@ PREFIX ?= /usr/local
 POLKIT ?= /etc/polkit-1/rules.d
 CARGO ?= cargo
 PROFILE ?= release
+# The tests compile the programs as one of them needs them.
+COMPILE ?= build
 BUILT = target/$(PROFILE:dev=debug)
 BINARIES ?= $(BUILT)
 
@@ -55,7 +57,7 @@ bench:
 	@HATCHERY_WORLD_BINARIES=$(CURDIR)/target/release tests/bench
 
 build:
-	$(CARGO) build --locked --profile $(PROFILE)
+	$(CARGO) $(COMPILE) --locked --profile $(PROFILE)
 	$(CARGO) rustc --locked --profile $(PROFILE) --no-default-features --bin hatchery-drone \
 	  --target $(HOST) --target-dir target/static -- -C target-feature=+crt-static
 	install -D -m 0755 -t $(BUILT)/static $(BUILT:target/%=target/static/$(HOST)/%)/hatchery-drone
