@@ -100,10 +100,8 @@ impl Question {
                 let target = with_filters("/containers/json", filters) + all;
                 let body = whole(&mut docker, &target).await?;
                 let listed = serde_json::from_slice::<Vec<Listed>>(&body).ok()?;
-                listed
-                    .iter()
-                    .map(|one| format!("{}\n", one.id.get(..SHORT).unwrap_or(&one.id)))
-                    .collect()
+                let shown = |one: &Listed| one.id.get(..SHORT).unwrap_or(&one.id).to_owned() + "\n";
+                listed.iter().map(shown).collect::<String>()
             }
             Self::Inspect { of, names } => {
                 let mut answers = Vec::new();
