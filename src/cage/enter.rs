@@ -1,4 +1,4 @@
-//! Entering the cage: this process is restricted for good, then it becomes the program.
+//! Entering the cage: restricts this process permanently, then executes the program in it.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -18,17 +18,19 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use super::{FAILED, LINK, RULES_FILE, Rules, Support, sight};
 
-/// All that is denied unless a rule allows it, as far as the kernel knows it. Later versions also
-/// govern connecting to sockets by their paths, Docker's among them.
+/// The version of Landlock's interface whose access rights are denied unless a rule allows them; an older
+/// kernel denies those that it knows. Later versions also govern connecting to sockets by their paths, such as
+/// Docker's.
 const ABI_OF_RULES: ABI = ABI::V6;
 
-/// Half of the most there is (`proc_pid_oom_score_adj(5)`).
+/// The `oom_score_adj` of caged processes: half of the maximum (`proc_pid_oom_score_adj(5)`).
 const DIES_FIRST: &str = "500";
 
 /// The largest file of rules that is read, in bytes.
 const MAX_RULES: u64 = 1024 * 1024;
 
-/// The rules' file, if hatchery was called by the link that [`Rules::install`] made.
+/// The path of the rules file, if hatchery was called by the link that [`Rules::install`] made. `argv0` is the
+/// path by which it was called.
 pub fn called(argv0: &Path) -> Option<PathBuf> {
     if argv0.file_name()? != LINK {
         return None;
@@ -36,8 +38,11 @@ pub fn called(argv0: &Path) -> Option<PathBuf> {
     Some(argv0.parent()?.join(RULES_FILE))
 }
 
-/// Enters the cage of these rules and becomes the program that the arguments name. Whatever fails,
-/// the program does not run.
+/// Enters the cage that the file `rules` describes, then executes the program `args[0]` with the other
+/// arguments.
+///
+/// Returns only on failure: it has printed why, and the program does not run. A kernel without Landlock or
+/// namespaces is not a failure; what it lacks is skipped.
 pub fn enter(rules: &Path, args: Vec<OsString>) -> ExitCode {
     let Err(why) = become_caged(rules, args);
     let _ = writeln!(std::io::stderr(), "hatchery: {FAILED}{why}");
@@ -67,9 +72,9 @@ fn read(path: &Path) -> std::io::Result<Rules> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// Leaves root no capabilities but those by which it reads and writes other people's files
-/// (capabilities(7)): with the rest it could raise its limits, or reach what is no file. What this
-/// process has goes when it becomes the program.
+/// Drops all capabilities from the bounding set except those to read and write other users' files
+/// (capabilities(7)): with the rest, root could raise its limits, or reach what is not a file. Takes effect
+/// when this process executes the program.
 fn weaken() {
     const KEPT: CapabilitySet = CapabilitySet::CHOWN
         .union(CapabilitySet::DAC_OVERRIDE)
@@ -82,8 +87,8 @@ fn weaken() {
     }
 }
 
-/// Bounds what this process and each that it starts takes of the server's memory. Where memory is
-/// scarce all the same, they die before what serves.
+/// Limits the memory of this process and of each that it starts. If the server still runs out of memory, the
+/// kernel ends them before its services.
 fn bound(rules: &Rules) {
     let most = Rlimit {
         current: Some(rules.memory),
@@ -138,7 +143,7 @@ fn restrict(rules: &Rules) -> Result<(), String> {
     Ok(())
 }
 
-/// The file or directory that this path leads to now, whatever becomes of the path.
+/// Opens the file or directory at this path; `None` if it is missing or out of reach.
 fn open(path: &Path) -> Result<Option<PathFd>, String> {
     match PathFd::new(path) {
         Ok(found) => Ok(Some(found)),

@@ -5,15 +5,15 @@
 //! system's programs and libraries, the repository's checkout and little else, and write below two
 //! directories of their own.
 //!
-//! Landlock says nothing of connecting to a socket, and root may connect to all of them: Docker's,
-//! systemd's, D-Bus. So the directory of the services' sockets is out of sight as well, where the
-//! kernel gives a mount namespace (`sight`).
+//! Landlock does not govern connecting to a socket by its path, and root may connect to all of them: Docker's,
+//! systemd's, D-Bus. So the directory of the services' sockets is hidden as well, if the kernel allows a mount
+//! namespace (`sight`).
 //!
-//! Where the rules say so, one port is all that it connects to: the [`outlet`](crate::outlet)'s.
+//! If the rules say so, it can connect to one TCP port only: that of the [`outlet`](crate::outlet).
 //!
-//! hatchery enters the cage by calling itself under another name: [`Rules::install`] makes a link
-//! to hatchery with the rules beside it, [`called`] recognizes a call by that link, and [`enter`]
-//! restricts the process for good and becomes the program. Its process id and group stay.
+//! hatchery enters the cage by calling itself under another name: [`Rules::install`] makes a link to hatchery
+//! with the rules beside it, [`called`] recognizes a call by that link, and [`enter`] restricts the process
+//! permanently and executes the program in it. The process keeps its id and group.
 
 mod enter;
 mod rules;

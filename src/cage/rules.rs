@@ -1,4 +1,4 @@
-//! What may be touched in the cage. What no rule names may be neither read nor written.
+//! What a caged program may access. What no rule names can be neither read nor written.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -24,9 +24,9 @@ const PROGRAMS: &[&str] = &[
     "/gnu/store",
 ];
 
-/// What programs read of the system: the loader's, the resolver's and the certificates' files, and
-/// what node and Go ask the kernel. `/etc` as a whole is not among them, it holds secrets, nor are
-/// `/etc/ssl/private` and its like.
+/// System files that programs read: those of the loader, the resolver and the certificates, and what Node and
+/// Go ask the kernel. Neither `/etc` as a whole, which holds secrets, nor `/etc/ssl/private` and its like are
+/// among them.
 const SYSTEM: &[&str] = &[
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
@@ -83,8 +83,8 @@ const SYSTEM: &[&str] = &[
     "/sys/devices/system/node",
 ];
 
-/// How names in `/etc` begin or end whose versions cannot be listed here: start-up files of Debian's
-/// Python, which compose 1 is written in, musl's loader, and what system this is.
+/// How the names of further files in `/etc` begin or end, which differ between systems: start-up files of
+/// Debian's Python, which runs compose 1, musl's loader, and the files that say which system this is.
 const VERSIONED: (&[&str], &[&str]) = (&["python3", "ld-musl-"], &["-release", "_version"]);
 
 /// Devices that hold nothing.
@@ -96,30 +96,30 @@ const DEVICES: &[&str] = &[
     "/dev/urandom",
 ];
 
-/// Memory of a process: what Node takes for its heap by itself on a large machine, in bytes.
+/// The memory that each process may have, in bytes: Node's own default for its heap on a large machine.
 const MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 
-/// Certificates that whoever runs hatchery has named.
+/// Environment variables that name further certificates.
 const CERTIFICATES: &[&str] = &["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// Files and directories, each with all below it. Links among them stand for what they lead to.
+/// Files and directories, each with everything below it. Symbolic links among them are followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// To be read, and programs in them to be run.
+    /// May be read, and programs in them run.
     pub run: Vec<PathBuf>,
-    /// To be read.
+    /// May be read.
     pub read: Vec<PathBuf>,
-    /// To be read and written. No program in them can be run, whoever put it there.
+    /// May be read and written. Programs in them cannot be run, no matter who put them there.
     pub write: Vec<PathBuf>,
-    /// Devices to be read and written.
+    /// Devices that may be read and written.
     pub devices: Vec<PathBuf>,
-    /// Sockets to be out of sight, beside those in `/run`.
+    /// Sockets to hide, beside those in `/run`.
     pub hidden: Vec<PathBuf>,
-    /// The TCP ports that may be connected to, if not all; then none may be listened on either. Kernels
-    /// before Linux 6.7 have no such rule.
+    /// The only TCP ports that may be connected to; none may be listened on then. `None` leaves all open.
+    /// Kernels before Linux 6.7 cannot enforce this.
     pub connect: Option<Vec<u16>>,
-    /// How much memory each process may have of its own, in bytes.
+    /// How much private memory each process may have, in bytes (`RLIMIT_DATA`, setrlimit(2)).
     pub memory: u64,
 }
 
@@ -156,7 +156,7 @@ impl Rules {
         }
     }
 
-    /// Lets a program be run from where it was installed.
+    /// Lets a program be run from where it was installed, with what was installed beside it.
     #[must_use]
     pub fn program(mut self, path: &Path) -> Self {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -198,7 +198,7 @@ impl Rules {
         self
     }
 
-    /// Lets this TCP port be connected to, and besides such ports none.
+    /// Lets this TCP port be connected to. All ports that are not allowed in this way are closed then.
     #[must_use]
     pub fn connect(mut self, port: u16) -> Self {
         self.connect.get_or_insert_default().push(port);
@@ -212,8 +212,8 @@ impl Rules {
             .flatten()
     }
 
-    /// A command for [`process::Group`]: this program with the arguments that are added, caged.
-    /// `place` is a directory where the cage must not be able to write.
+    /// A command for [`process::Group`] that runs this program in the cage, with the arguments that are added
+    /// to it. `place` is a directory for the rules, where the caged program must not be able to write.
     pub fn supervised(&self, place: &Path, program: &Path) -> Result<Command> {
         let cage = self.install(place, &process::own_path()?)?;
         let mut command = process::supervised_at(&cage);
@@ -221,9 +221,9 @@ impl Rules {
         Ok(command)
     }
 
-    /// Writes the rules into this directory, where the cage must not be able to write, and gives
-    /// the path of the link that leads there: called with a program and its arguments, `hatchery`
-    /// runs it caged.
+    /// Writes the rules and a link to `hatchery` into this directory, where the caged program must not be able
+    /// to write. Returns the link's path: called with a program and its arguments, it runs them in the cage.
+    /// Fails if a path in the rules is not UTF-8.
     pub fn install(&self, directory: &Path, hatchery: &Path) -> Result<PathBuf> {
         let file = directory.join(RULES_FILE);
         let text = serde_json::to_vec(self).map_err(|error| {

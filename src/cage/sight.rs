@@ -1,9 +1,9 @@
-//! What is out of sight in the cage: the services' sockets.
+//! Hides the services' sockets from the caged process.
 //!
-//! The process gets a mount namespace of its own (`mount_namespaces(7)`), in which `/run` holds what
-//! the rules let it read and nothing else. For a person who is not root that takes a user namespace
-//! (`user_namespaces(7)`), in which they are who they were. Once Landlock restricts it, the process
-//! can change no mount any more (`landlock(7)`).
+//! The process gets a mount namespace of its own (`mount_namespaces(7)`), in which `/run` holds only what the
+//! rules let it read. A user who is not root needs a user namespace for this (`user_namespaces(7)`), in which
+//! they keep their user and group. Once Landlock restricts the process, it cannot change mounts any more
+//! (`landlock(7)`).
 
 use std::fs;
 use std::io;
@@ -21,8 +21,8 @@ use super::Rules;
 /// Where services have their sockets (hier(7)).
 const SERVICES: &str = "/run";
 
-/// Puts the services' sockets out of this process's sight, for good. Where that cannot be done, all
-/// is as it was.
+/// Hides the services' sockets from this process permanently. On an error `/run` stays as it was, but new
+/// namespaces may remain.
 pub(super) fn narrow(rules: &Rules) -> io::Result<()> {
     enter_namespaces()?;
     // What is mounted here is seen nowhere else.
@@ -44,7 +44,7 @@ pub(super) fn narrow(rules: &Rules) -> io::Result<()> {
     filled
 }
 
-/// Puts what stays in sight where it was.
+/// Puts the links and paths that stay visible back in their places.
 fn fill(kept: Vec<(PathBuf, OwnedFd)>, links: Vec<(PathBuf, PathBuf)>) -> io::Result<()> {
     for (path, to) in links {
         symlink(to, path)?;
@@ -71,8 +71,8 @@ fn bind(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount(Some(from), to, NOTHING, flags, NOTHING)?)
 }
 
-/// Namespaces for mounts, and where it takes one, for users: root may do so without, and for others
-/// nothing changes but that they may.
+/// Enters a mount namespace. Only root may do this alone; others also enter a user namespace, in which they
+/// have the same user and group.
 fn enter_namespaces() -> io::Result<()> {
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {
@@ -84,7 +84,7 @@ fn enter_namespaces() -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
 }
 
-/// What stays in sight below the services' directory, opened before that is covered.
+/// The readable paths below the services' directory, opened before that is covered.
 fn kept(rules: &Rules, services: &Path) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
     let real = rules.readable().filter_map(|path| path.canonicalize().ok());
     let mut paths: Vec<PathBuf> = real.filter(|path| path.starts_with(services)).collect();
@@ -104,7 +104,7 @@ fn kept(rules: &Rules, services: &Path) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
     Ok(kept)
 }
 
-/// Sockets that lie elsewhere.
+/// The sockets to hide that are not in the services' directory.
 fn hidden(rules: &Rules, services: &Path) -> Vec<PathBuf> {
     let real = rules
         .hidden

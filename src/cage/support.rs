@@ -2,7 +2,7 @@
 
 use landlock::{ABI, LandlockStatus, RestrictSelf};
 
-/// The first version that keeps files outside from being truncated without opening them (Linux 6.2).
+/// The first version that governs truncating files: before it, files outside could be truncated (Linux 6.2).
 const WHOLE: u32 = 3;
 
 /// The first version that knows of TCP ports.
@@ -11,11 +11,11 @@ const FIRST_WITH_TCP: u32 = 4;
 /// What this kernel's Landlock can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
-    /// The kernel was built without it.
+    /// The kernel was built without Landlock, or a sandbox does not let us ask.
     Absent,
-    /// The kernel has it, and it was not turned on at boot.
+    /// The kernel has Landlock, but it was not enabled at boot.
     Off,
-    /// There is a cage, of this version of Landlock's interface.
+    /// Programs can be caged, with this version of Landlock's interface.
     Version(u32),
 }
 
@@ -44,7 +44,7 @@ impl Support {
         matches!(self, Self::Version(FIRST_WITH_TCP..))
     }
 
-    /// What is missing and what it means, in a sentence.
+    /// What is missing and what follows from that, in a sentence; `None` if nothing is missing.
     pub fn lack(self) -> Option<String> {
         const UNCAGED: &str = "so the devcontainer CLI runs with all of your access to this server's files, \
              which a malicious feature may abuse";
@@ -59,7 +59,7 @@ impl Support {
         }
     }
 
-    /// What to do about it.
+    /// What to do about what [`Self::lack`] says; `None` if nothing is missing.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Absent => Some(

@@ -1,10 +1,9 @@
 //! A repository's devcontainer.json, and the CLI that runs it.
 //!
-//! A repository's configuration is a stranger's code, part of which would run on this server.
-//! So the devcontainer CLI never sees it: [`Repository::read`] holds it against an allow list
-//! ([`Repository::judge`] tells of each thing that it found),
-//! and [`Repository::prepare`] writes an own configuration from what passed. Nothing in these
-//! two speaks to Docker or the network.
+//! A repository's configuration is a stranger's code, part of which would run on this server. So the
+//! devcontainer CLI never sees it: [`Repository::judge`] holds it against an allow list and reports all that it
+//! found, and [`Repository::prepare`] writes a configuration of hatchery's own from what passed. Neither of
+//! them uses Docker or the network.
 //!
 //! - `reading`: text becomes values;
 //! - `judging`: values are held against the policy;

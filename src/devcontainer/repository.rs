@@ -29,12 +29,12 @@ use crate::repo::RepoId;
 /// What the gate says of a repository.
 #[derive(Debug)]
 pub struct Judgement {
-    /// The devcontainer.json, seen from the checkout, where there is one.
+    /// The devcontainer.json's path in the checkout, if there is one.
     pub file: Option<String>,
-    /// All that was found, in the order in which it was: what nothing passes with, and what is left
-    /// out. Incomplete where `verdict` is an error that is not about the repository.
+    /// All findings, in the order in which they were made: what keeps the repository from passing, and what is
+    /// left out. Incomplete if `verdict` is an error that is not about the repository.
     pub findings: Vec<Finding>,
-    /// The repository where it passes, and the error of a spawn where it does not.
+    /// The repository if it passes; otherwise the error with which a spawn ends.
     pub verdict: Result<Repository>,
 }
 
@@ -49,16 +49,16 @@ pub struct Repository {
     file: Option<PathBuf>,
     read: BTreeMap<String, String>,
     images: Names,
-    /// Whether its image is the configuration's.
+    /// Whether its image is the one that this server's configuration names.
     is_configured: bool,
 }
 
 impl Repository {
     /// Reads the configuration in a checkout and refuses what the policy does not let through.
     ///
-    /// `choice` is a variant's name or a path in the repository. Without a devcontainer.json the
-    /// configured image is used. A repository that is `trusted`, here or by the configuration, is
-    /// let through as it is, but for what hatchery must own.
+    /// `choice` is a variant's name or a path in the repository. Without a devcontainer.json the configured
+    /// image is used. A repository that is `trusted`, here or by the configuration, passes as it is, except for
+    /// what hatchery must set itself.
     pub fn judge(
         checkout: &Path,
         repo: &RepoId,
@@ -95,7 +95,7 @@ impl Repository {
         }
     }
 
-    /// Reads what is in the checkout, and has the gate collect what is to be said of it.
+    /// Reads the configuration in the checkout; the gate collects the findings.
     fn held_to(
         gate: &mut Gate,
         checkout: &Checkout,
@@ -186,8 +186,8 @@ impl Repository {
         self.file.as_deref()
     }
 
-    /// The files that say what it is, by path, as they were read: devcontainer.json, Dockerfiles, compose
-    /// files, features of its own. Files with variables' values are not among them.
+    /// The texts of the files that describe it, by path in the checkout: devcontainer.json, Dockerfiles,
+    /// compose files, features of its own. Files with variables' values are not among them.
     pub const fn read(&self) -> &BTreeMap<String, String> {
         &self.read
     }
@@ -228,9 +228,9 @@ impl Repository {
         from::image(&dockerfile, text("target"))
     }
 
-    /// Whether all that is run while its images are built is what this takes for known: no Dockerfile
-    /// of its own, no feature but published ones, with no options but these: what an option names, a
-    /// feature may fetch and run.
+    /// Whether building its images runs only known code: it has no Dockerfile of its own, and `known` accepts
+    /// its image and its features, which have no options but those in `options`, by feature: a feature may
+    /// fetch and run what an option names.
     pub fn is_built_of(
         &self,
         known: impl Fn(&str) -> bool,
@@ -251,13 +251,13 @@ impl Repository {
         !builds && image && features.all(|(name, given)| known(name) && is_plain(name, given))
     }
 
-    /// The mounts of a container that is not compose's.
+    /// The mounts of a container outside compose: those of `mounts` and `runArgs`.
     pub(super) fn mounts(&self) -> impl Iterator<Item = &Asked> {
         let of_args = self.passed.run_args.mounts.iter();
         self.passed.mounts.iter().chain(of_args)
     }
 
-    /// What of the clone is mounted and not there, by its path in the clone.
+    /// What is mounted of the clone although the repository lacks it, by its path in the clone.
     pub(super) fn absent(&self) -> impl Iterator<Item = String> {
         let project = self
             .project
@@ -288,14 +288,14 @@ impl Repository {
         &self.left_out
     }
 
-    /// Whether the repository has, or its configuration gets, this feature in any spelling.
+    /// The identifiers of the features that it asks for.
     pub fn features(&self) -> impl Iterator<Item = &str> {
         self.passed.features.keys().map(String::as_str)
     }
 }
 
-/// Holds the parts of the repository that devcontainer.json mounts against where the clone is, and
-/// against what Docker can.
+/// Checks that the parts of the repository that devcontainer.json mounts are in the drone's volume, and that
+/// this Docker can mount them.
 fn check_parts(passed: &Passed, workspace: &Workspace, shown: &str, gate: &mut Gate) {
     let of_args = passed
         .run_args
@@ -321,7 +321,7 @@ fn check_parts(passed: &Passed, workspace: &Workspace, shown: &str, gate: &mut G
     }
 }
 
-/// Holds the images that devcontainer.json and its Dockerfile name against the rule.
+/// Checks the images that devcontainer.json and its Dockerfile name, and adds them to `names`.
 fn check_images(
     document: &Node,
     passed: &Passed,

@@ -1,4 +1,4 @@
-//! What of Docker's answers is a drone's to see: its own, and what is nobody's.
+//! Cuts Docker's answers to what a drone may see: what is its own, and what is nobody's.
 
 use bollard::models::NetworkInspect;
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ use crate::drone::LABEL_DRONE;
 /// The longest event, in bytes.
 const MAX_EVENT: usize = 1024 * 1024;
 
-/// The drone's own containers, out of all.
+/// Keeps only the drone's own containers in a list.
 pub fn containers(all: &mut Value, own: &Own) {
     keep(all, |container| {
         let id = text(container, "Id");
@@ -24,12 +24,12 @@ pub fn containers(all: &mut Value, own: &Own) {
     });
 }
 
-/// All containers but this one.
+/// Removes this container from a list.
 pub fn without(all: &mut Value, id: &str) {
     keep(all, |container| text(container, "Id") != id);
 }
 
-/// The networks that the drone may be in.
+/// Keeps only the networks that the drone may be in.
 pub fn networks(all: &mut Value, own: &Own, bounds: &Bounds) {
     keep(all, |network| is_own_network(network, bounds));
     for network in all.as_array_mut().into_iter().flatten() {
@@ -43,7 +43,7 @@ pub fn is_own_network(network: &Value, bounds: &Bounds) -> bool {
     network.is_ok_and(|network| judge::is_own_network(&network, bounds))
 }
 
-/// A network without the containers of other drones in it, and without what hatchery added to it.
+/// Removes from a network the containers of other drones, and what hatchery added to it.
 pub fn one_network(network: &mut Value, own: &Own) {
     if let Some(Value::Object(containers)) = network.get_mut("Containers") {
         containers.retain(|id, _| own.name(id).is_some());
@@ -54,8 +54,8 @@ pub fn one_network(network: &mut Value, own: &Own) {
     without_device(network);
 }
 
-/// A network without the name that hatchery gave to its device: compose 1 takes a network for another
-/// one whose options are not those that it asked for.
+/// Removes from a network the name that hatchery gave to its device: compose 1 takes a network for another one
+/// whose options are not those that it asked for.
 pub fn without_device(network: &mut Value) {
     if let Some(Value::Object(options)) = network.get_mut("Options") {
         options.retain(|option, value| {
@@ -65,14 +65,14 @@ pub fn without_device(network: &mut Value) {
     }
 }
 
-/// The volumes that the drone may have.
+/// Keeps only the volumes that the drone may have.
 pub fn volumes(all: &mut Value, bounds: &Bounds) {
     if let Some(volumes) = all.get_mut("Volumes") {
         keep(volumes, |volume| bounds.has(text(volume, "Name")));
     }
 }
 
-/// Images that are no other drone's.
+/// Removes images of other drones, and those that the configuration has for other repositories.
 pub fn images(all: &mut Value, bounds: &Bounds) {
     keep(all, |image| {
         let drone = &image["Labels"][LABEL_DRONE];
@@ -101,8 +101,8 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What happens to the drone's own containers, out of all that happens, a line each. `is_own` is
-/// asked for each container's id.
+/// Keeps only the events of the drone's own containers in a stream with one event a line. `is_own` is called
+/// with each container's id.
 pub fn events(all: Incoming, is_own: impl Fn(&str) -> bool + Send + 'static) -> Body {
     let stream = unfold(Some((all, BytesMut::new(), is_own)), |state| async move {
         let (mut all, mut buffer, is_own) = state?;

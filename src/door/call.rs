@@ -1,7 +1,7 @@
 //! The first line of a request: which of the things that a spawn asks for it is.
 //!
 //! Routes and parameters are those of Docker's Engine API, versions 1.24 to 1.52
-//! (<https://docs.docker.com/reference/api/engine/>). What is not in the list here is not asked.
+//! (<https://docs.docker.com/reference/api/engine/>). What is not in the list here never reaches Docker.
 
 use std::fmt::Write as _;
 
@@ -15,14 +15,14 @@ use crate::devcontainer::judging::policy;
 /// The longest path with its query, in bytes: a build has its arguments in it.
 const MAX_TARGET: usize = 128 * 1024;
 
-/// What is asked.
+/// A request that is in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The version of the API, as it was written (`v1.43`); without one it is Docker's newest.
     version: Option<String>,
-    /// What about.
+    /// What it asks for.
     pub ask: Ask,
-    /// The parameters that count.
+    /// Its parameters, all of which are known.
     pub query: Query,
 }
 
@@ -57,7 +57,7 @@ pub enum Ask {
     Images,
     /// What an image is.
     Image(String),
-    /// An image out of a registry.
+    /// Pulls an image from a registry.
     Pull,
     /// Another name for an image.
     Tag(String),
@@ -76,24 +76,24 @@ pub enum OfContainer {
     Attach,
     /// A new command in it.
     Exec,
-    /// Its end.
+    /// Waits for its end.
     Wait,
-    /// Its beginning.
+    /// Starts it.
     Start,
     /// `stop`, `kill`, `resize`.
     Signal(&'static str),
-    /// Its end and beginning.
+    /// Stops and starts it.
     Restart,
-    /// Another name.
+    /// Gives it another name.
     Rename,
-    /// Its removal.
+    /// Removes it.
     Remove,
-    /// A file of it, out of or into it.
+    /// Copies files out of it or into it.
     Archive(Copying),
 }
 
 impl OfContainer {
-    /// Whether the container is another afterwards, or does something else.
+    /// Whether this changes the container or what it does.
     pub const fn is_change(self) -> bool {
         matches!(
             self,
@@ -116,11 +116,11 @@ pub enum Copying {
 /// What is asked of one command in a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfExec {
-    /// How it does.
+    /// Its state.
     Inspect,
-    /// Its beginning, with its input and output on this connection.
+    /// Starts it, with its input and output on this connection.
     Start,
-    /// The size of its terminal.
+    /// Sets the size of its terminal.
     Resize,
 }
 
@@ -133,11 +133,11 @@ pub enum OfNetwork {
     Connect,
     /// A container leaves it.
     Disconnect,
-    /// Its removal.
+    /// Removes it.
     Remove,
 }
 
-/// Parameters of a request, each at most once but for a build's names and hosts.
+/// Parameters of a request. Only a build's names and hosts may be there more than once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
@@ -155,7 +155,7 @@ impl Query {
         pairs.map(|(_, value)| value.as_str())
     }
 
-    /// The parameters that are known. An unknown one must be empty: nobody needs it.
+    /// Reads the known parameters. An unknown one must be empty or false: nobody needs it.
     fn read(query: &str, known: &[&str]) -> Judged<Self> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -200,7 +200,7 @@ impl Call {
         })
     }
 
-    /// Path and query as Docker is asked, written from what was read.
+    /// The path and query for Docker, written from what was read.
     pub fn target(&self) -> String {
         let mut target = String::from("/");
         if let Some(version) = &self.version {
@@ -216,7 +216,7 @@ impl Call {
         target
     }
 
-    /// The same version of the API, another question.
+    /// A call for something else, with the same version of the API.
     pub fn instead(&self, ask: Ask) -> Self {
         Self {
             version: self.version.clone(),
@@ -240,7 +240,7 @@ impl Ask {
         )
     }
 
-    /// What a body of this request is.
+    /// The media type of a body of this request.
     pub fn content_type(&self) -> &'static str {
         match self {
             Self::Build(_) | Self::Container(_, OfContainer::Archive(_)) => "application/x-tar",
@@ -311,7 +311,7 @@ fn is_version(text: &str) -> bool {
         .is_some_and(|(major, minor)| digits(major) && digits(minor))
 }
 
-/// The path without its percent signs, if nothing in it then means something else than before.
+/// The path with its percent signs decoded; `None` if a decoded character could change its meaning.
 fn decoded_path(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
@@ -445,12 +445,12 @@ fn of_container(method: &Method, word: &str) -> Option<(OfContainer, &'static [&
     Some(of)
 }
 
-/// The name or id of something that is no image.
+/// The name or id of anything but an image; `None` if it cannot be one.
 fn reference(text: &str) -> Option<String> {
     policy::is_name(text).then(|| text.to_owned())
 }
 
-/// The name or id of an image, in which there may be slashes.
+/// The name or id of an image, in which there may be slashes; `None` if it cannot be one.
 fn image(parts: &[&str]) -> Option<String> {
     let whole = parts.iter().all(|part| !matches!(*part, "" | "." | ".."));
     let name = parts.join("/");

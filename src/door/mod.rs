@@ -7,10 +7,11 @@
 //! judged and written from what passed ([`judge`], [`rewrite`]), and what Docker answers is cut to
 //! what is the drone's own ([`answers`]).
 //!
-//! The drone's container is held when it is to be started: by then it is whole, nothing in it has
-//! run, and hatchery furnishes it.
+//! The drone's container is held when it is about to start: by then it is complete, nothing in it has run, and
+//! hatchery furnishes it.
 //!
-//! Builds pass. What they are made of is held against the policy before the builder is asked.
+//! Builds pass if their parameters do. What they are made of is held against the policy before the builder is
+//! asked.
 
 mod answers;
 mod call;
@@ -41,24 +42,24 @@ use crate::error::{Code, Error, Result};
 use crate::host;
 use crate::timeline::Timeline;
 
-/// What a spawn must know of what goes on at the door.
+/// What the door tells a spawn.
 #[derive(Debug)]
 pub enum Event {
-    /// The drone's container is created; it is to be started, or a sibling that shows its clone.
+    /// The drone's container is created, and it or a sibling that mounts its clone is about to start.
     Held(Held),
-    /// The first thing that takes the place of what is there is asked for: all is built. It waits until this
-    /// is answered. Only a door that [`Door::replaces`] says so.
+    /// A client asks for the first thing that takes the place of what is there: all is built. It waits until
+    /// this is answered. Sent only after [`Door::replaces`].
     Replacing(oneshot::Sender<()>),
-    /// A container, network or volume was asked for that a drone may not have, or cannot. The client
-    /// gets no answer.
+    /// A client asked for a container, network or volume that a drone may not or cannot have. It gets no
+    /// answer.
     Refused(Error),
 }
 
-/// A container whose start waits. Dropping it means that it is not to run, and that the drone's
-/// container is to be made again.
+/// A container whose start waits. Dropping this means that it does not start, and that the drone's container
+/// must be created again.
 #[derive(Debug)]
 pub struct Held {
-    /// Whether it is the drone's own.
+    /// Whether it is the drone's own, and not a sibling.
     pub is_drones: bool,
     /// The id of the drone's container.
     pub container: String,
@@ -67,8 +68,8 @@ pub struct Held {
 }
 
 impl Held {
-    /// Lets it start, and waits until Docker says that it has. Where who asked for it has given up
-    /// meanwhile, for a reason that the devcontainer CLI will tell, it is not started.
+    /// Lets it start, and waits until Docker has started it. Returns `false` if it was not started because the
+    /// client has given up meanwhile; the devcontainer CLI reports why.
     pub async fn start(self) -> Result<bool> {
         if self.go.send(()).is_err() {
             return Ok(false);
@@ -95,9 +96,9 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens a door to the daemon at `docker`, as in `DOCKER_HOST`, with its socket in `place`. New
-    /// networks get their addresses from `addresses`. The containers in `there` are the drone's already; they are held to the same. For a trusted
-    /// repository nothing is judged.
+    /// Opens a door to the daemon at `docker`, as in `DOCKER_HOST`, with its socket in `place`. New networks
+    /// get their addresses from `addresses`. The containers in `there` are the drone's already; the door does
+    /// not open if one of them is beyond `bounds`. For a trusted repository nothing is judged.
     pub fn open(
         place: &Path,
         docker: &str,
@@ -128,13 +129,13 @@ impl Door {
         })
     }
 
-    /// Where it is, as in `DOCKER_HOST`.
+    /// The door's address, as in `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// From now on nothing of the drone's is changed before [`Event::Replacing`] was answered, and its old
-    /// container is not shown.
+    /// From now on the first request that replaces something of the drone's waits until [`Event::Replacing`] is
+    /// answered, and the container `old` is not shown.
     pub fn replaces(&self, old: Option<String>) {
         self.shared.state().replaced = old;
         self.shared.replaces.store(true, Ordering::Release);
@@ -145,7 +146,7 @@ impl Door {
         self.shared.state().timeline = Some(timeline.clone());
     }
 
-    /// What happens next.
+    /// Waits for the next event.
     pub async fn next(&mut self) -> Event {
         match self.events.recv().await {
             Some(event) => event,
@@ -154,12 +155,12 @@ impl Door {
         }
     }
 
-    /// What Docker is making, which outlasts the door.
+    /// What Docker is creating; this goes on after the door is closed.
     pub fn making(&self) -> Making {
         self.shared.docker.making.clone()
     }
 
-    /// What was asked for that no spawn asks for, and was not done.
+    /// Requests that were refused because no spawn makes them; only the first ones are kept.
     pub fn unlisted(&self) -> Vec<String> {
         self.shared.unlisted()
     }
@@ -173,7 +174,7 @@ impl Drop for Door {
     }
 }
 
-/// What a person is told where a drone may not have something. `container` is the one that would.
+/// The error for something that a drone may not have. `container` is the container that would have it.
 fn refused(bounds: &Bounds, container: Option<&str>, what: &str) -> Error {
     let name = &bounds.identity.name;
     let which = match container {

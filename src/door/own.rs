@@ -24,7 +24,7 @@ impl Own {
         self.containers.insert(id.to_owned(), name.to_owned());
     }
 
-    /// A container that is called otherwise now.
+    /// Records a container's new name.
     pub fn rename(&mut self, id: &str, name: &str) {
         if let Some(is) = self.containers.get_mut(id) {
             name.clone_into(is);
@@ -36,7 +36,7 @@ impl Own {
         self.containers.keys().cloned().collect()
     }
 
-    /// A container that is gone.
+    /// Forgets a container that was removed.
     pub fn remove(&mut self, id: &str) {
         self.containers.remove(id);
     }
@@ -57,8 +57,8 @@ impl Own {
         Some(id)
     }
 
-    /// The same, or by the beginning of its id. Docker must be asked by the whole id then: to
-    /// Docker, these letters may be another container's name.
+    /// As [`Self::exactly`], or by the beginning of its id, if that is unique. Docker must then be asked by the
+    /// whole id: to Docker, these letters may be another container's name.
     pub fn container(&self, reference: &str) -> Option<&str> {
         if let Some(id) = self.exactly(reference) {
             return Some(id);
@@ -74,7 +74,7 @@ impl Own {
         self.containers.get(id).map(String::as_str)
     }
 
-    /// A command that was made in one of the containers; whether it is not one too many.
+    /// Adds a command that was created in one of the containers. Returns `false` if there are too many.
     pub fn add_exec(&mut self, id: &str) -> bool {
         self.execs.len() < MAX_EXECS && self.execs.insert(id.to_owned())
     }
@@ -84,13 +84,13 @@ impl Own {
         self.execs.contains(id)
     }
 
-    /// One more volume; how many were asked for with it.
+    /// Counts a request for a volume. Returns how many there were with this one.
     pub fn add_volume(&mut self) -> usize {
         self.volumes += 1;
         self.volumes
     }
 
-    /// One more network; how many there are with it.
+    /// Counts a request for a network. Returns how many there were with this one.
     pub fn add_network(&mut self) -> usize {
         self.networks += 1;
         self.networks

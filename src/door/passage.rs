@@ -32,7 +32,7 @@ const MAX_UNLISTED: usize = 20;
 /// How many volumes may be asked for.
 const MAX_VOLUMES: usize = 64;
 
-/// What is answered to a request.
+/// Answers a request.
 pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let passage = Passage {
         shared: Arc::clone(shared),
@@ -44,7 +44,7 @@ pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Respons
 /// One request on its way.
 struct Passage {
     shared: Arc<Shared>,
-    /// The container that is to be created.
+    /// The name of the container that is to be created.
     about: Option<String>,
 }
 
@@ -303,8 +303,8 @@ impl Passage {
         state.own.name(id) == Some(name) && state.released.as_deref() != Some(id)
     }
 
-    /// The drone's own container, where this one is a sibling that shows the clone, which is not there
-    /// yet: what mounts a part of it could not start.
+    /// The drone's own container, if it was not furnished yet and this one is a sibling that mounts the same
+    /// volume: the clone is not there yet, so a mount of a part of it could not start.
     async fn awaits(&self, call: &Call, id: &str) -> Judged<Option<String>> {
         let volume = self.shared.bounds.identity.name.as_str();
         let Some(drone) = self.shared.unfurnished() else {
@@ -373,7 +373,7 @@ impl Passage {
         self.hand_on(call, request, empty()).await
     }
 
-    /// Waits until a container, the drone's, was furnished; where to say how the start went.
+    /// Waits until the drone's container is furnished. Returns the channel in which to say how the start went.
     async fn held(
         &self,
         drone: &str,
@@ -396,7 +396,7 @@ impl Passage {
         Ok(tell)
     }
 
-    /// Another name for a sibling: compose puts one in another's place by it.
+    /// Gives a sibling another name, as compose does when it replaces one.
     async fn rename(
         &self,
         call: &Call,
@@ -491,7 +491,7 @@ impl Passage {
         Ok(answer)
     }
 
-    /// Records the creation of the container with this name, until what it gives is dropped.
+    /// Records how long the creation of this container takes, until the returned step is dropped.
     fn timed(&self, name: &str) -> Option<Step> {
         let timeline = self.shared.state().timeline.clone()?;
         let is_drones = name == self.shared.bounds.identity.name.as_str();
@@ -518,8 +518,7 @@ impl Passage {
         Ok(false)
     }
 
-    /// Creates a network with addresses of the pool. Nobody else chooses any until Docker has made
-    /// it.
+    /// Creates a network with addresses of the pool. No other network gets any until Docker has created it.
     async fn create_network(
         &self,
         call: &Call,
@@ -561,7 +560,8 @@ impl Passage {
         }
     }
 
-    /// Waits until the drone's old container has made way, where there is one: once for each door.
+    /// Waits until the spawn has removed what the drone's new containers replace, if there is anything: once
+    /// for each door.
     async fn make_way(&self) -> Judged<()> {
         let _turn = self.shared.replacing.lock().await;
         if !self.shared.replaces.load(Ordering::Acquire) {
@@ -576,7 +576,8 @@ impl Passage {
         Ok(())
     }
 
-    /// Ends the spawn. The client gets no answer: what it would say could only hide why.
+    /// Ends the spawn with this error. The client gets no answer, because what it would say could only hide the
+    /// reason.
     async fn end(&self, error: Error) -> Stop {
         if self.shared.events.send(Event::Refused(error)).await.is_ok() {
             std::future::pending::<()>().await;
@@ -614,8 +615,8 @@ impl Passage {
         self.hand_on(&call, request, full(body.to_string())).await
     }
 
-    /// Another name for an image, of the form that the devcontainer CLI gives what it builds; there
-    /// is a text in it that no repository knows.
+    /// Gives an image another name, of the form that the devcontainer CLI uses for what it builds; it contains
+    /// a text that no repository knows.
     async fn tag(
         &self,
         call: &Call,
@@ -637,7 +638,7 @@ impl Passage {
         id.ok_or_else(|| no_container(reference))
     }
 
-    /// An image that is there and no other drone's.
+    /// An image that exists and that the drone may use.
     async fn image(&self, call: &Call, name: &str) -> Judged<ImageInspect> {
         let image = self.shown_image(call, name).await?;
         let image = image.ok_or_else(|| no_image(name))?;
@@ -689,7 +690,7 @@ impl Passage {
         Ok(own.and_then(|network| network.id))
     }
 
-    /// Hands on a request whose body is nobody's concern, with the connection if it becomes one.
+    /// Passes on a request whose body is not judged, and the connection if that is upgraded.
     async fn pass(&self, call: &Call, request: Request<Incoming>) -> Judged<Response<Body>> {
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, ());
@@ -719,7 +720,7 @@ impl Passage {
             .await
     }
 
-    /// Docker's answer; where it makes a stream of bytes of the connection, both ends are joined.
+    /// Passes on Docker's answer. If it turns the connection into a stream of bytes, both ends are joined.
     fn joined(
         &self,
         mut answer: Response<Incoming>,
@@ -748,7 +749,7 @@ impl Passage {
         switched
     }
 
-    /// Asks for something whose answer is cut to what is the drone's own.
+    /// Passes on a request, and cuts the answer to what is the drone's own.
     async fn cut(
         &self,
         call: &Call,
@@ -767,7 +768,7 @@ impl Passage {
     }
 }
 
-/// Refuses a request for a platform that is none.
+/// Refuses a request for a platform that is not known.
 fn has_known_platform(call: &Call) -> Judged<()> {
     match call.query.get("platform") {
         Some(platform) if !policy::is_platform(platform) => {

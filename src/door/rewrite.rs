@@ -18,7 +18,7 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Reads a body, which must be one object. An empty body is an empty one.
+    /// Reads a body, which must be one object. An empty body counts as an empty object.
     pub fn read(body: &[u8]) -> Judged<Self> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::of(Map::new()));
@@ -30,7 +30,7 @@ impl Rewrite {
         }
     }
 
-    /// The same of an object within a body.
+    /// As [`Self::read`], for an object within a body.
     pub fn of(left: Map<String, Value>) -> Self {
         Self {
             left,
@@ -38,7 +38,7 @@ impl Rewrite {
         }
     }
 
-    /// Takes a value out. `null` is none.
+    /// Takes a value out; `None` if it is missing or `null`. Fails if it is of another type.
     pub fn take<T: DeserializeOwned>(&mut self, key: &str) -> Judged<Option<T>> {
         match self.left.remove(key) {
             None | Some(Value::Null) => Ok(None),
@@ -48,7 +48,7 @@ impl Rewrite {
         }
     }
 
-    /// Hands on values of one type, as they are.
+    /// Keeps the values of these keys as they are. Fails if one is of another type.
     pub fn keep<T: DeserializeOwned + Serialize>(&mut self, keys: &[&str]) -> Judged<()> {
         for key in keys {
             if let Some(value) = self.take::<T>(key)? {
@@ -65,7 +65,7 @@ impl Rewrite {
         }
     }
 
-    /// Writes a value.
+    /// Adds a value to the new body.
     pub fn put(&mut self, key: &str, value: &impl Serialize) -> Judged<()> {
         let value = serde_json::to_value(value)
             .map_err(|error| Stop::Malformed(format!("{key}: {error}")))?;
@@ -73,8 +73,8 @@ impl Rewrite {
         Ok(())
     }
 
-    /// What was put together. A key that nobody took must hold nothing: a newer client's keys do
-    /// no harm, and nothing unknown passes.
+    /// The new body. A key that was not taken must be empty: a newer client's keys do no harm, and nothing
+    /// unknown passes.
     pub fn finish(self) -> Judged<Value> {
         if let Some((key, value)) = self.left.iter().find(|(_, value)| !is_none(value)) {
             return Err(Stop::Refused(named(key, value)));
@@ -83,7 +83,7 @@ impl Rewrite {
     }
 }
 
-/// How a person is told of a key and its value.
+/// A key and its value for a message.
 pub fn named(key: &str, value: &Value) -> String {
     match key {
         "Privileged" => "all privileges (privileged)".to_owned(),
@@ -91,7 +91,7 @@ pub fn named(key: &str, value: &Value) -> String {
     }
 }
 
-/// Whether a value is what Docker takes for nothing said.
+/// Whether Docker takes this value for one that is not set.
 pub fn is_none(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -28,7 +28,7 @@ const CONNECTIONS: usize = 256;
 /// itself gives (`ReadHeaderTimeout` in its daemon.go).
 const HEAD_WITHIN: Duration = Duration::from_secs(5 * 60);
 
-/// Bodies at a time.
+/// How many bodies are read and judged at a time.
 const TURNS: usize = 8;
 
 /// What all connections share.
@@ -36,7 +36,7 @@ const TURNS: usize = 8;
 pub struct Shared {
     pub docker: Upstream,
     pub bounds: Bounds,
-    /// What networks get.
+    /// Where new networks get their addresses from.
     pub addresses: Addresses,
     pub trusted: bool,
     pub events: mpsc::Sender<Event>,
@@ -44,9 +44,9 @@ pub struct Shared {
     pub turns: Semaphore,
     /// Held while the drone's container is furnished.
     pub furnishing: tokio::sync::Mutex<()>,
-    /// Whether what is there waits to be replaced.
+    /// Whether something that exists is still to be replaced.
     pub replaces: AtomicBool,
-    /// Held while it is made way for.
+    /// Held while [`Event::Replacing`] waits for its answer.
     pub replacing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
@@ -61,7 +61,7 @@ impl Drop for Reserved {
     }
 }
 
-/// The drone's container is held, for as long as this is there.
+/// The start of the drone's container waits for as long as this exists.
 #[derive(Debug)]
 pub struct Holding(Arc<Shared>);
 
@@ -71,24 +71,25 @@ impl Drop for Holding {
     }
 }
 
+/// What changes while the door is open.
 #[derive(Debug, Default)]
 pub struct State {
     pub own: Own,
-    /// The drone's container, since it was furnished.
+    /// The id of the drone's container, once it is furnished.
     pub furnished: Option<String>,
-    /// The same, since it was let start.
+    /// The id of the drone's container, once it may start.
     pub released: Option<String>,
-    /// The container that is replaced.
+    /// The id of the container that is replaced.
     pub replaced: Option<String>,
-    /// The drone's container, while it is furnished.
+    /// The id of the container whose start waits.
     held: Option<String>,
     /// Containers that Docker is creating.
     creating: usize,
     /// Where the time is recorded that containers take to be created.
     pub timeline: Option<Timeline>,
-    /// What was asked for that no spawn asks for.
+    /// Requests that no spawn makes.
     pub unlisted: Vec<String>,
-    /// Connections, and those that have become something else.
+    /// Connections, and what they were upgraded to.
     tasks: JoinSet<()>,
 }
 
@@ -119,7 +120,7 @@ impl Shared {
         }
     }
 
-    /// A place for another container, if there is one.
+    /// Reserves a place for another container; `None` if there are too many.
     pub fn reserve(self: &Arc<Self>) -> Option<Reserved> {
         let mut state = self.state();
         if state.own.containers() + state.creating >= MAX_SERVICES {
@@ -129,14 +130,14 @@ impl Shared {
         Some(Reserved(Arc::clone(self)))
     }
 
-    /// The drone's container, where it is created and not furnished.
+    /// The id of the drone's container, if it is created and not furnished.
     pub fn unfurnished(&self) -> Option<String> {
         let state = self.state();
         let drone = state.own.exactly(self.bounds.identity.name.as_str())?;
         (state.furnished.as_deref() != Some(drone)).then(|| drone.to_owned())
     }
 
-    /// Holds a container, if it is not held already.
+    /// Holds a container; `None` if it is held already.
     pub fn hold(self: &Arc<Self>, id: &str) -> Option<Holding> {
         let mut state = self.state();
         if state.held.as_deref() == Some(id) {
@@ -155,12 +156,12 @@ impl Shared {
         self.state().tasks.abort_all();
     }
 
-    /// What is known by now.
+    /// Locks the state.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on with something until it ends or the door is closed.
+    /// Runs something until it ends or the door is closed.
     pub fn go_on(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut state = self.state();
         while state.tasks.try_join_next().is_some() {}

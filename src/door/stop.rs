@@ -2,14 +2,14 @@
 
 use hyper::StatusCode;
 
-/// Why a request came to nothing.
+/// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// A drone may not have what was asked for; the spawn ends. What it would have had.
+    /// A drone may not have what was asked for; the spawn ends. Holds what the drone would have had.
     Refused(String),
-    /// No spawn asks for this. What it was.
+    /// No spawn asks for this. Holds what was asked for.
     NotListed(String),
-    /// There is no such thing, or it is another's, which for a drone is the same. What it was.
+    /// There is no such thing, or it is another's, which for a drone is the same. Holds what was asked for.
     NotFound(String),
     /// The request itself is not one that Docker would understand.
     Malformed(String),
@@ -17,7 +17,7 @@ pub enum Stop {
     Away(String),
 }
 
-/// A judgement of the door's.
+/// The result of judging a request.
 pub type Judged<T> = Result<T, Stop>;
 
 impl Stop {
@@ -31,7 +31,7 @@ impl Stop {
         }
     }
 
-    /// What the container would have had, or why there is none.
+    /// What the container would have had; for other reasons than a refusal, the message.
     pub fn reason(&self) -> String {
         match self {
             Self::Refused(what) => what.clone(),

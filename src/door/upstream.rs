@@ -1,4 +1,4 @@
-//! The way to Docker itself.
+//! Requests to Docker itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// The largest answer that is read as a whole, in bytes: the list of a large server's images.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// What is handed on of a request's head, beside what is written for it. Passwords of registries
-/// (`X-Registry-Auth`, `X-Registry-Config`) are not among it: the configuration says which are used.
+/// Headers of a request that are passed on, beside those that are written for it. Passwords of registries
+/// (`X-Registry-Auth`, `X-Registry-Config`) are not among them: the configuration says which are used.
 const HANDED_ON: [&str; 4] = [
     "x-docker-expose-session-uuid",
     "x-docker-expose-session-name",
@@ -37,17 +37,17 @@ const HANDED_ON: [&str; 4] = [
 #[derive(Debug)]
 pub struct Upstream {
     socket: PathBuf,
-    /// What it is making.
+    /// What Docker is creating.
     pub making: Making,
 }
 
-/// Containers, networks and volumes that Docker is making. It goes on with them whatever becomes of
-/// who asked, so what is taken back before it has ended is not all.
+/// Counts the containers, networks and volumes that Docker is creating. It goes on with them even if the client
+/// is gone, so a removal that does not wait for this may miss some.
 #[derive(Debug, Clone, Default)]
 pub struct Making(Arc<watch::Sender<usize>>);
 
 impl Making {
-    /// Comes back when nothing is made any more.
+    /// Waits until nothing is being created.
     pub async fn ended(&self) {
         let mut count = self.0.subscribe();
         let _ = count.wait_for(|count| *count == 0).await;
@@ -76,7 +76,7 @@ impl Upstream {
         }
     }
 
-    /// Asks for what was judged. `head` is that of the client's request.
+    /// Sends a request that was judged. `head` is that of the client's request.
     pub async fn ask(
         &self,
         method: &Method,
@@ -87,7 +87,7 @@ impl Upstream {
         self.ask_as(None, method, call, head, body).await
     }
 
-    /// The same with a login of this server's for the registry.
+    /// As [`Self::ask`], with a login of this server's for the registry.
     pub async fn ask_as(
         &self,
         login: Option<&Login>,
@@ -130,8 +130,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a request for something that is to be made, and waits for the answer even if nobody
-    /// else does any more.
+    /// Sends a request to create something, and waits for the answer even if the caller stops waiting.
     pub async fn make(&self, request: Request<Body>) -> Judged<Response<Incoming>> {
         let (socket, begun) = (self.socket.clone(), self.making.begin());
         let sending = tokio::spawn(async move {
@@ -148,7 +147,7 @@ impl Upstream {
         send(&self.socket, request).await
     }
 
-    /// What Docker shows of something; nothing where it knows none.
+    /// What Docker shows of something; `None` if there is no such thing.
     pub async fn show<T: DeserializeOwned>(&self, call: &Call) -> Judged<Option<T>> {
         let answer = self
             .ask(&Method::GET, call, &HeaderMap::new(), empty())
@@ -179,7 +178,7 @@ async fn send(socket: &Path, request: Request<Body>) -> Judged<Response<Incoming
         .map_err(|error| away(&error))
 }
 
-/// The whole of an answer.
+/// The whole body of an answer. Fails if it is larger than 16 MiB.
 pub async fn whole(answer: Response<Incoming>) -> Judged<Bytes> {
     let body = Limited::new(answer.into_body(), MAX_ANSWER);
     let body = body.collect().await;

@@ -1,5 +1,5 @@
-//! Requests and answers on their way through: what is read of them as a whole, and what of their
-//! heads is between two ends alone.
+//! Reads whole bodies of requests and answers, and removes headers that concern only one of the two
+//! connections.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -16,13 +16,13 @@ use super::upstream::{Body, full, passing, whole};
 /// The largest body that is judged, in bytes. An image's metadata in a label is the most of it.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// The bytes that follow, where the client asks for another protocol on this connection.
+/// The upgraded connection, if the client asks for another protocol on this one.
 pub fn becomes_another<T>(request: &mut Request<T>) -> Option<hyper::upgrade::OnUpgrade> {
     let asked = request.headers().contains_key(UPGRADE);
     asked.then(|| hyper::upgrade::on(request))
 }
 
-/// A request and its whole body.
+/// Reads the whole body of a request. Fails if it is larger than 1 MiB.
 pub async fn taken(request: Request<Incoming>) -> Judged<(Request<()>, Bytes)> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect().await;
@@ -30,7 +30,7 @@ pub async fn taken(request: Request<Incoming>) -> Judged<(Request<()>, Bytes)> {
     Ok((Request::from_parts(head, ()), body.to_bytes()))
 }
 
-/// A request whose body is another than its head says.
+/// Removes the headers that describe a request's body, after the body was replaced.
 pub fn resized(mut request: Request<Body>) -> Request<Body> {
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
         request.headers_mut().remove(name);
@@ -38,7 +38,7 @@ pub fn resized(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Docker's answer, read as a whole and to be handed on.
+/// Reads the whole of Docker's answer. Returns the answer to pass on, and its body.
 pub async fn collected(answer: Response<Incoming>) -> Judged<(Response<Body>, Bytes)> {
     let status = answer.status();
     let kind = answer.headers().get(CONTENT_TYPE).cloned();

@@ -1,4 +1,4 @@
-//! Where the outlet leads, and where it does not.
+//! Which hosts and addresses the outlet leads to.
 //!
 //! What is closed to drones by `systemd/hatchery.nft` is closed here; what is open to them, the
 //! internet and the LAN, is open here.
@@ -23,7 +23,7 @@ const CLOUD: &str = "it is an address of the cloud's own services";
 const CONTAINERS: &str = "it is an address of a container on this server";
 const NOBODY: &str = "it is not the address of a single host";
 
-/// Why a host may not be asked, by its name alone.
+/// Why a host may not be connected to, by its name alone; `None` if it may.
 pub fn name(host: &str) -> Option<&'static str> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
     if let Some(why) = images::barred_host(host) {
@@ -33,8 +33,9 @@ pub fn name(host: &str) -> Option<&'static str> {
     (!is_one).then_some(NO_NAME)
 }
 
-/// Why a host with these addresses may not be asked. One that leads astray is enough: a name that
-/// has such an address beside others is not to be trusted with the rest.
+/// Why a host with these addresses may not be connected to; `None` if it may. One forbidden address is enough:
+/// a name that has one beside others is not to be trusted with the rest. `pool` is where drones' networks get
+/// their addresses from.
 pub fn addresses(
     all: impl IntoIterator<Item = IpAddr>,
     interfaces: &[Interface],
@@ -116,7 +117,7 @@ fn ipv4_is(address: Ipv4Addr, pool: &Subnets) -> Option<&'static str> {
 }
 
 fn ipv6_is(address: Ipv6Addr) -> Option<&'static str> {
-    /// Amazon's.
+    /// Amazon's metadata service.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     if address == METADATA {
         return Some(CLOUD);

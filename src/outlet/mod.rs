@@ -36,13 +36,14 @@ const MAX_REFUSALS: usize = 8;
 /// The longest host that is shown, in characters; a name has at most 253.
 const MAX_SHOWN: usize = 260;
 
-/// Where the CLI asks by itself what is known of bad features. It does without an answer.
+/// The host that the CLI itself asks for a list of bad features. It works without an answer, so a refusal is
+/// not reported.
 const OF_THE_CLI: &str = "containers.dev";
 
 /// Something that was not fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Where it would have come from.
+    /// The host that it would have come from.
     pub host: String,
     /// Why it may not.
     pub why: String,
@@ -105,8 +106,8 @@ impl Outlet {
         self.address.port()
     }
 
-    /// Has a program, and all that it starts, use this outlet for everything that it fetches.
-    /// `ALL_PROXY` is left out: compose 1 would take it for Docker's socket as well.
+    /// Sets the proxy variables of a program, so that it and all that it starts use this outlet for everything
+    /// that they fetch. `ALL_PROXY` is left out: compose 1 would take it for Docker's socket as well.
     pub fn lead(&self, command: &mut Command) {
         let url = format!("http://{}", self.address);
         for name in PROXIES {

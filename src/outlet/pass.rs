@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{Instant, sleep_until};
 
-/// How much is held of each direction, in bytes.
+/// The size of each direction's buffer, in bytes.
 const HELD: usize = 16 * 1024;
 
-/// Hands on what each end sends to the other. An end that has said all may still hear the rest.
-/// Ends where in so long a time nothing moves in either direction.
+/// Passes on what each end sends to the other. An end that has sent everything may still receive the rest.
+/// Returns on an error, or when nothing has moved in either direction for the time `idle`.
 pub async fn pass(
     one: impl AsyncRead + AsyncWrite,
     other: impl AsyncRead + AsyncWrite,

@@ -46,10 +46,10 @@ impl Default for Times {
 
 const ONLY_TLS: &str = "it was requested without TLS (http://)";
 
-/// A tunnel that the client was promised.
+/// A tunnel that was promised to the client: its upgraded connection, and the target.
 type Promise = Mutex<Option<(OnUpgrade, Box<dyn Stream>)>>;
 
-/// Takes connections until it is aborted, and all of them with it.
+/// Accepts connections until it is aborted, which also ends all of them.
 pub async fn serve(listener: TcpListener, ways: Arc<Ways>, refusals: Arc<Refusals>, times: Times) {
     let mut connections = JoinSet::new();
     loop {

@@ -28,17 +28,17 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// How many addresses of a host are tried.
 const MAX_ADDRESSES: usize = 6;
 
-/// Both ends of something that bytes go through.
+/// A stream of bytes in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Why there is no way.
+/// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It may not be.
+    /// It is not allowed, for this reason.
     Refused(&'static str),
-    /// It cannot be now.
+    /// It has failed, for this reason.
     Failed(String),
 }
 
@@ -47,16 +47,16 @@ type Judge = dyn Fn(&[SocketAddr]) -> Option<&'static str> + Send + Sync;
 
 /// How hosts are found and reached.
 pub struct Ways {
-    /// The addresses of a name.
+    /// Resolves a host and a port to addresses.
     pub resolve: Box<Resolve>,
-    /// Why addresses may not be connected to.
+    /// Says why these addresses may not be connected to, if they may not.
     pub judge: Box<Judge>,
     /// The proxy by which this server itself gets out, and for which hosts.
     pub proxy: Matcher,
 }
 
 impl Ways {
-    /// As this server resolves names and gets out.
+    /// Resolves names and reaches hosts as this server does.
     pub fn of_this_server(pool: Subnets) -> Self {
         let (proxy, direct) = process::proxy();
         Self {
@@ -74,7 +74,7 @@ impl Ways {
         }
     }
 
-    /// A connection to this host.
+    /// Connects to this host: by its judged addresses, or through this server's own proxy.
     pub async fn to(&self, host: &str, port: u16) -> Result<Box<dyn Stream>, Closed> {
         if let Some(why) = judge::name(host) {
             return Err(Closed::Refused(why));
@@ -140,7 +140,7 @@ async fn through(proxy: &Uri, target: &str) -> io::Result<Box<dyn Stream>> {
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
-/// The same with a limit of time.
+/// Runs something with a limit of time.
 async fn timed<T>(limit: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     timeout(limit, what).await.map_err(late)?

@@ -1,4 +1,4 @@
-//! One image to be built: asked for in the words of `docker build`, and judged value by value.
+//! One image to be built: parsed from the arguments of `docker build` and checked value by value.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,21 +14,21 @@ use crate::drone::Identity;
 /// The most entries of one kind that a build may have.
 const MAX_ENTRIES: usize = 500;
 
-/// The context in which the devcontainer CLI hands over features, where it builds with contexts.
+/// The name of the build context in which the devcontainer CLI passes on features, if it uses named contexts.
 const FEATURES: &str = "dev_containers_feature_content_source";
 
-/// One image to be built. It comes from a process in the cage: [`Build::check`] is what makes it safe.
+/// One image to be built. A caged process asks for it, so nothing in it can be trusted before [`Build::check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Build {
     /// The directory that files are copied from.
     pub context: PathBuf,
-    /// The Dockerfile; a relative path is one of the context's, as compose has it. The devcontainer CLI
-    /// gives whole ones.
+    /// The Dockerfile. A relative path is relative to the context, as in compose; the devcontainer CLI gives
+    /// absolute ones.
     pub dockerfile: PathBuf,
-    /// What it is to be called.
+    /// The names that the image gets.
     pub tags: Vec<String>,
-    /// The stage that is built, where it is not the last.
+    /// The stage to build; `None` is the last one.
     pub target: Option<String>,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
@@ -36,11 +36,11 @@ pub struct Build {
     pub labels: BTreeMap<String, String>,
     /// Directories by the names that the Dockerfile has for them.
     pub contexts: BTreeMap<String, PathBuf>,
-    /// Images whose layers may stand in for steps.
+    /// Images whose layers may serve as cache.
     pub cache_from: Vec<String>,
-    /// `default` or `none`.
+    /// The network of the build: `default` or `none`.
     pub network: Option<String>,
-    /// What it is built for, where that is not this machine.
+    /// The platform to build for; `None` is this machine's.
     pub platform: Option<String>,
     /// `NAME:ADDRESS` or `NAME=ADDRESS` entries for `/etc/hosts`.
     pub hosts: Vec<String>,
@@ -48,11 +48,11 @@ pub struct Build {
     pub shm_size: Option<ByteSize>,
     /// `NAME=SOFT:HARD`, as docker's command takes them.
     pub ulimits: Vec<String>,
-    /// Nothing that was built before stands in for a step.
+    /// Whether to build without a cache.
     pub no_cache: bool,
-    /// The registry is asked for images that are there.
+    /// Whether to ask the registry for newer versions of images that are already here.
     pub pull: bool,
-    /// Nothing is to be done where an image of the first name is there.
+    /// Whether to do nothing if an image of the first name exists.
     pub if_missing: bool,
 }
 
@@ -143,10 +143,10 @@ fn pair<T: From<String>>(text: &str) -> Result<(String, T), String> {
 }
 
 impl Build {
-    /// What these arguments of docker's command ask for; `None` where they do not build.
+    /// Reads the arguments of docker's command; `None` if they do not ask for a build.
     ///
     /// # Errors
-    /// In words: what is not understood.
+    /// Says in words what is not understood.
     pub fn read(args: &[OsString]) -> Option<Result<Self, String>> {
         let words = match args {
             [first, rest @ ..] if first == "build" => rest,
@@ -160,11 +160,11 @@ impl Build {
         Some(read.map(Self::from))
     }
 
-    /// Holds every value against its rule: files below these directories, names of the drone's own,
-    /// no part of the server's network or environment.
+    /// Checks every value: files must be below `roots`, names the drone's own, `/dev/shm` no larger than
+    /// `most`, and nothing may use the server's network or environment.
     ///
     /// # Errors
-    /// In words: what does not pass.
+    /// Says in words what is refused.
     pub fn check(
         &self,
         roots: &[PathBuf],
@@ -376,8 +376,8 @@ fn refused(what: &str, value: &dyn std::fmt::Debug) -> Result<(), String> {
     Err(format!("{what} {shown}"))
 }
 
-/// Proxies are left out of a layer's key, and `BUILDKIT_*` steers the builder itself; the devcontainer
-/// CLI asks for the cache in the image, which is kept otherwise.
+/// Whether this build argument may be given. Proxies are not part of a layer's cache key, and `BUILDKIT_*`
+/// steers the builder itself; the exception is what the devcontainer CLI sets to have the cache in the image.
 fn is_argument(name: &str, value: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     let steers = upper.ends_with("_PROXY")
@@ -390,19 +390,19 @@ fn is_label(name: &str, value: &str) -> bool {
     !name.is_empty() && name.len() <= 200 && name.chars().all(plain) && policy::is_one_line(value)
 }
 
-/// A text that `BuildKit` does not take for a list of several.
+/// Whether a text is so plain that `BuildKit` does not read it as a list of several.
 fn is_plain(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.-=:".contains(c);
     !text.is_empty() && text.len() <= 200 && text.chars().all(plain)
 }
 
-/// An entry for the server itself, which a build does not reach: it is left out.
+/// Whether an entry is for the server itself. A build does not reach it, so the entry is left out.
 fn is_gateway(text: &str) -> bool {
     let entry = text.split_once(['=', ':']);
     entry.is_some_and(|(name, address)| is_plain(name) && address == "host-gateway")
 }
 
-/// `NAME=ADDRESS`, however it was written.
+/// The entry as `NAME=ADDRESS`; `None` if it is not a plain name with an IP address.
 fn host_entry(text: &str) -> Option<String> {
     let (name, address) = text.split_once(['=', ':'])?;
     let address: std::net::IpAddr = address.trim_matches(['[', ']']).parse().ok()?;

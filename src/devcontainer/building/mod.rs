@@ -1,5 +1,4 @@
-//! What is built, and how: asked for by the devcontainer CLI in the words of docker and compose, parsed
-//! and judged.
+//! Builds that the devcontainer CLI asks for with the arguments of docker and compose: parsed and checked.
 
 mod build;
 pub mod project;

@@ -1,5 +1,5 @@
-//! The images that a compose project is built of: from hatchery's own compose file, and what the
-//! devcontainer CLI adds to it.
+//! The images that a compose project builds, read from hatchery's own compose file and what the devcontainer
+//! CLI adds to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 use super::Build;
 use super::build::memory;
 
-/// What a call of compose is about.
+/// What a call of compose asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// `build`: these services, or all.
+    /// `build`: these services; all if the list is empty.
     Build(Vec<String>),
-    /// `up`: these services, or all, with those that they need.
+    /// `up`: these services and those that they need; all if the list is empty.
     Up(Vec<String>),
 }
 
-/// What is to be built for a call of compose with these files, the later over the earlier.
+/// The builds that a call of compose with these files needs. Later files override earlier ones.
 ///
 /// # Errors
-/// In words: what is not understood.
+/// Says in words what is not understood.
 pub fn builds(
     files: &[Value],
     wanted: &Wanted,
@@ -61,7 +61,7 @@ pub fn builds(
     Ok(out)
 }
 
-/// The services that are meant. One with a profile is so only where it is named or needed.
+/// The services that the call selects. One with a profile is selected only if it is named or needed.
 fn chosen<'a>(
     services: &BTreeMap<&'a str, Map<String, Value>>,
     wanted: &'a Wanted,
@@ -109,7 +109,7 @@ fn needs(service: &Map<String, Value>, other: &str) -> bool {
         || network.and_then(|mode| mode.strip_prefix("service:")) == Some(other)
 }
 
-/// As compose merges builds: what holds names is merged by name.
+/// Merges `over` into `build` as compose does: maps and lists of names by name, all else replaced.
 fn lay_over(build: &mut Value, over: &Value) {
     let Some(build) = build.as_object_mut() else {
         *build = over.clone();
@@ -217,8 +217,7 @@ fn read(build: &Value, service: &Map<String, Value>) -> Result<Build, String> {
     Ok(out)
 }
 
-/// A text as compose takes it: two dollar signs are one, and one begins a variable, which nobody
-/// writes here.
+/// A text as compose reads it: `$$` becomes `$`. A single `$` would begin a variable, which is an error here.
 fn plain(text: &str) -> Result<String, String> {
     let mut parts = text.split("$$");
     if parts.any(|part| part.contains('$')) {

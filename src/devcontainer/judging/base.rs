@@ -37,7 +37,8 @@ pub fn is_named(document: &Node) -> bool {
         || !document.is_map()
 }
 
-/// Reads `image`, `build` or `dockerComposeFile`, of which one must be there.
+/// Reads `build` (or the older `dockerFile`), `image` or `dockerComposeFile`, the first of them that is there.
+/// `None` if none of them can be used; the gate has then noted why.
 pub fn read(document: &Node, place: &Place<'_>, gate: &mut Gate) -> Option<Base> {
     let legacy = document.get("dockerFile").map(|file| {
         let mut parts = vec![("dockerfile".to_owned(), file.clone())];

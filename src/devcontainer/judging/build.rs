@@ -16,7 +16,7 @@ use crate::devcontainer::reading::document::Node;
 pub struct Place<'a> {
     /// The checkout.
     pub checkout: &'a Checkout,
-    /// The directory that relative paths are seen from.
+    /// The directory that relative paths start from.
     pub base: &'a Path,
 }
 
@@ -26,10 +26,12 @@ const MAX_BESIDE: usize = 1000;
 /// Why a build in another network is refused.
 pub const NETWORK: &str = "a build has no part of this server's network";
 
+/// Why a path that leads out of the repository is refused.
 pub const OUTSIDE: &str = "it points outside the repository, at this server's own files";
 
 impl Place<'_> {
-    /// An absolute path for one of the repository's, which exists.
+    /// The absolute path of something in the repository that exists. `None` if it is refused; the gate has then
+    /// noted why. For a trusted repository it may be outside.
     pub fn path(&self, node: &Node, property: &str, gate: &mut Gate) -> Option<String> {
         let Some(text) = node.as_text() else {
             gate.wrong(node, property, "a path");
@@ -67,7 +69,8 @@ impl Place<'_> {
         text.replace("${localWorkspaceFolder}", root)
     }
 
-    /// The same for a file that people keep out of their repositories (`.env`).
+    /// As [`Self::path`], for a file that people keep out of their repositories (`.env`): if it is missing, the
+    /// finding says how to hand it in.
     pub fn private_file(&self, node: &Node, property: &str, gate: &mut Gate) -> Option<String> {
         let text = self.resolved(node.as_text().unwrap_or_default());
         if self.checkout.inside(self.base, &text) == Err(BadPath::Missing) {
@@ -77,7 +80,7 @@ impl Place<'_> {
         self.path(node, property, gate)
     }
 
-    /// Tells of such a file that is not there.
+    /// Notes that such a file is missing, and names an example of it that lies beside.
     pub fn find_missing(&self, node: &Node, property: &str, gate: &mut Gate) {
         let text = self.resolved(node.as_text().unwrap_or_default());
         let path = Checkout::lexical(self.base, &text);
@@ -94,7 +97,8 @@ impl Place<'_> {
     }
 }
 
-/// Reads `build`, or the older `dockerFile` and `context` in its shape.
+/// Reads `build`, or the older `dockerFile` and `context` in its shape. Returns what passes, with absolute
+/// paths.
 pub fn read(node: &Node, property: &str, place: &Place<'_>, gate: &mut Gate) -> Map<String, Value> {
     let mut out = Map::new();
     if !node.is_map() {
@@ -166,7 +170,7 @@ fn args(node: &Node, property: &str, gate: &mut Gate) -> Value {
     Value::Object(out)
 }
 
-/// Images only: `type=local,src=…` would read this server's files.
+/// Reads `cacheFrom` or `cache_from`. Only images pass: `type=local,src=…` would read this server's files.
 pub fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
     let mut out = Vec::new();
     for element in node.one_or_many() {
@@ -188,7 +192,7 @@ pub fn cache_from(node: &Node, property: &str, gate: &mut Gate) -> Value {
     Value::Array(out)
 }
 
-/// Flags for `docker build`.
+/// Reads `options`, flags for `docker build`. Returns those that pass, one text each.
 fn options(node: &Node, property: &str, gate: &mut Gate) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = node.elements().iter();

@@ -1,4 +1,4 @@
-//! Which features a repository has, in whatever spelling, and which are to be added.
+//! Identifiers of features: which a repository has, in any spelling, and which must be added.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use super::images;
 use super::metadata::NO_TARBALL;
 use crate::config::{FeatureOptions, TAILSCALE_FEATURE};
 
-/// Where features of the time before registries live now.
+/// The registry path of features that are named without a registry.
 const HOME: &str = "ghcr.io/devcontainers/features";
 
-/// Short identifiers of old that the devcontainer CLI still takes, and what became of them.
+/// Old short identifiers that the devcontainer CLI still accepts, and their present names.
 const RENAMED: &[(&str, &str)] = &[
     ("golang", "go"),
     ("common", "common-utils"),
@@ -76,8 +76,8 @@ pub fn origin(id: &str) -> Origin {
     }
 }
 
-/// Why the devcontainer CLI is not to fetch this feature, if it is not: it runs on this server, and
-/// what only the server reaches is no registry.
+/// Why the devcontainer CLI may not fetch this feature; `None` if it may. The CLI runs on this server, so a
+/// registry must not be something that only this server reaches.
 pub fn barred(id: &str) -> Option<&'static str> {
     match origin(id) {
         Origin::Registry => images::registry(id).and_then(|_| images::barred(id)),
@@ -94,7 +94,7 @@ pub fn of_metadata(entries: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-/// Those of `wanted` that are not among `present`. Tailscale's is only wanted on a tailnet.
+/// Those of `wanted` that are not among `present`, in any spelling. Tailscale's is wanted only on a tailnet.
 pub fn missing<'a>(
     present: impl IntoIterator<Item = &'a str>,
     wanted: &BTreeMap<String, FeatureOptions>,

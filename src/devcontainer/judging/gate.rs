@@ -1,5 +1,5 @@
-//! The allow list for devcontainer.json: a stranger's file, part of which would run on this
-//! server. What passes is kept in pieces, from which an own configuration is written.
+//! The allow list for devcontainer.json: a stranger's file, part of which would run on this server. What passes
+//! is kept in parts, from which hatchery writes a configuration of its own.
 
 use serde_json::{Map, Value, json};
 
@@ -22,7 +22,7 @@ use crate::devcontainer::reading::document::{Data, Node};
 pub struct Passed {
     /// Image, Dockerfile or compose project.
     pub base: Option<Base>,
-    /// Properties that go on as they are.
+    /// Properties that pass unchanged.
     pub plain: Map<String, Value>,
     /// `features`
     pub features: Map<String, Value>,
@@ -36,7 +36,7 @@ pub struct Passed {
     pub container_user: Option<String>,
     /// `remoteUser`
     pub remote_user: Option<String>,
-    /// `workspaceMount`: what of the checkout, and where.
+    /// `workspaceMount`: what it mounts, and its target.
     pub workspace_mount: Option<(Root, String)>,
     /// `workspaceFolder`
     pub workspace_folder: Option<String>,
@@ -60,10 +60,10 @@ impl Passed {
     }
 }
 
-/// Whether a value is of a kind, and the kind's name.
+/// Whether a value is of a type, and the type's name for messages.
 type Kind = (fn(&Node) -> bool, &'static str);
 
-/// Properties that can do nothing beyond the drone, with what they must be.
+/// The type of a property that can do nothing beyond the drone; `None` for any other property.
 fn plain_kind(name: &str) -> Option<Kind> {
     Some(match name {
         "name" | "userEnvProbe" | "waitFor" | "shutdownAction" => {
@@ -347,7 +347,7 @@ fn read_words(
     passed.plain.insert(name.to_owned(), Value::Array(out));
 }
 
-/// The CLI asks the registry for each of them.
+/// Checks an identifier in `overrideFeatureInstallOrder`: the CLI asks the registry for each of them.
 fn feature_id(text: &str) -> Result<(), &'static str> {
     if let Some(why) = features::barred(text) {
         return Err(why);
@@ -355,7 +355,8 @@ fn feature_id(text: &str) -> Result<(), &'static str> {
     policy::is_one_line(text).then_some(()).ok_or(NOT_ONE_LINE)
 }
 
-/// An argument of `docker-compose build` and `up`, where anything else might be a flag.
+/// Checks the name of a service: it becomes an argument of `docker-compose build` and `up`, where any other
+/// text might be a flag.
 fn service(text: &str) -> Result<(), &'static str> {
     let named = policy::is_name(text).then_some(());
     named.ok_or("this is not the name of a service")

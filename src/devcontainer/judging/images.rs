@@ -1,7 +1,7 @@
 //! The names of images: which of them a repository may write, and where a Dockerfile names some.
 //!
-//! Docker keeps one list of images for all drones. A name that leads to this server itself, or to
-//! what was built here for someone, is not a repository's to use.
+//! Docker keeps one list of images for all drones. A repository may use no name that leads to this server
+//! itself, or to an image that was built here.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use crate::devcontainer::reading::interpolate::{Variables, interpolate};
 use crate::drone::DroneName;
 use crate::error::Result;
 
-/// The registry of what hatchery has compose build. No such name is ever resolved (RFC 6761,
-/// section 6.4), so nothing can be pulled in its place.
+/// The registry in the names of images that compose builds for hatchery. Such a name is never resolved (RFC
+/// 6761, section 6.4), so nothing can be pulled in its place.
 const OWN_REGISTRY: &str = "hatchery.invalid";
 
-/// How the devcontainer CLI begins the names of what it builds.
+/// Prefixes of the names of images that the devcontainer CLI builds.
 const OF_THE_CLI: [&str; 2] = ["vsc-", "dev_container_feature_content_temp"];
 
 /// The longest tag (OCI distribution specification, "pulling manifests").
 const MAX_TAG: usize = 128;
 
-/// More images than one project is made from.
+/// How many images a Dockerfile may name.
 const MAX_NAMES: usize = 200;
 
 const LOCAL: &str =
@@ -47,8 +47,8 @@ pub fn own_tag(drone: &DroneName, token: &str, service: &str) -> String {
     format!("{OWN_REGISTRY}/{drone}/{token}:{tag}")
 }
 
-/// Whether a name is one that a drone's own builds have: compose's, or the devcontainer CLI's. In
-/// both is a text that no repository knows, but where the shim has put the drone's name.
+/// Whether a name is one that a drone's own builds have: compose's, or the devcontainer CLI's. Both kinds
+/// contain a text that no repository knows, except [`temporary`], which contains the drone's name.
 pub fn is_own_tag(drone: &DroneName, name: &str) -> bool {
     if let Some(built) = name.strip_prefix(OWN_REGISTRY) {
         return built.starts_with(&format!("/{drone}/"));
@@ -56,8 +56,8 @@ pub fn is_own_tag(drone: &DroneName, name: &str) -> bool {
     !name.contains('/') && (name.starts_with(OF_THE_CLI[0]) || name == temporary(drone))
 }
 
-/// The drone's name for the image in which the devcontainer CLI hands over features, where builds take
-/// no directories by name.
+/// The name of the image in which the devcontainer CLI passes on features to a builder that takes no
+/// directories by name. The shim puts the drone's name into it.
 pub fn temporary(drone: &DroneName) -> String {
     format!("{}-{drone}", OF_THE_CLI[1])
 }
@@ -76,7 +76,7 @@ fn split_registry(name: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The registry's host, where the name has one that is not Docker's own.
+/// The registry's host without its port; `None` if it is Docker's own registry.
 pub(crate) fn registry(name: &str) -> Option<&str> {
     let (registry, _) = split_registry(name);
     let host = registry?;
@@ -92,9 +92,9 @@ pub(crate) fn is_dockers(host: &str) -> bool {
     )
 }
 
-/// Why a repository may not name this host, if it may not: an address in any spelling, a name that only
-/// this server or its own network knows, or one that no resolver has. Names only: where one leads to is
-/// known once it is resolved.
+/// Why a repository may not name this host; `None` if it may. Refused are an address in any spelling, a name
+/// that only this server or its own network knows, and one that is never resolved. Only the name is checked:
+/// what it resolves to is not known here.
 pub(crate) fn barred_host(host: &str) -> Option<&'static str> {
     let host = host.to_ascii_lowercase();
     let host = host.trim_end_matches('.');
@@ -115,7 +115,7 @@ pub(crate) fn barred_host(host: &str) -> Option<&'static str> {
     local.then_some(LOCAL)
 }
 
-/// Why a repository may not name this image, if it may not.
+/// Why a repository may not name this image; `None` if it may.
 pub fn barred(name: &str) -> Option<&'static str> {
     let (_, path) = split_registry(name);
     if let Some(host) = registry(name) {
@@ -181,24 +181,28 @@ pub fn familiar(name: &str) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     all: Vec<String>,
-    /// Those that it is made from, and not only looked at for what was built before.
+    /// Those that it is made from, as opposed to those that only serve as cache.
     bases: Vec<String>,
 }
 
 impl Names {
+    /// Adds an image that the project is made from.
     pub fn add(&mut self, name: &str) {
         add(&mut self.bases, name);
         add(&mut self.all, name);
     }
 
+    /// Adds an image that only serves as cache.
     pub fn add_cache(&mut self, name: &str) {
         add(&mut self.all, name);
     }
 
+    /// All images, those for the cache among them.
     pub fn all(&self) -> &[String] {
         &self.all
     }
 
+    /// The images that the project is made from.
     pub fn bases(&self) -> &[String] {
         &self.bases
     }
@@ -211,8 +215,9 @@ fn add(names: &mut Vec<String>, name: &str) {
     }
 }
 
-/// Holds the images that a Dockerfile names against the rule. `built` are names that other
-/// services of the same project give to what they build.
+/// Checks the images that a Dockerfile names, and adds those that pass to `names`. `args` are the build
+/// arguments; `built` are the names ([`normal`]) that other services of the same project give to what they
+/// build. A file outside the checkout, which only trust allows, is not checked.
 pub fn check_dockerfile(
     checkout: &Checkout,
     path: &Path,
@@ -259,7 +264,7 @@ pub fn of_dockerfile(text: &str, args: &Variables) -> Vec<String> {
     names.all
 }
 
-/// Whether a Dockerfile has another image read it than Docker's own frontend.
+/// Whether a Dockerfile chooses an image other than Docker's own frontend to read it (`syntax`).
 pub fn has_foreign_reader(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}');
     let dockers = Some("docker.io/docker/dockerfile".to_owned());
@@ -269,7 +274,7 @@ pub fn has_foreign_reader(text: &str) -> bool {
         .any(|(_, name)| name.as_deref().map_or(None, whole) != dockers)
 }
 
-/// What may be the name of a stage in a Dockerfile, in lower case.
+/// What may be the names of stages in a Dockerfile, in lower case: each word after `AS`.
 pub fn stages(text: &str) -> Vec<String> {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, '\\' | '`'));
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -279,9 +284,9 @@ pub fn stages(text: &str) -> Vec<String> {
     named.map(|pair| pair[1].to_ascii_lowercase()).collect()
 }
 
-/// The images that a Dockerfile names, with their lines; `Err` is a name that cannot be told.
+/// The images that a Dockerfile names, with their lines; `Err` is a name that hatchery cannot resolve.
 ///
-/// Where versions of Docker read a text differently, a name counts that any of them finds.
+/// If versions of Docker read a text differently, every name that any of them finds counts.
 fn named(text: &str, args: &Variables) -> Found {
     let mut out = Found::new();
     if let Some(frontend) = args.get("BUILDKIT_SYNTAX") {
@@ -392,10 +397,10 @@ fn named_in(text: &str, reading: Reading, args: &Variables) -> Found {
 
 type Found = Vec<(usize, std::result::Result<String, String>)>;
 
-/// Stands where a value is that cannot be told. No image's name has it.
+/// Takes the place of a value that hatchery cannot know. No image's name contains it.
 const UNKNOWN: char = '\0';
 
-/// What `BuildKit` says of the platforms that it builds on and for.
+/// The variables that `BuildKit` sets for the platforms that it builds on and for.
 const PLATFORMS: &[&str] = &[
     "BUILDARCH",
     "BUILDOS",
@@ -420,7 +425,8 @@ struct Reading {
 }
 
 impl Reading {
-    /// All that come to something different for this text.
+    /// All readings that may differ for this text. `backtick` is whether the backtick may be the escape
+    /// character.
     fn all(text: &str, backtick: bool) -> Vec<Self> {
         let ends = |end: &str| text.lines().any(|line| untailed(line).ends_with(end));
         let is_indented = |line: &str| line.trim() != line && line.trim().starts_with('#');
@@ -452,8 +458,8 @@ fn untailed(line: &str) -> &str {
     line.trim_end_matches([' ', '\t'])
 }
 
-/// What the comments at the head of a Dockerfile say: the image that reads it, and whether one
-/// makes the backtick the character that continues a line.
+/// The directives in the comments at the head of a Dockerfile: the image that reads it, and whether one makes
+/// the backtick the character that continues a line.
 fn directives(text: &str) -> (Found, bool) {
     let (mut found, mut backtick) = (Vec::new(), false);
     if text.trim_start().starts_with('{') {
@@ -512,7 +518,7 @@ fn instructions(text: &str, reading: Reading) -> Vec<(usize, String)> {
     out
 }
 
-/// A word without its quotes and variables; `None` where they are more than hatchery follows.
+/// A word without its quotes and variables; `None` if hatchery cannot resolve them.
 fn resolved(word: &str, variables: &Variables) -> Option<String> {
     if word.contains('\\') || word.contains("$$") {
         return None;
@@ -525,7 +531,7 @@ fn resolved(word: &str, variables: &Variables) -> Option<String> {
     (!whole.contains(UNKNOWN)).then_some(whole)
 }
 
-/// Whether what stands there depends on whether a platform's variable is set: the old builder sets
+/// Whether a word depends on a platform's variable being set, as `${TARGETARCH:-x}` does: the old builder sets
 /// none of them.
 fn is_of_platform(word: &str) -> bool {
     word.split("${").skip(1).any(|inside| {

@@ -43,7 +43,8 @@ const WRITTEN: &[&str] = &[
 const LEADS_OUT: &str = "a link in it points outside the feature's directory, or is at a place where the \
      devcontainer CLI writes";
 
-/// Checks the feature and gives the identifier under which the devcontainer CLI finds it.
+/// Checks the feature and gives the identifier under which the devcontainer CLI finds it; `None` if it is
+/// refused.
 ///
 /// With an override configuration the CLI takes relative paths from the directory of the
 /// devcontainer.json that *it* would have found, and wants features below `.devcontainer`.
@@ -64,8 +65,8 @@ pub fn read(node: &Node, id: &str, place: &Place<'_>, gate: &mut Gate) -> Option
     })
 }
 
-/// Checks what else below `.devcontainer` is a feature: a published one that depends on it would
-/// have it copied, unseen until then.
+/// Checks the other features below `.devcontainer`: a published feature that depends on one of them would have
+/// it copied, although nothing in the repository names it.
 ///
 /// `checked` are identifiers that [`read`] gave.
 pub fn check_others<'a>(

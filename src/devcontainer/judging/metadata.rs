@@ -51,10 +51,10 @@ const HARMLESS: &[&str] = &[
     "name",
 ];
 
-/// What an entry is: what it may hold differs a little.
+/// Where an entry comes from, which decides what it may hold.
 #[derive(Clone, Copy)]
 pub enum Entry<'a> {
-    /// One of the label's, which may hold what hatchery put there for the drone.
+    /// An entry of the label, which may hold what hatchery put there for the drone.
     Label(&'a Own<'a>),
     /// The file of a feature in the repository.
     LocalFeature,
@@ -63,7 +63,7 @@ pub enum Entry<'a> {
     FetchedFeature,
 }
 
-/// Reads the text of the label: a list of entries, or one alone.
+/// Reads the text of the label: a list of entries, or one alone. Fails if it is neither.
 pub fn parse_metadata(label: &str) -> Result<Vec<Value>> {
     match serde_json::from_str(label) {
         Ok(Value::Array(entries)) => Ok(entries),
@@ -80,7 +80,8 @@ pub fn parse_metadata(label: &str) -> Result<Vec<Value>> {
     }
 }
 
-/// Holds the merged configuration of an image or container against the policy.
+/// Checks the merged configuration of an image or container against the policy. The error lists what is
+/// refused.
 ///
 /// `sockets` is the drone's own directory of sockets, the one mount of the host that a drone has; `shared` are
 /// the volumes that this server's configuration has drones share.
@@ -102,7 +103,8 @@ pub fn check_metadata(
     gate.verdict().map(|_| ())
 }
 
-/// Holds an image's own words against the policy: its `USER` and the entries of its label.
+/// Checks what an image says of itself against the policy: its `USER` and the entries of its label. The error
+/// lists what is refused.
 pub fn check_image(
     image: &str,
     user: Option<&str>,
@@ -124,7 +126,7 @@ pub fn check_image(
     gate.verdict().map(|_| ())
 }
 
-/// The same as [`check_metadata`] for a gate that has more to judge.
+/// As [`check_metadata`], for a gate that has more to judge.
 pub fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
     for entry in entries {
         let origin = entry.get("id").and_then(Value::as_str).map_or_else(
@@ -139,12 +141,15 @@ pub fn check_entries(entries: &[Value], own: &Own<'_>, gate: &mut Gate) {
 /// What a drone's own metadata may hold because hatchery put it there.
 #[derive(Clone, Copy)]
 pub struct Own<'a> {
+    /// The drone's name.
     pub drone: &'a DroneName,
+    /// The drone's directory of sockets.
     pub sockets: Option<&'a Path>,
+    /// The volumes that it shares with other drones.
     pub shared: &'a [String],
 }
 
-/// The one mount of the host that a drone has.
+/// The text for `--mount` of the directory of sockets, the one mount of the host that a drone has.
 pub fn sockets_mount(sockets: &Path) -> String {
     format!(
         "type=bind,source={},target={SOCKETS_TARGET},readonly",
@@ -152,7 +157,7 @@ pub fn sockets_mount(sockets: &Path) -> String {
     )
 }
 
-/// One entry of the label, or a feature's own file.
+/// Checks one entry of the label, or a feature's own file.
 pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
     if !entry.is_map() {
         gate.wrong(entry, "an entry", "an object");
@@ -228,10 +233,11 @@ pub fn check_entry(entry: &Node, gate: &mut Gate, kind: Entry<'_>) {
     }
 }
 
+/// Why a feature is refused that is neither in a registry nor in the repository.
 pub const NO_TARBALL: &str =
     "only features from a registry or from the repository itself are installed";
 
-/// What the devcontainer CLI notes in the object that it has read a feature's file into.
+/// Properties that the devcontainer CLI adds to the object into which it has read a feature's file.
 const CLI_KEEPS: &[&str] = &[
     "buildArg",
     "cachePath",
@@ -242,8 +248,8 @@ const CLI_KEEPS: &[&str] = &[
     "value",
 ];
 
-/// The label has the identifier that a configuration has. In a feature's own file it is a name,
-/// which becomes a directory's.
+/// Checks an `id`. In the label it is the identifier that a configuration has. In a feature's own file it is a
+/// plain name, which becomes a directory's.
 fn check_id(node: &Node, gate: &mut Gate, kind: Entry<'_>) {
     match kind {
         Entry::Label(_) => {
@@ -276,8 +282,7 @@ fn check_env(name: &str, node: &Node, gate: &mut Gate) {
     }
 }
 
-/// A feature's options: their names and what they are where nobody says otherwise become lines
-/// that a shell reads.
+/// Checks a feature's options: their names and default values become lines that a shell reads.
 fn check_options(node: &Node, gate: &mut Gate) {
     for (option, about) in node.properties() {
         let property = format!("options.{option:.80}");
@@ -288,7 +293,7 @@ fn check_options(node: &Node, gate: &mut Gate) {
     }
 }
 
-/// The devcontainer CLI writes it into a compose file's quoted text as it is.
+/// Whether an entrypoint is safe: the devcontainer CLI writes it unescaped into a compose file's quoted text.
 fn is_entrypoint(text: &str) -> bool {
     text.chars()
         .all(|c| c.is_ascii_alphanumeric() || "/._-+ =:,@".contains(c))
@@ -331,7 +336,7 @@ fn check_mount(mount: &Node, gate: &mut Gate, kind: Entry<'_>) {
     }
 }
 
-/// Judges each text of a list where nothing can be left out any more.
+/// Judges each text of a list. What could be left out elsewhere passes here: nothing can be removed any more.
 fn judge_list(node: &Node, property: &str, gate: &mut Gate, judge: fn(&str) -> Judgement) {
     for element in node.elements() {
         let judgement = element

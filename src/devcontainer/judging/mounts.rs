@@ -10,7 +10,7 @@ use super::workspace::Part;
 use crate::devcontainer::reading::checkout::Checkout;
 use crate::drone::DroneName;
 
-/// A mount that may be had.
+/// A mount that the policy allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     source: Source,
@@ -34,7 +34,7 @@ enum Source {
 /// A mount that devcontainer.json asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// One that may be had.
+    /// One that the policy allows.
     Judged {
         /// The mount.
         mount: Mount,
@@ -46,7 +46,7 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// The mount, where it is one that any repository may have.
+    /// The mount, if any repository may have it; `None` if it needs trust.
     pub fn mount(&self) -> Option<Mount> {
         match self {
             Self::Judged { mount, .. } => Some(mount.clone()),
@@ -70,13 +70,13 @@ const FOLDER: &str = "${containerWorkspaceFolder}";
 const LOCAL: &str = "${localWorkspaceFolder}";
 const FOLDER_NAME: &str = "${containerWorkspaceFolderBasename}";
 
-/// Reads a `--mount` text or the object form of it, and says why it cannot be had. What a bind mount
-/// shows of this checkout is mounted from the drone's volume.
+/// Reads a `--mount` text or its object form. The error says why the mount is not allowed. A bind mount of a
+/// part of `checkout` becomes a mount of the drone's volume; without a checkout there are no bind mounts.
 pub fn judge(value: &Value, checkout: Option<&Checkout>) -> Result<Mount, &'static str> {
     from_fields(&fields(value)?, checkout)
 }
 
-/// The fields of a `--mount` text or of the object form of it.
+/// The keys and values of a `--mount` text or its object form. Fails if it is neither.
 pub fn fields(value: &Value) -> Result<Vec<(String, String)>, &'static str> {
     let mut fields = Vec::new();
     match value {
@@ -101,8 +101,8 @@ pub fn fields(value: &Value) -> Result<Vec<(String, String)>, &'static str> {
     Ok(fields)
 }
 
-/// What of the repository a bind mount's source is. The devcontainer CLI hands relative ones to
-/// Docker, which sees them from where it is run: the checkout.
+/// The part of the repository that a bind mount's source names; `None` if it names none. Relative sources start
+/// from the checkout: the devcontainer CLI passes them to docker, which it runs there.
 pub fn part(source: &str, checkout: &Checkout) -> Option<Part> {
     let root = checkout.root();
     let source = source.replace(LOCAL, root.to_str()?);
@@ -162,7 +162,7 @@ fn from_fields(
     })
 }
 
-/// Why a directory of this server's is not mounted.
+/// Why a bind mount of this server's files is refused.
 pub const NO_BIND: &str = "it would mount this server's files into the drone";
 
 fn check_target(target: &str) -> Result<(), &'static str> {
@@ -214,12 +214,12 @@ impl Mount {
         }
     }
 
-    /// Where it is in the container.
+    /// Its path in the container, in which there may be variables.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// What it shows of the repository, if that is what it shows.
+    /// The part of the repository that it shows, if it shows one.
     pub fn part(&self) -> Option<&Part> {
         match &self.source {
             Source::Part(part) => Some(part),
@@ -256,7 +256,7 @@ impl Mount {
     }
 }
 
-/// Where a part of the repository is in the volume that holds the clone at `clone`; nothing where it is
+/// The path of a part of the repository in the volume that holds the clone at `clone`; `None` if the part is
 /// all of the volume.
 pub fn subpath(part: &Part, clone: &str) -> Option<String> {
     let path = match part {
@@ -269,14 +269,15 @@ pub fn subpath(part: &Part, clone: &str) -> Option<String> {
 }
 
 impl Mount {
-    /// Whether the image's files are put into an empty volume: not into the clone.
+    /// Whether Docker copies the image's files into the volume while that is empty. It never does for the
+    /// clone.
     const fn copies(&self) -> bool {
         !self.no_copy && !matches!(self.source, Source::Part(_))
     }
 
-    /// The same in compose's long form. Compose's volumes are the project's own already, and
-    /// compose knows no variables of devcontainer.json; `folder` is the workspace's, `volume` and `clone`
-    /// are the volume that holds the clone, and where in it.
+    /// The mount in compose's long form. Compose's volumes are the project's own already, but it knows no
+    /// variables of devcontainer.json, so they are replaced here. `folder` is the workspace's; `volume` is the
+    /// volume that holds the clone, at the path `clone`.
     pub fn to_compose(&self, drone: &DroneName, folder: &str, volume: &str, clone: &str) -> Value {
         let name = Path::new(folder).file_name().and_then(OsStr::to_str);
         let resolved = |text: &str| {
@@ -321,7 +322,7 @@ pub fn is_part(text: &str, drone: &DroneName) -> bool {
         .is_ok_and(|mount| mount.source == Source::Anonymous)
 }
 
-/// Reads the value of `-v`: `/target`, `name:/target[:ro]`.
+/// Reads the value of `-v` (`/target`, `name:/target[:ro]`) as [`judge`] does.
 pub fn judge_volume_flag(text: &str, checkout: Option<&Checkout>) -> Result<Mount, &'static str> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, mode) = match parts.as_slice() {

@@ -1,5 +1,5 @@
-//! What single values may be. A drone has a hostile root: the question is always what the
-//! value would give *it* beyond its own container.
+//! Rules for single values. Root in a drone may be hostile: the question is always what the value would give
+//! *it* beyond its own container.
 
 use super::properties::HOST;
 use super::words::NOT_ONE_LINE;
@@ -9,9 +9,9 @@ use super::words::NOT_ONE_LINE;
 pub enum Judgement {
     /// It is handed on.
     Pass,
-    /// It is left out and the drone runs without it.
+    /// It is left out, for this reason, and the drone runs without it.
     Drop(&'static str),
-    /// Nothing is spawned.
+    /// It is refused, for this reason: nothing is spawned.
     Refuse(&'static str),
 }
 
@@ -51,7 +51,7 @@ pub fn capability(name: &str) -> Judgement {
     }
 }
 
-/// Whether this may stand as a `security_opt`.
+/// Judges a `security_opt`.
 ///
 /// `seccomp=unconfined` stands in Microsoft's images and features for C++, Go and Rust, from the
 /// time when Docker's profile forbade `ptrace`; since Linux 4.8 it does not. Without the profile a
@@ -146,7 +146,7 @@ pub fn is_user(text: &str) -> bool {
         .map_or_else(|| part(text), |(user, group)| part(user) && part(group))
 }
 
-/// Whether this is an absolute path within a container that no list of options can be cut from.
+/// Whether this is an absolute path within a container, without a comma or colon that would separate options.
 pub fn is_target(text: &str) -> bool {
     text.len() <= 1024
         && text.starts_with('/')
@@ -156,7 +156,7 @@ pub fn is_target(text: &str) -> bool {
         && !text.split('/').any(|part| part == "..")
 }
 
-/// Whether a label of this name is one that hatchery, the CLI or compose go by.
+/// Whether a label of this name is one that hatchery, the devcontainer CLI or compose rely on.
 pub fn is_reserved_label(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase();
     ["hatchery.", "devcontainer.", "com.docker."]
@@ -179,7 +179,7 @@ pub fn is_reserved_target(target: &str) -> bool {
     )
 }
 
-/// Devices, in the words of `docker run --device`.
+/// Judges a device, written as for `docker run --device`.
 pub fn device(text: &str) -> Judgement {
     let mut parts = text.split(':');
     let host = parts.next().unwrap_or_default();
@@ -191,7 +191,7 @@ pub fn device(text: &str) -> Judgement {
     }
 }
 
-/// Whose shared memory a container has.
+/// Judges an IPC mode: whose shared memory a container has.
 pub fn ipc(text: &str) -> Judgement {
     match text {
         "private" | "none" => Judgement::Drop("it is Docker's default"),
@@ -199,7 +199,7 @@ pub fn ipc(text: &str) -> Judgement {
     }
 }
 
-/// A setting of the kernel, with its value or without: those of its network are a container's own.
+/// Judges a sysctl, with its value or without: those of the network are a container's own.
 pub fn sysctl(text: &str) -> Judgement {
     let name = text.split('=').next().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

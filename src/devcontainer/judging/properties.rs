@@ -1,7 +1,7 @@
 //! What becomes of each property of devcontainer.json, of compose files, and of each flag in `runArgs`.
 //!
-//! The gate goes by these tables: a name that they lack is unknown to it, and where the name alone
-//! decides, what it says is what stands here. The tables of docs/reference/properties.md are generated from them.
+//! The gate uses these tables: a name that they lack is unknown to it, and if the name alone decides, its
+//! message is the text given here. The tables of docs/reference/properties.md are generated from them.
 
 use super::verdict::Gate;
 use crate::devcontainer::reading::document::Node;
@@ -19,7 +19,7 @@ pub enum Fate {
     LeftOut,
     /// Nothing is spawned unless the repository is trusted.
     Refused,
-    /// Refused, but left out where drones run in a runtime that makes it needless.
+    /// Refused; left out instead if drones run in a runtime that makes it unnecessary.
     Contained,
 }
 
@@ -57,7 +57,7 @@ pub struct Table {
     pub properties: &'static [Property],
 }
 
-/// Why a property is refused that no table has.
+/// Why a property that is in no table is refused.
 pub const UNKNOWN: &str = "hatchery does not know this property";
 
 /// Why hatchery's own properties are left out.
@@ -71,8 +71,8 @@ impl Table {
             .find(|property| property.name == name)
     }
 
-    /// Settles a property whose name decides, and answers whether it passes as it is written, because
-    /// of trust. Nothing is settled where its value is to be judged. `path` is what to call it.
+    /// Decides a property whose name alone matters: returns whether it passes as it is written, because of
+    /// trust. `None` if its value must be judged. `path` is its name in messages.
     pub(super) fn settle(
         &self,
         name: &str,

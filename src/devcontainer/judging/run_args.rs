@@ -1,5 +1,4 @@
-//! `runArgs`: what goes to `docker run` as it is written. Only flags that are known pass, each
-//! put together anew as one `--flag=value`.
+//! `runArgs`: flags for `docker run`. Only known flags pass, each rewritten as one `--flag=value`.
 
 use super::build::Place;
 use super::mounts::{self, Asked};
@@ -10,7 +9,7 @@ use super::words::NOT_ONE_LINE;
 use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::Node;
 
-/// What is left of `runArgs`.
+/// What passes of `runArgs`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RunArgs {
     /// Flags for `docker run`, one text each.
@@ -50,7 +49,7 @@ const SWITCHES: &[&str] = &[
     "tty",
 ];
 
-/// Flags by their long name; the short ones are in [`LONG_NAMES`].
+/// The rule for a flag, by its long name; the short ones are in [`LONG_NAMES`]. `None` if it is unknown.
 fn rule(name: &str) -> Option<Rule> {
     let flag = RUN_ARGS.find(name)?;
     let judgement = match flag.fate {
@@ -131,7 +130,7 @@ fn ulimit(text: &str) -> Judgement {
     }
 }
 
-/// Reads the property. `base` is the directory that `--env-file` is seen from.
+/// Reads the property. The file of `--env-file` is relative to the root of `checkout`.
 pub fn read(node: &Node, gate: &mut Gate, checkout: &Checkout) -> RunArgs {
     let mut out = RunArgs::default();
     let mut rest = node.elements().iter();
@@ -266,7 +265,8 @@ fn settle(
     }
 }
 
-/// The flag's long name and the value that is attached to it.
+/// The flag's long name, and the value that is attached to it. There is no name if this is not a flag, or a
+/// short one that hatchery does not know.
 fn split(text: &str) -> (Option<String>, Option<String>) {
     if let Some(long) = text.strip_prefix("--") {
         let (name, value) = match long.split_once('=') {

@@ -9,23 +9,23 @@ use crate::error::{Code, Error, Result};
 use crate::repo::RepoId;
 use crate::ui::clean;
 
-/// How names of files end or begin that are examples of others.
+/// Words with which the names of example files begin or end, such as `.env.example`.
 const EXAMPLES: &[&str] = &[
     "example", "sample", "template", "dist", "default", "defaults",
 ];
 
 const CORRECT: &str = "fix it in the repository";
 
-/// What to do about one refusal.
+/// The hint for a refusal.
 const REMEDY: &str = "remove it from the repository, or trust the repository with this server: once with \
      `--trust`, or permanently with `devcontainer.trust` in the configuration";
 
-/// What to do about one of privileges.
+/// The hint for a refusal of privileges.
 const CONTAIN: &str = "remove it from the repository; or install Sysbox on this server and set \
      `docker.runtime = \"sysbox-runc\"`; or trust the repository with this server: once with `--trust`, or \
      permanently with `devcontainer.trust` in the configuration";
 
-/// The two ways past a refusal, for its hint.
+/// The two ways to trust a repository, for a hint.
 pub const WAYS_ON: &str =
     "once with `--trust`, or permanently with `devcontainer.trust` in the configuration";
 
@@ -33,18 +33,18 @@ pub const WAYS_ON: &str =
 /// 1.45).
 const FIRST_WITH_SUBPATHS: u32 = 26;
 
-/// How many refusals are told at once.
+/// How many findings an error lists of each sort.
 const MAX_TOLD: usize = 8;
 
-/// How many findings are kept: those that are left out, and all others.
+/// How many findings are kept of each sort: those that are left out, and all others.
 const MAX_FINDINGS: usize = 5_000;
 
-/// How many different remedies are told at once.
+/// How many different hints an error gives.
 const MAX_WAYS: usize = 3;
 
-/// How many things that are left out are told of.
+/// How many of the values that are left out are listed.
 const MAX_LEFT_OUT: usize = 50;
-/// How much is told of each, in characters.
+/// How much an error says of one finding, in characters.
 const MAX_LINE: usize = 1000;
 
 /// What a finding means for the repository.
@@ -56,7 +56,7 @@ pub enum Kind {
     Wrong,
     /// It is valid, and this server cannot do it.
     Lacking,
-    /// A drone runs without it. It keeps nothing from passing.
+    /// The drone runs without it. The repository can pass nevertheless.
     LeftOut,
 }
 
@@ -74,7 +74,7 @@ impl Kind {
         }
     }
 
-    /// What it says of the value that was found.
+    /// What a finding of this kind means, in a sentence.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Refused => "The policy does not allow this value; trust would let it through.",
@@ -85,8 +85,8 @@ impl Kind {
     }
 }
 
-/// One thing that the gate found. Its texts may hold a stranger's words: [`clean`] comes before a
-/// terminal.
+/// One thing that the gate found. Its texts may contain what a stranger wrote: use [`clean`] before showing
+/// them on a terminal.
 #[derive(Debug, Clone)]
 pub struct Finding {
     file: String,
@@ -98,7 +98,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The file, seen from the checkout; empty where it is about no file.
+    /// The file's path in the checkout; empty if the finding is about no file.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -113,7 +113,7 @@ impl Finding {
         &self.property
     }
 
-    /// What it means.
+    /// What it means for the repository.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
@@ -131,8 +131,8 @@ impl Finding {
         }
     }
 
-    /// What an error of a reading that did not come to its end says, where it is about the repository.
-    /// `file` is the configuration that was read.
+    /// The finding for an error that ended the reading early; `None` if it is not about the repository. `file`
+    /// is the configuration that was read, for an error that names no file.
     pub(in crate::devcontainer) fn of_error(error: &Error, file: &str) -> Option<Self> {
         let kind = match error.code() {
             Code::GateRefused => Kind::Refused,
@@ -178,9 +178,9 @@ impl fmt::Display for Finding {
 pub struct Gate {
     trusted: bool,
     repo: Option<RepoId>,
-    /// Docker's version, where it is too old for mounts of a volume's part.
+    /// Docker's version, if it is too old to mount a part of a volume.
     old_docker: Option<String>,
-    /// The configuration's private images.
+    /// The private images, and which repositories may use them.
     registries: Registries,
     /// What runs the drone's containers, where it is not Docker's default.
     runtime: Option<Runtime>,
@@ -191,7 +191,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate before this file; a trusted repository is let through.
+    /// A gate for this file. With `trusted`, what the policy refuses passes.
     pub fn new(trusted: bool, file: impl Into<String>) -> Self {
         Self {
             trusted,
@@ -206,7 +206,7 @@ impl Gate {
         }
     }
 
-    /// The same for this repository, and before a Docker of this version.
+    /// Sets the repository, and the Docker that runs it.
     #[must_use]
     pub fn before(mut self, repo: &RepoId, docker: &Machine) -> Self {
         self.repo = Some(repo.clone());
@@ -216,14 +216,14 @@ impl Gate {
         self
     }
 
-    /// The same with private images that the configuration gives to some repositories alone.
+    /// Sets the private images, which the configuration gives to some repositories alone.
     #[must_use]
     pub fn with(mut self, registries: &Registries) -> Self {
         self.registries = registries.clone();
         self
     }
 
-    /// The same where this runs the containers of an untrusted repository.
+    /// Sets what runs the containers of an untrusted repository.
     #[must_use]
     pub const fn run_by(mut self, runtime: Option<Runtime>) -> Self {
         self.runtime = runtime;
@@ -249,7 +249,7 @@ impl Gate {
         self.old_docker.is_none()
     }
 
-    /// Refuses a mount of a part of the repository where this Docker cannot make one.
+    /// Refuses a mount of a part of the repository if this Docker cannot make one. Returns whether it passes.
     pub fn check_part(&mut self, node: &Node, property: &str) -> bool {
         let Some(version) = self.old_docker.clone() else {
             return true;
@@ -268,22 +268,23 @@ impl Gate {
         self.trusted
     }
 
-    /// What follows stands in another file.
+    /// Names the file of the findings that follow.
     pub fn turn_to(&mut self, file: impl Into<String>) {
         self.file = file.into();
     }
 
-    /// Refuses a value. The answer is whether it passes all the same, because of trust.
+    /// Refuses a value. Returns whether it passes nevertheless, because of trust.
     pub fn refuse(&mut self, node: &Node, property: &str, why: &str) -> bool {
         self.refuse_text(node.line, property, &shown(node), why)
     }
 
-    /// The same for a value that is shown in these words.
+    /// As [`Self::refuse`], for a value that is shown in these words.
     pub fn refuse_text(&mut self, line: usize, property: &str, shown: &str, why: &str) -> bool {
         self.refuse_with(line, property, shown, why, None)
     }
 
-    /// Refuses a container's privileges, or leaves them out where its runtime makes them needless.
+    /// Refuses a container's privileges, or leaves them out if its runtime makes them unnecessary. Returns
+    /// whether they pass because of trust.
     pub fn refuse_privileges(&mut self, node: &Node, property: &str, why: &str) -> bool {
         match self.runtime {
             Some(runtime) if !self.trusted => {
@@ -316,7 +317,7 @@ impl Gate {
         self.find_wrong(node, property, why, CORRECT);
     }
 
-    /// The same for a fault with a remedy of its own.
+    /// As [`Self::refuse_always`], with a hint of its own.
     pub fn find_wrong(&mut self, node: &Node, property: &str, why: &str, hint: &str) {
         let message = format!("{}: {why}", shortened(property));
         self.find(node.line, property, Kind::Wrong, message, Some(hint));
@@ -328,8 +329,8 @@ impl Gate {
         self.find(node.line, property, Kind::Lacking, message, Some(hint));
     }
 
-    /// Tells of a file that is not in the repository, of those that people keep out of theirs. `path` is
-    /// where it would be, seen from the checkout; `beside` are the files there.
+    /// Notes that a file is missing that people keep out of their repositories, such as `.env`. `path` is where
+    /// it would be in the checkout; `beside` are the names of the files there.
     pub fn find_missing(&mut self, node: &Node, property: &str, path: &str, beside: &[String]) {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let like = |other: &&String| {
@@ -368,13 +369,13 @@ impl Gate {
         self.find(line, property, Kind::LeftOut, message, None);
     }
 
-    /// Notes that a value is not what its property can be.
+    /// Notes that a value is not valid; `must` says what its property must be.
     pub fn wrong(&mut self, node: &Node, property: &str, must: &str) {
         let message = format!("{} must be {must}", shortened(property));
         self.find(node.line, property, Kind::Wrong, message, Some(CORRECT));
     }
 
-    /// A gate like this one before another file; [`Self::take_in`] brings back what it found.
+    /// A gate like this one for another file; [`Self::take_in`] adds what it found to this one.
     pub fn aside(&self, file: &str) -> Self {
         Self {
             repo: self.repo.clone(),
@@ -389,7 +390,7 @@ impl Gate {
         self.findings.extend(other.findings);
     }
 
-    /// All that was found, in the order in which it was.
+    /// All findings, in the order in which they were made.
     pub fn findings(self) -> Vec<Finding> {
         self.findings
     }
@@ -427,7 +428,8 @@ impl Gate {
             .filter(move |finding| finding.kind == kind)
     }
 
-    /// The end: what was left out, or all for which nothing passes.
+    /// The verdict: what is left out, one line each, or an error with all that keeps the repository from
+    /// passing.
     pub fn verdict(&self) -> Result<Vec<String>> {
         let wrong: Vec<&Finding> = self.of(Kind::Wrong).collect();
         let barred: Vec<&Finding> = self

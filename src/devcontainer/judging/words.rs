@@ -32,7 +32,7 @@ fn is_one_line(node: &Node) -> bool {
     }
 }
 
-/// Why a build argument of this name and value is refused, if it is.
+/// Checks a build argument. The error says why it is refused.
 pub fn build_argument(name: &str, value: &str) -> Result<(), &'static str> {
     if !policy::is_env_name(name) {
         return Err(NO_VARIABLE);

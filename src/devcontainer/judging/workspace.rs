@@ -9,7 +9,7 @@ use super::verdict::Gate;
 use crate::devcontainer::reading::checkout::{BadPath, Checkout};
 use crate::devcontainer::reading::document::Node;
 
-/// Where devcontainers have their workspaces when nothing else is said.
+/// Where devcontainers have their workspaces by default.
 const WORKSPACES: &str = "/workspaces";
 
 /// What the repository mounts as its workspace.
@@ -38,7 +38,8 @@ pub enum Part {
 }
 
 impl Part {
-    /// What `source`, seen from `base`, is to the checkout. Nothing need be there; a person's home is not.
+    /// The part of the checkout that `source`, relative to `base`, names. It need not exist. `None` if it is
+    /// outside or in a person's home (`~`), or has characters that the text of a mount cannot hold.
     pub fn of(source: &str, base: &Path, checkout: &Checkout) -> Option<Self> {
         let root = checkout.root();
         let lexical = Checkout::lexical(base, source);
@@ -62,7 +63,7 @@ impl Part {
         })
     }
 
-    /// What the volume's root is, where this is the workspace.
+    /// What is at the volume's root if this part is the workspace; `None` if it cannot be the workspace.
     pub fn root(&self) -> Option<Root> {
         match self {
             Self::Parent => Some(Root::Parent),
@@ -98,7 +99,8 @@ impl Workspace {
     }
 }
 
-/// Plans the workspace of the repository of this name.
+/// Plans the workspace of the repository of this name. `mount` is what it mounts as its workspace, and where;
+/// `folder` is its `workspaceFolder`.
 pub fn plan(name: &str, mount: Option<(Root, &str)>, folder: Option<&str>) -> Workspace {
     let folder = folder.map(tidy);
     let (target, clone_at) = match mount.map(|(root, target)| (root, tidy(target))) {
@@ -148,13 +150,13 @@ pub fn is_place(path: &str) -> bool {
     policy::is_target(path) && !policy::is_reserved_target(path)
 }
 
-/// Where tools open, if the repository says so, with variables resolved.
+/// `workspaceFolder` with its variables replaced; `None` if that is not an absolute path.
 pub fn read_folder(node: &Node, checkout: &Checkout) -> Option<String> {
     let text = resolved(node.as_text()?, None, checkout);
     policy::is_target(&text).then_some(text)
 }
 
-/// What a `workspaceMount` comes to; hatchery's own volume takes its place.
+/// What a `workspaceMount` stands for. Hatchery mounts its own volume in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkspaceMount {
     /// The drone's volume, at this place.
@@ -163,7 +165,8 @@ pub enum WorkspaceMount {
     Part(Mount),
 }
 
-/// Reads `workspaceMount`; `folder` is `workspaceFolder`, resolved.
+/// Reads `workspaceMount`; `None` if it is empty or not valid. `folder` is `workspaceFolder`, its variables
+/// replaced.
 pub fn read_mount(
     node: &Node,
     folder: Option<&str>,
@@ -205,8 +208,8 @@ pub fn read_mount(
     })
 }
 
-/// The variables that a path in the drone may hold. What is `${localWorkspaceFolder}` on a person's
-/// machine is the clone here.
+/// Replaces the variables that a path in the drone may hold. `${localWorkspaceFolder}`, which on a person's
+/// machine is the checkout, is the clone here.
 fn resolved(text: &str, folder: Option<&str>, checkout: &Checkout) -> String {
     let name = checkout.root().file_name().and_then(OsStr::to_str);
     let clone = below(WORKSPACES, name.unwrap_or_default());

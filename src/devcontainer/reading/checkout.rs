@@ -43,7 +43,8 @@ impl Checkout {
         &self.root
     }
 
-    /// `path`, seen from the directory `base`, without symlinks; it exists and is inside.
+    /// Resolves `path`, relative to the directory `base`, to a path without symlinks. It must exist and be
+    /// inside.
     pub fn inside(&self, base: &Path, path: &str) -> std::result::Result<PathBuf, BadPath> {
         if path.contains('\0') {
             return Err(BadPath::Missing);
@@ -59,7 +60,7 @@ impl Checkout {
         }
     }
 
-    /// Whether what there is of a path is inside, so that nothing is said of what is not.
+    /// Whether the part of a path that exists is inside, so that an error reveals nothing about files outside.
     fn leads_inside(&self, path: &Path) -> bool {
         path.ancestors()
             .find_map(|part| part.canonicalize().ok())
@@ -81,7 +82,7 @@ impl Checkout {
         out
     }
 
-    /// The path as a person in the repository writes it.
+    /// The path relative to the checkout, as a person in the repository writes it.
     pub fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.root)
             .unwrap_or(path)
@@ -89,7 +90,7 @@ impl Checkout {
             .to_string()
     }
 
-    /// What [`Self::read`] has given so far, by path.
+    /// The texts that [`Self::read`] has given so far, by path in the checkout.
     pub fn seen(&self) -> BTreeMap<String, String> {
         self.seen
             .lock()
@@ -97,7 +98,8 @@ impl Checkout {
             .unwrap_or_default()
     }
 
-    /// The text of a file of the configuration that [`Self::inside`] gave.
+    /// The text of a file of the configuration that [`Self::inside`] gave. Fails if it is not a regular file of
+    /// at most 1 MiB in UTF-8.
     pub fn read(&self, path: &Path) -> Result<String> {
         let text = self.read_values(path)?;
         if let Ok(mut seen) = self.seen.lock() {
@@ -106,7 +108,7 @@ impl Checkout {
         Ok(text)
     }
 
-    /// The same of a file with variables' values, some of which may be secret: it is not among
+    /// As [`Self::read`], for a file with variables' values, some of which may be secret: it is not kept in
     /// [`Self::seen`].
     pub fn read_values(&self, path: &Path) -> Result<String> {
         let shown = self.shown(path);

@@ -19,12 +19,12 @@ pub struct Node {
 /// "Merge and override").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tag {
-    /// It is merged with that.
+    /// It is merged with the earlier one.
     #[default]
     None,
-    /// It stands in place of that.
+    /// It replaces the earlier one (`!override`).
     Override,
-    /// That is gone, and this says nothing itself.
+    /// It removes the earlier one and has no value itself (`!reset`).
     Reset,
 }
 
@@ -125,7 +125,7 @@ impl Node {
         }
     }
 
-    /// Takes back what a later file resets or replaces.
+    /// Removes the properties that a later file resets or replaces.
     pub fn give_way(&mut self, later: &Self) {
         let Data::Map(map) = &mut self.data else {
             return;
@@ -145,7 +145,7 @@ impl Node {
         });
     }
 
-    /// Drops what only resets an earlier file's.
+    /// Removes the properties that only reset those of an earlier file.
     pub fn settle(&mut self) {
         match &mut self.data {
             Data::Map(map) => {
@@ -171,7 +171,7 @@ impl Node {
         self
     }
 
-    /// The same without lines.
+    /// The value without lines and tags.
     pub fn to_value(&self) -> Value {
         match &self.data {
             Data::Null => Value::Null,
@@ -187,7 +187,7 @@ impl Node {
         }
     }
 
-    /// A node for a value that has no file.
+    /// A node for a value that is in no file: its lines are 0.
     pub fn from_value(value: &Value) -> Self {
         let data = match value {
             Value::Null => Data::Null,
@@ -208,7 +208,7 @@ impl Node {
         }
     }
 
-    /// The same with every text (names left alone) replaced.
+    /// The same value with `replace` applied to every text. Names of properties stay.
     #[must_use]
     pub fn map_texts(&self, replace: &dyn Fn(&str) -> String) -> Self {
         let data = match &self.data {
@@ -231,7 +231,7 @@ impl Node {
     }
 }
 
-/// Adds a property; one of the same name before it is forgotten, as every reader does.
+/// Adds a property in place of any earlier one of the same name, as every reader does.
 pub fn put(map: &mut Vec<(String, Node)>, name: String, node: Node) {
     match map.iter_mut().find(|(key, _)| *key == name) {
         Some(entry) => entry.1 = node,

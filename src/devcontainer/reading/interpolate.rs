@@ -7,13 +7,14 @@ pub type Variables = BTreeMap<String, String>;
 
 /// Defaults within defaults that are followed.
 const MAX_DEPTH: usize = 8;
-/// The longest text that may come of one.
+/// How long the result may be, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
 
 /// How much of an `.env` file's values is kept, in bytes.
 const MAX_ENV: usize = 1024 * 1024;
 
-/// Replaces the variables of a text as compose does; `$$` is a dollar sign.
+/// Replaces the variables of a text as compose does; `$$` is a dollar sign. The error is the rest of a sentence
+/// about the text, such as "is too long".
 pub fn interpolate(text: &str, variables: &Variables) -> Result<String, String> {
     expand(text, variables, MAX_DEPTH)
 }

@@ -107,7 +107,7 @@ impl Lines {
         self.0.partition_point(|start| *start <= offset)
     }
 
-    /// Line and column.
+    /// Line and column, both from 1.
     fn place(&self, text: &str, offset: usize) -> (usize, usize) {
         let line = self.of_offset(offset);
         let start = self.0.get(line - 1).copied().unwrap_or(0);

@@ -1,19 +1,20 @@
-//! Which devcontainer.json of a repository is meant.
+//! Finds the devcontainer.json of a repository.
 
 use std::path::{Path, PathBuf};
 
 use super::checkout::{BadPath, Checkout};
 use crate::error::{Code, Error, Result};
 
-/// What a hint says of a refusal that trust does not let through.
+/// Says in a hint that trust does not let this pass.
 pub const NO_TRUST_HELPS: &str = "neither `--trust` nor `devcontainer.trust` helps here";
-/// Variants that are looked at; more than any repository has.
+/// How many entries of `.devcontainer` are searched for variants; more than any repository has.
 const MAX_VARIANTS: usize = 1000;
 
-/// Finds the devcontainer.json in a checkout, as an absolute path without symlinks.
+/// Finds the devcontainer.json in a checkout, as an absolute path without symlinks; `None` if there is none.
 ///
 /// `.devcontainer/devcontainer.json`, else `.devcontainer.json`, else the only
-/// `.devcontainer/NAME/devcontainer.json`. `choice` is such a NAME or a path in the repository.
+/// `.devcontainer/NAME/devcontainer.json`. `choice` is such a NAME or a path in the repository. Fails if there
+/// are several to choose from, if the choice does not exist, or if the path leads out of the checkout.
 pub fn locate(checkout: &Path, choice: Option<&str>) -> Result<Option<PathBuf>> {
     let checkout = Checkout::open(checkout)?;
     if let Some(choice) = choice {

@@ -31,8 +31,8 @@ fn once(text: &str, repository: &str) -> String {
     })
 }
 
-/// Replaces each `${…}` of which `value` knows what it stands for; what is put in its place is not looked
-/// through again.
+/// Replaces each `${…}` for which `value`, given the text between the braces, returns a text. What is put in
+/// its place is not searched again.
 pub fn replaced(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

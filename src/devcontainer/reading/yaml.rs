@@ -44,7 +44,7 @@ pub fn parse(text: &str, file: &str) -> Result<Node> {
     })
 }
 
-/// The places, line and column, of values with a tag of compose's. The deserializer does not tell of
+/// The places (line and column, from 1) of values with a tag of compose's. The deserializer does not report
 /// tags.
 fn tags(text: &str) -> HashMap<(usize, usize), Tag> {
     let mut found = HashMap::new();
@@ -67,7 +67,7 @@ fn tags(text: &str) -> HashMap<(usize, usize), Tag> {
     found
 }
 
-/// More values than any compose file has.
+/// How many values a file may have with its aliases replaced; more than any compose file has.
 const MAX_NODES: usize = 50_000;
 
 struct Located(Spanned<Raw>);

@@ -41,7 +41,7 @@ const START_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How many shims are heard at once; the CLI calls one after the other.
 const MAX_SHIMS: usize = 16;
 
-/// How long one may take to say what it wants.
+/// How long a shim may take to send its message.
 const SAID_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where the CLI keeps what it has fetched and generated, in the workshop.
@@ -50,21 +50,20 @@ pub const TEMPORARY: &str = "tmp";
 /// The names of secret variables with their stand-ins, in the workshop.
 const SECRETS_FILE: &str = "secrets.json";
 
-/// How much the pipe may hold by which the CLI tells of its work, in bytes: what Linux gives to everybody
-/// (pipe(7), pipe-max-size).
+/// The size of the pipe for the CLI's log, in bytes: what Linux gives to every user (pipe(7), pipe-max-size).
 const PIPE: usize = 1024 * 1024;
 
 /// The longest result that the CLI may print, in bytes.
 const MAX_RESULT: u64 = 1024 * 1024;
 
-/// What `devcontainer up` is to be run on.
+/// What `devcontainer up` is run with.
 #[derive(Debug)]
 pub struct Up<'a> {
-    /// The CLI.
+    /// The CLI's command: a name on the PATH, or a path.
     pub command: &'a str,
     /// The checkout on the host.
     pub checkout: &'a Path,
-    /// The configuration that stands in for the repository's.
+    /// The configuration that it reads in place of the repository's.
     pub override_config: &'a Path,
     /// Whose container it is.
     pub identity: &'a Identity,
@@ -74,41 +73,42 @@ pub struct Up<'a> {
     pub token: &'a str,
     /// Where it finds Docker, as in `DOCKER_HOST`.
     pub docker_host: &'a str,
-    /// Docker's own address, which it does not get to see.
+    /// Docker's own address, as in `DOCKER_HOST`. Its socket is hidden from the CLI.
     pub hidden_host: &'a str,
-    /// What is held against the policy before anything is built; nothing for a trusted repository.
+    /// The rules for what the shim checks before anything is built; `None` for a trusted repository.
     pub guard: Option<guard::Rules>,
-    /// Whether it asks for what it builds ([`Event::Build`]); else Docker builds.
+    /// Whether hatchery builds the images, when the CLI asks for them ([`Event::Build`]); otherwise Docker
+    /// does.
     pub asks_for_builds: bool,
-    /// Whether a Dockerfile's own `syntax` is left out: for a Docker for which the CLI would put one in
-    /// that the builder knows by itself.
+    /// Whether to leave `syntax` out of Dockerfiles (`--omit-syntax-directive`): for an old Docker the CLI
+    /// would add one, which the builder does not need.
     pub omits_syntax: bool,
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<&'a Path>,
-    /// By what it reaches the network; without it as hatchery itself does.
+    /// How it reaches the network; `None` means as hatchery itself does.
     pub outlet: Option<&'a Outlet>,
     /// Whether it runs in its cage.
     pub caged: bool,
-    /// What it may read there beside the system's and its own.
+    /// Further paths that it may read in the cage, and run programs from.
     pub readable: &'a [PathBuf],
-    /// What lifecycle commands have in their environment. The CLI gets stand-ins, which the door replaces.
+    /// Variables for lifecycle commands. The CLI gets stand-ins for the values, which the door replaces.
     pub secrets: &'a Environment,
-    /// What the user's home gets once it is there.
+    /// The dotfiles that are installed in the user's home.
     pub dotfiles: &'a Dotfiles,
-    /// Where all is kept that builders and lifecycle commands say.
+    /// Where the output of builders and lifecycle commands is kept, if anywhere.
     pub transcript: Option<Transcript>,
 }
 
 /// What happens while it runs.
 #[derive(Debug)]
 pub enum Event {
-    /// It began with something that a person can make sense of.
+    /// A step began; this is its name for a person.
     Step(String),
-    /// A line of the builder's or of a lifecycle command's.
+    /// A line of output of the builder or of a lifecycle command.
     Line(String),
     /// Something failed that the drone can do without.
     Warning(String),
-    /// The gate refuses what it was about to build; nothing of it was.
+    /// The gate refuses what it was about to build; nothing of it was built.
     Refused(Error),
     /// An image is to be built, for which it waits.
     Build(Asked),
@@ -116,7 +116,7 @@ pub enum Event {
     Ended(Outcome),
 }
 
-/// A build that the CLI has asked for. Dropped, it has failed.
+/// A build that the CLI has asked for. Dropping this without [`Self::is_built`] means that the build failed.
 #[derive(Debug)]
 pub struct Asked {
     /// What is to be built. It is not judged yet.
@@ -126,12 +126,12 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Where the builder's lines go.
+    /// Passes on a line of the builder's output.
     pub fn line(&self, line: &str) {
         let _ = self.lines.send(line.to_owned());
     }
 
-    /// Docker has the image.
+    /// The build succeeded: Docker has the image.
     pub fn is_built(self) {
         let _ = self.done.send(());
     }
@@ -153,9 +153,9 @@ pub enum Outcome {
         message: String,
         /// The container, where it stays: a lifecycle command failed in it.
         container: Option<String>,
-        /// The lifecycle command that ran last.
+        /// The step that began last.
         step: Option<String>,
-        /// The lifecycle command that failed, or that was the last to begin; nothing where none had begun.
+        /// The lifecycle command that failed, or that was the last to begin; `None` if none had begun.
         failed: Option<Failed>,
         /// The last lines of output.
         last_lines: Vec<String>,
@@ -165,9 +165,9 @@ pub enum Outcome {
 /// A lifecycle command that has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// Of which property it is.
+    /// The property that it belongs to.
     pub stage: Stage,
-    /// The property's name, and where it is one of several commands of that, its own before it.
+    /// The property's name. For one of several commands, its own name comes first: `web of postCreateCommand`.
     pub command: String,
     /// Its exit status, where it ended by itself.
     pub status: Option<i64>,
@@ -182,7 +182,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// What happens next; after [`Event::Ended`] nothing does.
+    /// Waits for the next event. The last one is [`Event::Ended`].
     pub async fn next(&mut self) -> Event {
         self.events.recv().await.unwrap_or_else(|| {
             Event::Ended(Outcome::Failed {
@@ -197,7 +197,8 @@ impl Running {
 }
 
 impl Running {
-    /// The lifecycle command that runs, each time another one begins; no event of it is lost.
+    /// The lifecycle command that is running, in a channel that always has the latest one: events may be
+    /// dropped.
     pub fn stage(&self) -> watch::Receiver<Option<Stage>> {
         self.stage.clone()
     }
@@ -301,7 +302,8 @@ pub fn up(up: &Up<'_>) -> Result<Running> {
     })
 }
 
-/// What the CLI and all that it starts must read and run, wherever that was installed.
+/// The cage's rules for the CLI and all that it starts, wherever they are installed. `program` is the CLI;
+/// `readable` are further paths to read and to run programs from.
 pub fn rules(program: &Path, ca_file: Option<&Path>, readable: &[PathBuf]) -> Result<Rules> {
     let others = ["node", "docker", "docker-compose"];
     let others = others.into_iter().filter_map(process::find);
@@ -378,7 +380,8 @@ pub async fn check_compose(repo: &RepoId) -> Result<()> {
 pub const COMPOSE_HINT: &str = "install the package docker-compose-plugin (Docker's own), \
     docker-compose-v2 (Ubuntu) or docker-compose (Debian)";
 
-/// The version of a plugin of Docker's command, if it is there.
+/// The first line that a plugin of Docker's command says of its version; `None` if it is missing or gives no
+/// answer in time.
 pub async fn plugin(name: &str) -> Option<String> {
     let mut command = Command::new(process::find("docker")?);
     process::emptied(&mut command);
@@ -394,7 +397,7 @@ pub async fn plugin(name: &str) -> Option<String> {
     (output.status.success() && !first.is_empty()).then_some(first)
 }
 
-/// The directory with hatchery under docker's names.
+/// Makes a directory with hatchery under docker's names, and its settings as a shim.
 fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
     let bin = up.workshop.directory("bin")?;
     let docker = process::find("docker").ok_or_else(|| {
@@ -433,8 +436,8 @@ fn shim(up: &Up<'_>, control: &Path) -> Result<PathBuf> {
     Ok(bin)
 }
 
-/// Docker's command before 23 has `BuildKit` in it; later ones need the buildx plugin, which the
-/// devcontainer CLI finds by itself.
+/// Whether docker's command builds with its own `BuildKit`. Before version 23 it has one; later versions need
+/// the buildx plugin, which the devcontainer CLI finds by itself.
 fn builds_with_buildkit(docker: &Path) -> bool {
     let output = std::process::Command::new(docker).arg("--version").output();
     let major = output.ok().and_then(|output| {
@@ -486,7 +489,7 @@ async fn attend(
     let _ = events.send(Event::Ended(outcome(&result, log))).await;
 }
 
-/// Hears what the shims have to say, all at once, until this is dropped.
+/// Serves the shims, several at once, until this is dropped.
 async fn hear(listener: UnixListener, events: mpsc::Sender<Event>) {
     let mut answering = JoinSet::new();
     loop {
@@ -548,7 +551,7 @@ async fn answer(stream: UnixStream, events: mpsc::Sender<Event>) {
     }
 }
 
-/// A shim that has gone needs no answer.
+/// Sends an answer. A shim that has gone needs none, so errors do not matter.
 async fn tell(writing: &mut OwnedWriteHalf, answer: &Answer) {
     if let Ok(mut line) = serde_json::to_vec(answer) {
         line.push(b'\n');
@@ -565,13 +568,13 @@ struct Log {
     step: Option<String>,
     failed: Option<Failed>,
     stage: watch::Sender<Option<Stage>>,
-    /// What a command has said that failed; which of several it was comes next.
+    /// The output of a command that failed. The next entry says which of several it was.
     unnamed: Vec<String>,
-    /// Why there was nothing to log: no cage, or something that may not be touched in it.
+    /// A line that says why there is no log: the cage failed, or something may not be touched in it.
     denied: Option<String>,
-    /// Where all is kept that may be.
+    /// Where output is kept, if anywhere.
     transcript: Option<Transcript>,
-    /// The begin of a line for it.
+    /// The beginning of a line for it.
     pieces: Pieces,
 }
 
@@ -673,7 +676,7 @@ impl Log {
         }
     }
 
-    /// What is said where dotfiles could not be installed; the CLI goes on.
+    /// The warning that dotfiles could not be installed; the CLI goes on.
     fn without_dotfiles(&mut self) -> String {
         let last = Vec::from(std::mem::take(&mut self.last_lines));
         let last = last.last().map(|line| format!(": {line}"));
@@ -695,14 +698,14 @@ impl Log {
         }
     }
 
-    /// Writes a word of ours into the transcript.
+    /// Writes a text of hatchery's own into the transcript.
     fn said(&self, text: &str) {
         if let Some(transcript) = &self.transcript {
             transcript.said(text);
         }
     }
 
-    /// Writes lines of a command's into it.
+    /// Writes lines of a command's output into the transcript.
     fn keep(&mut self, lines: &[String]) {
         self.end_line();
         if let Some(transcript) = &self.transcript {
@@ -712,7 +715,7 @@ impl Log {
         }
     }
 
-    /// Writes what has come of a command's lines; the last one may go on in the next piece.
+    /// Writes a piece of a command's output; its last line may continue in the next piece.
     fn keep_pieces(&mut self, text: &str) {
         if let Some(transcript) = &self.transcript {
             self.pieces
@@ -720,7 +723,7 @@ impl Log {
         }
     }
 
-    /// Nothing more comes of the last line.
+    /// Ends the last line in the transcript, of which nothing more comes.
     fn end_line(&mut self) {
         if let Some(transcript) = &self.transcript {
             self.pieces.end(|line| transcript.output(line));
@@ -731,11 +734,11 @@ impl Log {
 /// The step in which Docker builds an image for the devcontainer CLI.
 pub const BUILDING: &str = "Building the image";
 
-/// What the devcontainer CLI calls its work on dotfiles.
+/// The devcontainer CLI's name for the step that installs dotfiles.
 pub const DOTFILES: &str = "Installing Dotfiles";
 
-/// How the devcontainer CLI begins what it shows of one of several commands that run at once, and what the
-/// one said that failed: after its end, and as a whole.
+/// Begins what the devcontainer CLI shows of one of several commands that run at once, and the output of one
+/// that failed, which it shows as a whole after its end.
 const BOLD: &str = "\u{1b}[1m";
 
 /// The lines of a command, each with its name if it is one of several.
@@ -834,7 +837,8 @@ fn outcome(result: &str, mut log: Log) -> Outcome {
     }
 }
 
-/// The CLI's messages hold whole command lines, each `-e KEY=VALUE` included.
+/// The first line of the CLI's message. Of a command line only the first two words stay: the rest holds each
+/// `-e KEY=VALUE`.
 fn harmless(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
     match first.split_once("Command failed: ") {

@@ -1,10 +1,10 @@
 //! What `BuildKit` keeps of the directories that images are built from.
 //!
-//! It keeps a copy of each, so that the next build sends only what changed: files whose size and
-//! time of modification are others. A copy is found by the name of the directory and by a number
-//! that buildx draws once for its home. Each spawn has a home of its own; with another number each
-//! time nothing was ever found, and each spawn left another copy of all its features.
-//! Docker's command without buildx goes by the whole path, which the devcontainer CLI changes.
+//! It keeps a copy of each, so that the next build sends only the files whose size or time of modification has
+//! changed. A copy is found by the name of the directory and by a number that buildx draws once for its home.
+//! Each spawn has a home of its own: with another number each time it would find no copy, and leave another one
+//! of all its features. Docker's command without buildx uses the whole path, which the devcontainer CLI
+//! changes.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ const PLACES: [&str; 2] = [".docker/buildx", ".docker"];
 /// The name of the number's file.
 const FILE: &str = ".buildNodeID";
 
-/// Has the builds of this home find the copies that earlier builds of the same `owner` left. No
-/// two drones may be one owner: one could make a file that passes for the other's.
+/// Lets the builds of this home find the copies that earlier builds of the same `owner` left. Two drones must
+/// not be one owner: one could make a file that passes for the other's.
 pub fn share_copies(home: &Path, owner: &str) -> Result<()> {
     for place in PLACES {
         let directory = home.join(place);
@@ -31,9 +31,9 @@ pub fn share_copies(home: &Path, owner: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has all files below this directory sent, whatever the copy holds: the files of a feature have
-/// the sizes and times that its publisher chose, so that those of another version may pass for
-/// them. What cannot be touched is left as it is.
+/// Marks all files below this directory as changed now, so that they are sent no matter what the copy holds:
+/// the files of a feature have the sizes and times that its publisher chose, so that those of another version
+/// may pass for them. What cannot be changed is left as it is.
 pub fn send_whole(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;

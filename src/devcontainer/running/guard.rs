@@ -1,8 +1,8 @@
 //! What the shim looks at before the devcontainer CLI builds or starts anything.
 //!
-//! Published features, their dependencies and images without a name in the repository are known
-//! only when the CLI has fetched them. By then it has also written the files that it builds from:
-//! they are held to the form that it gives them, so that nothing in a text became part of them.
+//! Published features, their dependencies and images without a name in the repository are known only when the
+//! CLI has fetched them. By then it has also written the files that it builds from: they must have the form
+//! that it gives them, so that no text can have become a part of them.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -37,7 +37,7 @@ const MAX_ENTRIES: usize = 1000;
 pub struct Rules {
     /// The drone's name.
     drone: String,
-    /// The part of a volume's name that makes it the drone's own, beside its name.
+    /// The drone's `devcontainerId`: a volume whose name contains it is the drone's own.
     id: String,
     /// The directory of its sockets.
     sockets: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub struct Rules {
     runtime: Option<Runtime>,
 }
 
-/// What the devcontainer CLI asks docker for.
+/// A command that the devcontainer CLI runs.
 #[derive(Debug, Clone, Copy)]
 pub enum Call<'a> {
     /// `docker` with these arguments.
@@ -78,15 +78,15 @@ impl Rules {
         }
     }
 
-    /// The same for a drone that has these volumes beside its own.
+    /// Sets the volumes that the drone shares with others.
     #[must_use]
     pub fn sharing(mut self, volumes: Vec<String>) -> Self {
         self.shared = volumes;
         self
     }
 
-    /// Refuses a build or start by what it would do. `temporary` is where the CLI keeps what it
-    /// fetched and generated. Calls that do neither pass.
+    /// Checks a call that builds or starts; all others pass. `temporary` is where the CLI keeps what it fetched
+    /// and generated. The error lists what is refused.
     pub fn check(&self, call: Call<'_>, temporary: &Path) -> Result<()> {
         let mut gate = Gate::new(false, "").run_by(self.runtime);
         let looker = Looker {
@@ -162,12 +162,12 @@ impl ComposeCall {
         }))
     }
 
-    /// Whether nothing is started.
+    /// Whether it builds and starts nothing.
     pub const fn only_builds(&self) -> bool {
         matches!(self.wanted, Wanted::Build(_))
     }
 
-    /// What is to be built. The error is in words.
+    /// The builds that it needs, read from its files. The error says in words what cannot be read.
     pub fn builds(&self) -> std::result::Result<Vec<Build>, String> {
         let files = self.files.iter().map(|path| {
             let document = read(path).and_then(|text| yaml::parse(&text, "").ok());
@@ -185,7 +185,7 @@ impl ComposeCall {
     }
 }
 
-/// One look at what the CLI has made.
+/// A check of what the CLI has made.
 struct Looker<'a> {
     rules: &'a Rules,
     temporary: &'a Path,
@@ -196,7 +196,7 @@ const UNKNOWN_FORM: &str = "hatchery does not know this form of it";
 const NOT_THE_CLIS: &str = "the devcontainer CLI does not write this by itself";
 
 impl Looker<'_> {
-    /// Judges a call of docker; whether it builds.
+    /// Judges a call of docker. Returns whether it builds.
     fn docker(&self, args: &[OsString], gate: &mut Gate) -> bool {
         let words = match args {
             [first, rest @ ..] if first == "build" => rest,
@@ -243,7 +243,7 @@ impl Looker<'_> {
         }
     }
 
-    /// `NAME=DIRECTORY`: the features that the CLI has fetched.
+    /// Whether this is `NAME=DIRECTORY` for the features that the CLI has fetched.
     fn is_content(&self, text: &str) -> bool {
         let directory = text.strip_prefix("dev_containers_feature_content_source=");
         directory.is_some_and(|directory| self.is_temporary(directory))
@@ -254,7 +254,7 @@ impl Looker<'_> {
         path.starts_with(self.temporary) && !path.components().any(|part| part.as_os_str() == "..")
     }
 
-    /// Judges a call of compose and the files that the CLI adds; whether it builds or starts.
+    /// Judges a call of compose and the files that the CLI adds. Returns whether it builds or starts.
     fn compose(&self, args: &[OsString], gate: &mut Gate) -> bool {
         gate.turn_to(THE_CALL);
         let mut lines = args.iter();
@@ -490,7 +490,7 @@ fn one_line<'a>(word: &'a OsString, gate: &mut Gate) -> Option<&'a str> {
     text
 }
 
-/// `NAME=VALUE` of a build.
+/// Whether this is a build argument, `NAME=VALUE`, of a form that the CLI writes.
 fn is_argument(text: &str) -> bool {
     let Some((name, value)) = text.split_once('=') else {
         return false;
@@ -532,7 +532,7 @@ fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 
-/// Directories in this one; where they cannot all be told, that is refused.
+/// The directories in this one. If they cannot all be listed, this is refused and the list is empty.
 fn listed(path: &Path, gate: &mut Gate) -> Vec<PathBuf> {
     directories(path).unwrap_or_else(|| {
         gate.turn_to("what the devcontainer CLI has fetched");
@@ -542,7 +542,8 @@ fn listed(path: &Path, gate: &mut Gate) -> Vec<PathBuf> {
     })
 }
 
-/// Directories in this one, of which there may be none; `None` where one may be hidden.
+/// The directories in this one, which may be missing. `None` if some may be hidden: by an error, a link to a
+/// directory, or too many entries.
 fn directories(path: &Path) -> Option<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
@@ -562,7 +563,7 @@ fn directories(path: &Path) -> Option<Vec<PathBuf>> {
     Some(found)
 }
 
-/// A plain file's text; no link is followed.
+/// The text of a regular file; no link is followed. `None` as for [`text_of`].
 fn read(path: &Path) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     text_of(std::fs::File::from(
@@ -570,7 +571,7 @@ fn read(path: &Path) -> Option<String> {
     ))
 }
 
-/// The text of a plain file that is not too large.
+/// The text of a file; `None` unless it is a regular file of at most 1 MiB in UTF-8.
 pub fn text_of(file: std::fs::File) -> Option<String> {
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
@@ -602,8 +603,8 @@ fn fetched_feature(directory: &Path, gate: &mut Gate) {
 /// The CLI's own part of a Dockerfile begins here and ends with the file.
 const GENERATED: &str = "FROM $_DEV_CONTAINERS_BASE_IMAGE AS dev_containers_target_stage";
 
-/// The label in the CLI's part of a Dockerfile, where there is one; or an instruction that the CLI
-/// does not write.
+/// The label in the CLI's part of a Dockerfile, if there is one. The error is an instruction that the CLI does
+/// not write.
 fn generated_label(dockerfile: &str) -> std::result::Result<Option<String>, String> {
     let odd = |line: &str| Err(line.to_owned());
     let mut parts = dockerfile.split(GENERATED);
@@ -673,7 +674,7 @@ fn is_the_clis(instruction: &str) -> bool {
     }
 }
 
-/// The text in quotes, which must end where the quotes do.
+/// The text of a quoted string, its escapes resolved; `None` if this is not exactly one quoted string.
 fn unescaped(quoted: &str) -> Option<String> {
     let mut inside = quoted.strip_prefix('"')?.strip_suffix('"')?.chars();
     let mut text = String::with_capacity(quoted.len());

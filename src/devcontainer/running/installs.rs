@@ -1,8 +1,8 @@
 //! What is run in an image for the two features that make a drone of it.
 //!
-//! The published scripts are for images with apt. In front of each goes one of hatchery's: it hands over to
-//! the published one where apt is, and elsewhere does the same with the image's own package manager. Which
-//! that is, is known only in the build. Names, options, entrypoints and metadata stay the published ones.
+//! The published scripts are for images with apt. Hatchery puts one of its own in front of each: it runs the
+//! published one in an image with apt, and otherwise does the same with the image's own package manager. Which
+//! one that is, is known only in the build. Names, options, entrypoints and metadata stay the published ones.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,19 +15,19 @@ use super::guard;
 use crate::config::TAILSCALE_FEATURE;
 use crate::devcontainer::judging::features;
 
-/// How an image is told of that has no package manager for what is missing in it.
+/// How a message begins about an image that has no package manager for what it lacks.
 pub const NO_MANAGER: &str = "hatchery: this image has no package manager for ";
 
-/// What the published script is called behind hatchery's.
+/// The name that the published script gets.
 const PUBLISHED: &str = "hatchery-published.sh";
 
 /// The script of a feature.
 const SCRIPT: &str = "install.sh";
 
-/// What the devcontainer CLI starts it with; it names the feature.
+/// The script with which the devcontainer CLI starts it; it names the feature.
 const WRAPPER: &str = "devcontainer-features-install.sh";
 
-/// Features that are looked at.
+/// How many features are looked at.
 const MAX_FEATURES: usize = 1000;
 
 const SSHD: &str = concat!(
@@ -39,8 +39,8 @@ const TAILSCALE: &str = concat!(
     include_str!("installs/tailscale.sh")
 );
 
-/// Puts hatchery's scripts in front of the published ones that the CLI has fetched into this directory. A
-/// second time it changes nothing. Where it fails, the published script is run.
+/// Puts hatchery's scripts in front of the published ones that the CLI has fetched into this directory. Calling
+/// it again changes nothing. If it fails, the published script runs.
 pub fn put_in_front(temporary: &Path) {
     let runs = below(temporary)
         .flat_map(|cli| below(&cli.join("container-features")))

@@ -1,4 +1,4 @@
-//! The last lines of a build's or a command's output, for the error that tells of its end.
+//! The last lines of a build's or a command's output, for the error that reports its failure.
 
 use std::collections::VecDeque;
 
@@ -9,9 +9,9 @@ const WIDTH: usize = 400;
 /// What `BuildKit` puts round the lines of the Dockerfile that it quotes after a failure.
 const RULE: &str = "--------------------";
 
-/// The last lines, without those that `BuildKit` quotes from the Dockerfile: it does so last of all,
-/// and as the devcontainer CLI writes a feature's step in a dozen lines, they would be all that is
-/// kept, and none of what the step itself said.
+/// The last lines, without those that `BuildKit` quotes from the Dockerfile. It quotes them last of all, and
+/// the devcontainer CLI writes a feature's step in a dozen lines, so nothing that the step itself said would be
+/// kept otherwise.
 #[derive(Debug, Default)]
 pub struct LastLines {
     lines: VecDeque<String>,
@@ -19,7 +19,7 @@ pub struct LastLines {
 }
 
 impl LastLines {
-    /// Takes one more.
+    /// Adds a line.
     pub fn push(&mut self, line: &str) {
         let rule = line.trim_end() == RULE;
         self.quoting = if rule {
@@ -36,7 +36,7 @@ impl LastLines {
         }
     }
 
-    /// Another step begins.
+    /// Forgets all lines, because another step begins.
     pub fn clear(&mut self) {
         self.lines.clear();
         self.quoting = false;

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// For how long the last command may hold a spawn that nobody asked to wait for it.
+/// How long the last command may hold a spawn if it need not be waited for.
 const LAST: Duration = Duration::from_secs(30);
-/// For how long another one may: what comes after it would not be run.
+/// How long an earlier one may: if the spawn leaves it, those after it are not run.
 const EARLIER: Duration = Duration::from_secs(5 * 60);
-/// After how long it is said what a spawn waits for.
+/// After this time a spawn says what it waits for.
 const SAID_AFTER: Duration = Duration::from_secs(30);
 
 /// A property of devcontainer.json that holds commands, in the order in which they are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
-    /// Runs on the host, which hatchery does not let it; `waitFor` may name it.
+    /// Runs on the host, so only a trusted repository may have one. `waitFor` may name it.
     #[serde(rename = "initializeCommand")]
     Initialize,
     /// `onCreateCommand`
@@ -93,8 +93,9 @@ impl Stage {
 }
 
 impl Stage {
-    /// What failed, as the devcontainer CLI tells of it ("postCreateCommand from devcontainer.json", "web of
-    /// postCreateCommand from …"), in few words. Nothing where the text is of something else.
+    /// The stage of a command that failed, and the command in few words, from the devcontainer CLI's report
+    /// ("postCreateCommand from devcontainer.json", "web of postCreateCommand from …"). `None` if the text is
+    /// about something else.
     pub fn that_failed(text: &str) -> Option<(Self, String)> {
         let stage = Self::ALL
             .into_iter()
@@ -140,12 +141,12 @@ impl Lifecycle {
         }
     }
 
-    /// Whether there is such a command.
+    /// Whether there is a command of this stage.
     pub fn has(&self, stage: Stage) -> bool {
         self.present.contains(&stage)
     }
 
-    /// Whether there is something that only an editor runs.
+    /// Whether there is a `postAttachCommand`, which only an editor runs.
     pub fn attaches(&self) -> bool {
         self.has(Stage::PostAttach)
     }
@@ -167,7 +168,7 @@ impl Lifecycle {
     }
 }
 
-/// The CLI takes an empty command for none.
+/// Whether a command is set: the CLI takes an empty one for none.
 fn is_something(command: &Value) -> bool {
     match command {
         Value::String(text) => !text.trim().is_empty(),
@@ -180,13 +181,13 @@ fn is_something(command: &Value) -> bool {
 /// What is to be done about the command that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
-    /// This is to be said.
+    /// Show this to the user.
     Say(String),
-    /// The spawn ends without it.
+    /// End the spawn without waiting for this command any longer.
     Leave(Stage),
 }
 
-/// Looks at the clock while the commands run.
+/// Watches how long the commands take.
 #[derive(Debug)]
 pub struct Vigil {
     lifecycle: Lifecycle,
@@ -209,7 +210,7 @@ impl Vigil {
         &self.lifecycle
     }
 
-    /// A command has begun; several of one stage have their time together.
+    /// Records that a command has begun. Several commands of one stage share its time.
     pub fn begun(&mut self, stage: Stage, now: Instant) {
         if self.running.is_none_or(|(before, _)| before != stage) {
             self.running = Some((stage, now));
@@ -217,7 +218,7 @@ impl Vigil {
         }
     }
 
-    /// When to look again, if ever.
+    /// When to call [`Self::due`] again; `None` if there is no need.
     pub fn next(&self) -> Option<Instant> {
         let (stage, since) = self.running?;
         let end = self
@@ -250,7 +251,7 @@ impl Vigil {
         }))
     }
 
-    /// What a person must know of a command that was left running in this drone.
+    /// What to tell the user about a command that was left running in this drone.
     pub fn left(&self, stage: Stage, drone: &str) -> String {
         let missed: Vec<_> = self.lifecycle.after(stage).map(Stage::as_str).collect();
         let mut text = format!("{stage} is still running in the drone and is no longer waited for");

@@ -13,7 +13,7 @@ use crate::devcontainer::judging::metadata::SOCKETS_TARGET;
 use crate::docker::{LABEL_RESTART, UNSAID};
 use crate::drone::DroneName;
 
-/// What a project is bound to when its file is written.
+/// What hatchery adds to a project when it writes its file.
 pub struct Emission<'a> {
     /// The drone's name: its container's and its host's.
     pub drone: &'a DroneName,
@@ -31,15 +31,15 @@ pub struct Emission<'a> {
     pub mounts: Vec<Value>,
     /// The volumes in the remote user's home.
     pub home: Vec<HomeMount>,
-    /// What makes the tags of its images ones that no repository knows.
+    /// A text in the names of its images that no repository knows.
     pub token: &'a str,
-    /// Variables of devcontainer.json's that the devcontainer CLI does not hand on.
+    /// Variables of devcontainer.json that the devcontainer CLI cannot pass on.
     pub environment: Map<String, Value>,
     /// The drone's labels.
     pub labels: Vec<(&'static str, String)>,
 }
 
-/// To run for as long as the server does.
+/// The restart policy of what runs for as long as the server does.
 const LASTING: &str = "unless-stopped";
 /// The log of each container, whatever Docker's default is: the driver, and its options.
 pub(crate) const LOG: (&str, [(&str, &str); 2]) =
@@ -49,7 +49,7 @@ pub(crate) const LOG: (&str, [(&str, &str); 2]) =
 pub(crate) const SSHD_PORT: u16 = 2222;
 
 impl Project {
-    /// The whole compose file.
+    /// The whole compose file, as JSON.
     pub fn emit(&self, with: &Emission<'_>) -> Value {
         let mut services = Map::new();
         for (name, service) in &self.services {
@@ -94,7 +94,7 @@ impl Project {
         file
     }
 
-    /// Makes the drone's service the drone, and gives its network to whoever holds it.
+    /// Makes the drone's service the drone. The service that holds its network gets the host name and the port.
     fn seat(&self, services: &mut Map<String, Value>, with: &Emission<'_>) {
         if let Some(drone) = services
             .get_mut(&self.service)
@@ -203,7 +203,8 @@ fn own_build(service: &mut Map<String, Value>, name: &str, with: &Emission<'_>) 
     service.insert("image".into(), json!(tag));
 }
 
-/// Keeps the service's own restart policy, in a label too: the policy goes while the drone sleeps.
+/// Sets the service's restart policy and keeps it in a label, because the policy is removed while the drone
+/// sleeps.
 fn restart(service: &mut Map<String, Value>, holds_the_network: bool) {
     let said = service.get("restart").and_then(Value::as_str);
     let (policy, noted) = match said {
@@ -235,7 +236,7 @@ fn put_mount(service: &mut Map<String, Value>, mount: Value) {
     }
 }
 
-/// Compose interpolates every text once more.
+/// Doubles each dollar sign: compose replaces variables in every text.
 fn escape(map: &mut Map<String, Value>) {
     map.values_mut().for_each(escape_value);
 }

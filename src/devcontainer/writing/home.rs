@@ -22,7 +22,7 @@ pub struct HomeMount {
 }
 
 impl HomeMount {
-    /// Those of this drone, whose user's home this is.
+    /// Those of this drone. `home` is the home directory of its remote user.
     pub fn all(config: &Config, drone: &DroneName, home: &str) -> Vec<Self> {
         let home = home.trim_end_matches('/');
         let own = config.devcontainer.home.iter().map(|path| Self {
@@ -39,7 +39,7 @@ impl HomeMount {
         own.chain(shared).collect()
     }
 
-    /// As a `--mount` text. What the image has there gets into a new volume.
+    /// The text for `--mount`. Docker copies what the image has there into a new volume.
     pub(super) fn to_text(&self) -> String {
         format!("type=volume,source={},target={}", self.volume, self.target)
     }
@@ -49,7 +49,8 @@ impl HomeMount {
         json!({"type": "volume", "source": self.volume, "target": self.target})
     }
 
-    /// Names the volume in a compose file, where compose would put the project's name before it.
+    /// Declares the volume in a compose file under its own name; compose would put the project's name before
+    /// it.
     pub(super) fn declare(&self, volumes: &mut Map<String, Value>) {
         let mut declared = json!({"name": self.volume});
         if self.is_shared {

@@ -29,7 +29,7 @@ pub struct ImageFacts {
 }
 
 impl ImageFacts {
-    /// The last word that the metadata has on a property.
+    /// The last text for a property in the metadata that is not empty.
     pub fn says(&self, property: &str) -> Option<&str> {
         let entries = self.metadata.iter().rev();
         entries
@@ -53,13 +53,13 @@ pub struct Seat<'a> {
     pub sockets: Option<&'a Path>,
     /// The image that the drone is made from, where it is known.
     pub image: Option<&'a ImageFacts>,
-    /// The remote user, where a built image taught it; it counts before all else.
+    /// The remote user, if it is known from a built image; it comes before all else.
     pub remote_user: Option<&'a str>,
     /// The remote user's home, where it is known.
     pub home: Option<&'a str>,
-    /// A directory of ours, outside the checkout.
+    /// A directory outside the checkout, for the files that hatchery writes.
     pub work: &'a Path,
-    /// A text that makes names of images ones that no repository knows.
+    /// A text in the names of images that no repository knows.
     pub token: &'a str,
 }
 
@@ -78,9 +78,9 @@ pub struct Prepared {
     pub in_volume: String,
     /// What tools open, and where commands begin: mostly where the clone is.
     pub folder: String,
-    /// What a compose project is called.
+    /// The names of the compose project, if it is one.
     pub compose: Option<ComposeProject>,
-    /// Directories of the clone that are mounted and not there, each by its path in the clone.
+    /// What is mounted of the clone although the repository lacks it, by its path in the clone.
     pub absent: Vec<String>,
     /// Whether the drone's own container mounts parts of the clone.
     pub mounts_parts: bool,
@@ -88,7 +88,7 @@ pub struct Prepared {
     pub runs_here: bool,
     /// The image that it is made from, where that is known before it is built.
     pub image: Option<String>,
-    /// The number of the remote user, whose name only the image knows.
+    /// The number of the remote user, if only the image knows its name.
     pub uid: Option<String>,
     /// The volumes in the remote user's home.
     pub home: Vec<HomeMount>,
@@ -173,7 +173,7 @@ impl Repository {
         })
     }
 
-    /// What images, Dockerfiles and compose projects have alike.
+    /// The properties that images, Dockerfiles and compose projects have in common.
     fn common(&self, seat: &Seat<'_>, remote_user: Option<String>) -> Map<String, Value> {
         let passed = &self.passed;
         let mut config = passed.plain.clone();
@@ -229,14 +229,14 @@ impl Repository {
         config
     }
 
-    /// Who people and editors are in the drone.
+    /// The user that people and editors work as in the drone.
     fn remote_user(&self, seat: &Seat<'_>) -> Option<String> {
         let known = seat.remote_user.map(str::to_owned);
         known.or_else(|| self.user(seat.image))
     }
 
-    /// Who people and editors are in the drone, by name or by number, where the metadata of the image that it
-    /// is made from does not say it by name.
+    /// The user that people and editors work as in the drone, by name or by number. `None` if that is root by
+    /// default, or if the metadata of `image`, which the drone is made from, names it.
     pub fn user(&self, image: Option<&ImageFacts>) -> Option<String> {
         let by_name = |user: &str| match user.split(':').next() {
             Some("0") => "root".to_owned(),
@@ -261,14 +261,14 @@ impl Repository {
         (!matches!(name, "" | "root" | "0")).then(|| name.to_owned())
     }
 
-    /// Those of `containerEnv` that the devcontainer CLI cannot hand on: of several lines.
+    /// The variables of `containerEnv` that the devcontainer CLI cannot pass on: those of several lines.
     fn env_of_lines(&self) -> Map<String, Value> {
         let mut env = self.passed.container_env.clone();
         env.retain(|_, value| !stays_on_its_line(value));
         env
     }
 
-    /// What a container that is not compose's has.
+    /// Adds what a container outside compose has.
     fn seat_container(&self, config: &mut Map<String, Value>, seat: &Seat<'_>) {
         let (name, limits) = (&seat.identity.name, &seat.config.limits);
         let mut args = self.passed.run_args.args.clone();
@@ -348,7 +348,7 @@ fn stays_on_its_line(value: &Value) -> bool {
     value.as_str().is_none_or(policy::is_one_line)
 }
 
-/// Environments may hold secrets: nobody else reads the file.
+/// Writes a file that only its owner can read: environments may hold secrets.
 fn write(path: &Path, value: &Value) -> Result<()> {
     let text = escaped_for_yaml(&format!("{value:#}\n"));
     std::fs::OpenOptions::new()
@@ -361,7 +361,7 @@ fn write(path: &Path, value: &Value) -> Result<()> {
         .map_err(|error| host_io("write", path, error))
 }
 
-/// YAML takes fewer characters unescaped than JSON does; outside texts there are none of them.
+/// Escapes what YAML does not allow unescaped, but JSON does. Only texts contain such characters.
 fn escaped_for_yaml(json: &str) -> String {
     let special = |c: char| {
         matches!(

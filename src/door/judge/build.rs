@@ -1,8 +1,7 @@
 //! A build, as far as it can be judged by the request that begins it.
 //!
-//! The classic builder is asked for all in this request. `BuildKit` is asked for most over the
-//! session that follows, which cannot be judged; what the builder is called with is held against
-//! the policy before it runs.
+//! The classic builder gets everything in this request. `BuildKit` gets most over the session that follows,
+//! which cannot be judged; so the builder's arguments are held against the policy before it runs.
 
 use bollard::models::ResourcesUlimits;
 
@@ -48,7 +47,7 @@ pub const PARAMETERS: &[&str] = &[
     "version",
 ];
 
-/// Those that hand over a part of the host, or take the result elsewhere.
+/// Parameters that must not be set: they hand over a part of the host, or take the result elsewhere.
 const UNSAID: &[&str] = &[
     "cgroupparent",
     "cpuperiod",
@@ -106,7 +105,8 @@ pub fn build(query: &Query, bounds: &Bounds) -> Judged<()> {
     }
 }
 
-/// What clients send for nothing said. Among processors and banks of memory, 0 is the first.
+/// Whether this is what clients send for a parameter that is not set. For processors and banks of memory, 0 is
+/// the first one.
 fn is_none(name: &str, value: &str) -> bool {
     if name.starts_with("cpuset") {
         return value.is_empty();

@@ -15,10 +15,10 @@ use crate::door::own::Own;
 use crate::door::rewrite::{Rewrite, is_none};
 use crate::door::stop::{Judged, Stop};
 
-/// What is known beside the body.
+/// What is known of a request for a container beside its body.
 #[derive(Debug)]
 pub struct Asked<'a> {
-    /// What the container is to be called.
+    /// The container's name.
     pub name: &'a str,
     /// The image that it is to be made of.
     pub image: &'a ImageInspect,
@@ -26,7 +26,7 @@ pub struct Asked<'a> {
     pub own: &'a Own,
 }
 
-/// A container that may be created, if what it names is the drone's own too.
+/// A container that may be created if its networks and volumes are the drone's own, too.
 #[derive(Debug)]
 pub struct Creation {
     /// The body of the request.
@@ -48,7 +48,7 @@ enum Words {
     List(Vec<String>),
 }
 
-/// Judges the body of a request for a container, its image taken out of it.
+/// Judges the body of a request for a container. The caller has taken `Image` out of it.
 pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged<Creation> {
     let image = asked.image.id.as_deref().unwrap_or_default();
     let of_image = asked.image.config.clone().unwrap_or_default();
@@ -145,8 +145,8 @@ pub fn creation(mut body: Rewrite, asked: &Asked<'_>, bounds: &Bounds) -> Judged
     })
 }
 
-/// What a created container has, as Docker shows it, that it was not to have: an image may be
-/// another for another platform.
+/// What a created container has, as Docker shows it, that was not judged; `None` if there is nothing. An image
+/// may be a different one for another platform.
 pub fn surprise(
     shown: &ContainerInspectResponse,
     judged: &Value,
@@ -168,7 +168,7 @@ pub fn surprise(
         .then(|| "a health check more often than every five seconds".to_owned())
 }
 
-/// What a container that is there already, as Docker shows it, has beyond these bounds.
+/// Checks that a container that exists already, as Docker shows it, keeps to these bounds.
 pub fn present(shown: &HostConfig, own: &Own, bounds: &Bounds) -> Judged<()> {
     let mut shown = host::as_asked(shown.clone());
     // The configuration may have named another when it was made.
@@ -184,8 +184,8 @@ pub fn present(shown: &HostConfig, own: &Own, bounds: &Bounds) -> Judged<()> {
     host::host(host, false, own, bounds).map(|_| ())
 }
 
-/// For a trusted repository: the body of the container of this name as it is, but for labels that its image
-/// claims, and for the drone's own.
+/// For a trusted repository: the body of a request for the container of this name, unchanged except for labels:
+/// those that its image claims are emptied, and the drone's own container gets the drone's.
 pub fn labelled(body: &[u8], name: &str, image: &ImageInspect, bounds: &Bounds) -> Judged<Value> {
     let mut body: Map<String, Value> = serde_json::from_slice(body)
         .map_err(|error| Stop::Malformed(format!("the body: {error}")))?;

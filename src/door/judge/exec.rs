@@ -6,8 +6,8 @@ use crate::door::rewrite::Rewrite;
 use crate::door::stop::Judged;
 use crate::secret::Environment;
 
-/// The body of a command that is made or begun, without privileges. What it runs, as whom and
-/// where is the drone's own affair. Secrets come in place of what stands for them.
+/// The body of a request to create or start a command, without privileges. What it runs, as which user and
+/// where is the drone's own affair. Stand-ins for secrets are replaced by the secrets.
 pub fn exec(body: &[u8], secrets: &Environment) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     body.keep::<bool>(&[
@@ -27,7 +27,7 @@ pub fn exec(body: &[u8], secrets: &Environment) -> Judged<Value> {
     Ok(body)
 }
 
-/// Puts secrets in place of what stands for them in the environment of a command.
+/// Replaces the stand-ins for secrets in the environment of a command by the secrets.
 pub fn reveal(body: &mut Value, secrets: &Environment) {
     let entries = body.get_mut("Env").and_then(Value::as_array_mut);
     for entry in entries.into_iter().flatten() {

@@ -5,7 +5,7 @@ use bollard::models::HealthConfig;
 /// The shortest time between two checks, in nanoseconds.
 const BETWEEN: i64 = 5_000_000_000;
 
-/// The shortest time that Docker takes for one of a check's, in nanoseconds.
+/// The shortest duration that Docker takes in a health check, in nanoseconds.
 const SHORTEST: i64 = 1_000_000;
 
 /// The check, no more often than once in five seconds. 0 is Docker's default, which is longer.
@@ -19,19 +19,19 @@ pub fn bounded(check: HealthConfig) -> HealthConfig {
     }
 }
 
-/// Whether so much time is too little. 0 is Docker's default.
+/// Whether this interval, in nanoseconds, is too short. 0 is Docker's default.
 fn is_often(interval: Option<i64>) -> bool {
     interval.is_some_and(|interval| (1..BETWEEN).contains(&interval))
 }
 
-/// Whether a check, as Docker shows it, keeps to that.
+/// Whether a check, as Docker shows it, runs no more often than once in five seconds.
 pub fn is_bounded(check: &HealthConfig) -> bool {
     let starts = check.start_period.is_some_and(|period| period > SHORTEST);
     !(is_often(check.interval) || starts && is_often(check.start_interval))
 }
 
-/// What a container must be given so that its image's check keeps to that; nothing where it does, or
-/// where the container has one of its own.
+/// The check to give to a container so that its image's intervals, which count where its `own` check has none,
+/// are not too short; `None` if nothing needs to change.
 pub fn of_image(image: Option<&HealthConfig>, own: Option<&HealthConfig>) -> Option<HealthConfig> {
     let image = image?;
     // An interval that the container does not name is the image's.

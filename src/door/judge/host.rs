@@ -19,8 +19,8 @@ use crate::door::stop::{Judged, Stop};
 /// Devices that give away nothing of the host.
 const DEVICES: &[&str] = &["/dev/net/tun", "/dev/fuse"];
 
-/// How readily the kernel ends a drone's processes where the whole server is out of memory
-/// (`oom_score_adj`, proc(5)): before sshd, dockerd and all that nobody gave a value.
+/// How readily the kernel ends a drone's processes when the whole server is out of memory (`oom_score_adj`,
+/// proc(5)): before sshd, dockerd and everything that has the default, 0.
 const OOM_SCORE: i64 = 300;
 
 /// Keys that are judged or set below.
@@ -73,8 +73,8 @@ pub const DROPPED: &[&str] = &[
     "MemorySwappiness",
 ];
 
-/// Judges what a container is to have of the host, and sets its limits. `is_drone` is whether it
-/// is the drone itself, which alone has its credentials.
+/// Judges what a container is to have of the host, and sets its limits. `is_drone` is whether it is the drone
+/// itself, which alone may mount the directory of sockets.
 pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Judged<HostConfig> {
     let sockets = bounds.sockets.as_deref().filter(|_| is_drone);
     let checks = [
@@ -96,7 +96,7 @@ pub fn host(asked: HostConfig, is_drone: bool, own: &Own, bounds: &Bounds) -> Ju
     Ok(limited(rebuilt(asked, own, bounds), bounds))
 }
 
-/// What Docker has hidden and locked in `/proc` and `/sys` at least since 20.10.
+/// Paths in `/proc` and `/sys` that Docker hides by default, at least since 20.10.
 const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/kcore",
@@ -107,6 +107,7 @@ const MASKED: &[&str] = &[
     "/proc/scsi",
     "/sys/firmware",
 ];
+/// Paths in `/proc` and `/sys` that Docker makes read-only by default, at least since 20.10.
 const LOCKED: &[&str] = &[
     "/proc/bus",
     "/proc/fs",
@@ -115,7 +116,8 @@ const LOCKED: &[&str] = &[
     "/proc/sysrq-trigger",
 ];
 
-/// What Docker shows of a container, as it would have been asked for: its default of paths is none.
+/// Turns what Docker shows of a container into what a client would have asked for: Docker's default paths
+/// become none.
 pub fn as_asked(mut shown: HostConfig) -> HostConfig {
     let whole = |given: &Option<Vec<String>>, least: &[&str]| {
         let given = given.as_deref().unwrap_or_default();
@@ -144,7 +146,7 @@ pub fn volumes(host: &HostConfig) -> BTreeSet<String> {
     named.map(str::to_owned).collect()
 }
 
-/// Without what is asked for and not given, and without what only a judged value may hold.
+/// Removes what is asked for and not given, and the fields of mounts that are not judged.
 fn rebuilt(mut host: HostConfig, own: &Own, bounds: &Bounds) -> HostConfig {
     if let Some(runtime) = bounds.runtime {
         host.runtime = Some(runtime.as_str().to_owned());
@@ -179,7 +181,7 @@ fn rebuilt(mut host: HostConfig, own: &Own, bounds: &Bounds) -> HostConfig {
     host
 }
 
-/// With the limits of a drone, as far as this Docker can enforce them.
+/// Sets the limits of a drone, as far as this Docker can enforce them.
 fn limited(mut host: HostConfig, bounds: &Bounds) -> HostConfig {
     let (limits, machine) = (&bounds.limits, &bounds.machine);
     let enforced = |limit| !machine.unlimited.contains(&limit);
@@ -243,7 +245,7 @@ fn security(host: &HostConfig) -> Option<String> {
     odd.map(|option| format!("the security option {option:.80?}"))
 }
 
-/// Docker hides and locks some of `/proc` and `/sys` where nothing is said.
+/// Refuses any choice of hidden or read-only paths: without one, Docker sets its own.
 fn paths(host: &HostConfig) -> Option<String> {
     let lists = [
         ("MaskedPaths", &host.masked_paths),
@@ -298,7 +300,7 @@ fn mounts(host: &HostConfig, bounds: &Bounds, sockets: Option<&Path>) -> Option<
     odd.map(|bind| format!("{bind:.200?} mounted"))
 }
 
-/// Whether a mount is the directory of the drone's socket, where that is to be.
+/// Whether a mount is the drone's directory of sockets, at its place and read-only.
 pub fn is_the_sockets(mount: &Mount, sockets: &Path) -> bool {
     mount.typ == Some(MountType::BIND)
         && mount.source.as_deref().map(Path::new) == Some(sockets)
@@ -306,7 +308,7 @@ pub fn is_the_sockets(mount: &Mount, sockets: &Path) -> bool {
         && mount.read_only == Some(true)
 }
 
-/// The one port is sshd's, on loopback; a sibling has it where the drone is in its network.
+/// Refuses to publish any port but sshd's, on loopback. A sibling has that port if the drone is in its network.
 fn ports(host: &HostConfig, ssh_port: Option<u16>) -> Option<String> {
     let own = |binding: &PortBinding| {
         let port = binding.host_port.as_deref().unwrap_or_default();
@@ -344,8 +346,8 @@ fn runtime(host: &HostConfig, bounds: &Bounds) -> Option<String> {
     (score < 0).then(|| format!("precedence when memory is short (oom_score_adj {score})"))
 }
 
-/// What a process may be limited to by itself. Beyond it lie the real-time scheduler (`rtprio`) and
-/// priority over others (`nice`).
+/// The first limit that is refused: of the real-time scheduler (`rtprio`), of priority over others (`nice`), or
+/// any other that is too high or not known to concern only the process itself.
 pub fn ulimits(asked: &[ResourcesUlimits]) -> Option<String> {
     const MOST_FILES: i64 = 1024 * 1024;
     let odd = asked.iter().find(|ulimit| {
@@ -367,7 +369,7 @@ pub fn ulimits(asked: &[ResourcesUlimits]) -> Option<String> {
     })
 }
 
-/// Those of the network are the namespace's, which is the drone's own.
+/// Refuses all settings but those of the network, which belong to the drone's own namespace.
 fn sysctls(host: &HostConfig) -> Option<String> {
     let mut sysctls = host.sysctls.iter().flatten();
     let odd = sysctls.find(|(name, _)| !name.starts_with("net."));

@@ -1,4 +1,4 @@
-//! Whether the images that a repository names are anyone's to use.
+//! Whether a repository may use the images that it names.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::repo::RepoId;
 /// How long a registry's name may take to be resolved. Docker will ask again.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Registries whose names lead to no server of one's own.
+/// Well-known registries, whose addresses are not looked up.
 const KNOWN: &[&str] = &["ghcr.io", "mcr.microsoft.com", "quay.io"];
 
 /// Refuses images that were built here for another drone, and registries whose names lead to this
@@ -68,9 +68,9 @@ fn is_anothers<'a>(labels: &'a HashMap<String, String>, name: &DroneName) -> Opt
     (drone != name.as_str()).then_some(drone)
 }
 
-/// Whether an image that is there, and was found by the name or id `asked`, may be the drone's: it is no
-/// other drone's, not what the configuration has for other repositories, and not what the classic builder
-/// leaves between two steps of a build, whose ever it was.
+/// Whether an existing image, found by the name or id `asked`, may be the drone's. It may not if it is another
+/// drone's, if the configuration has it for other repositories, or if it has neither a name nor a drone's
+/// label: the classic builder leaves such images between two steps of a build, and nothing says whose they are.
 pub fn is_usable(
     image: &ImageInspect,
     asked: &str,
@@ -92,8 +92,8 @@ pub fn is_usable(
     names.peek().is_some() && !is_kept_from(&identity.repo, names.map(String::as_str), registries)
 }
 
-/// Whether an image with these names is one that the configuration has for other repositories. A name
-/// that anyone may write makes it anyone's; one that a build has given it does not.
+/// Whether an image with these names is one that the configuration has for other repositories. It is not if it
+/// also has a name that anyone may write; a name that a build has given it does not count.
 pub fn is_kept_from<'a>(
     repo: &RepoId,
     names: impl Iterator<Item = &'a str>,
@@ -110,7 +110,8 @@ pub fn is_kept_from<'a>(
     is_kept && !is_anyones
 }
 
-/// The error for an image that the configuration has for other repositories, if it has.
+/// The error for an image that the configuration has for other repositories; `None` if this repository may use
+/// it.
 pub fn not_for(repo: &RepoId, image: &str, registries: &Registries) -> Option<Error> {
     let (what, hint) = registries.refusal(image, repo)?;
     let error = Error::new(
@@ -120,7 +121,7 @@ pub fn not_for(repo: &RepoId, image: &str, registries: &Registries) -> Option<Er
     Some(error.hint(hint))
 }
 
-/// A registry among those of these images that is on this server.
+/// Says which registry of these images is on this server; `None` if none is.
 async fn leading_here(images: &[String]) -> Option<String> {
     let hosts: BTreeSet<&str> = images.iter().filter_map(|image| registry(image)).collect();
     let unknown: Vec<&str> = hosts

@@ -17,7 +17,8 @@ const STEERING: &[&str] = &[
     "diun.",
 ];
 
-/// The labels that a request may give, out of those that it names.
+/// The labels of a request that may be given. One that claims another drone or project is refused; those that
+/// other programs act on are left out.
 pub fn given(asked: HashMap<String, String>, bounds: &Bounds) -> Judged<HashMap<String, String>> {
     let mut labels = HashMap::new();
     for (key, value) in asked {
@@ -41,8 +42,8 @@ pub fn given(asked: HashMap<String, String>, bounds: &Bounds) -> Judged<HashMap<
     Ok(labels)
 }
 
-/// Labels that a container must be given so that its image's do not count: a container has the
-/// image's wherever nothing else is said.
+/// The labels that a container must be given, with empty values, so that those of its image do not count: a
+/// container inherits the image's labels.
 pub fn emptied(
     image: &HashMap<String, String>,
     given: &HashMap<String, String>,

@@ -28,11 +28,11 @@ use crate::secret::Environment;
 /// What a drone's containers are held against.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Whose they are.
+    /// The drone.
     pub identity: Identity,
-    /// The part of a volume's name that makes it the drone's own, beside its name.
+    /// The drone's `devcontainerId`: a volume whose name contains it is the drone's own.
     pub id: String,
-    /// The one directory of the host that a drone has.
+    /// The drone's directory of sockets, the only one of the host that it has.
     pub sockets: Option<PathBuf>,
     /// Volumes that the configuration has drones share.
     pub shared: Vec<String>,
@@ -50,7 +50,7 @@ pub struct Bounds {
     pub builds: bool,
     /// What runs its containers, where it is not Docker's default. Privileges are then left out.
     pub runtime: Option<Runtime>,
-    /// What commands in its containers get where they have a stand-in.
+    /// The secrets that take the place of their stand-ins in the environment of commands.
     pub secrets: Environment,
 }
 
@@ -59,8 +59,8 @@ impl Bounds {
         self.identity.name.as_str()
     }
 
-    /// Whether a volume of this name can be no other drone's. Whose one without a name is, nothing
-    /// but the containers that have it can tell.
+    /// Whether a volume of this name can be no other drone's. This is never so for one without a name: only the
+    /// containers that have it tell whose it is.
     pub fn owns(&self, volume: &str) -> bool {
         self.identity.name.owns(&self.id, volume) && !is_nameless(volume)
     }
@@ -93,7 +93,7 @@ impl Bounds {
     }
 }
 
-/// Whether this is what Docker calls a volume that was given no name.
+/// Whether this is the name that Docker makes for a volume that was given none.
 pub fn is_nameless(volume: &str) -> bool {
     docker::is_id(volume)
 }

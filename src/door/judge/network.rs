@@ -32,8 +32,8 @@ pub fn is_own(network: &NetworkInspect, bounds: &Bounds) -> bool {
         })
 }
 
-/// The body of a new network of the drone's project: a bridge without options, still without
-/// addresses.
+/// Judges a request for a new network of the drone's project. Returns its body: a bridge without options, and
+/// without addresses until [`placed`].
 pub fn network(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     let name: String = body.take("Name")?.unwrap_or_default();
@@ -83,8 +83,8 @@ pub fn network(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     body.finish()
 }
 
-/// Whether the addresses of a trusted repository's network are hatchery's to choose: it is a bridge
-/// whose own are not written down.
+/// Whether hatchery chooses the addresses of a trusted repository's network: it does for a bridge that names
+/// none itself.
 pub fn wants_addresses(body: &Value) -> bool {
     let is = |at: &str, usual: &[&str]| {
         let value = body.pointer(at).unwrap_or(&Value::Null);
@@ -121,7 +121,8 @@ pub fn placed(mut body: Value, block: Block) -> Value {
     body
 }
 
-/// The body of a container's joining or leaving a network, and the container's whole id.
+/// Judges a request for a container to join or leave a network. Returns its body, with the container's whole
+/// id.
 pub fn connection(body: &[u8], own: &Own) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     let container: String = body.take("Container")?.unwrap_or_default();
@@ -164,7 +165,7 @@ pub fn endpoint(asked: EndpointSettings, own: &Own) -> Judged<EndpointSettings> 
     })
 }
 
-/// A link to a container that is not the drone's own.
+/// Names the first link to a container that is not the drone's own, if there is one.
 pub fn foreign_link(links: &[String], own: &Own) -> Option<String> {
     let odd = links.iter().find(|link| {
         let to = link.split(':').next().unwrap_or_default();

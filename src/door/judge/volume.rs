@@ -8,7 +8,7 @@ use super::{Bounds, labels};
 use crate::door::rewrite::Rewrite;
 use crate::door::stop::{Judged, Stop};
 
-/// The body of a new volume of the drone's: a directory of Docker's own.
+/// Judges a request for a new volume of the drone's. Returns its body: a directory of Docker's own.
 pub fn volume(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     let mut body = Rewrite::read(body)?;
     let name: String = body.take("Name")?.unwrap_or_default();
@@ -28,8 +28,8 @@ pub fn volume(body: &[u8], bounds: &Bounds) -> Judged<Value> {
     body.finish()
 }
 
-/// Whether a volume, as Docker shows it, is a directory of Docker's own, and not one of the host's
-/// in its guise.
+/// Whether a volume, as Docker shows it, is a directory of Docker's own. With options it could be one of the
+/// host's.
 pub fn is_plain(volume: &bollard::models::Volume) -> bool {
     volume.driver == "local" && volume.options.is_empty()
 }

@@ -12,7 +12,7 @@ use crate::devcontainer::judging::verdict::Gate;
 use crate::devcontainer::judging::workspace::Part;
 use crate::devcontainer::reading::document::Node;
 
-/// Reads what a service wants of either kind: names, each with a place of its own or none.
+/// Reads a service's `configs` or `secrets`: a list of names, each with its own target or none.
 pub(super) fn wanted(node: &Node, property: &str, gate: &mut Gate) -> Value {
     let mut out = Vec::new();
     for element in node.elements() {
@@ -27,7 +27,7 @@ pub(super) fn wanted(node: &Node, property: &str, gate: &mut Gate) -> Value {
     Value::Array(out)
 }
 
-/// Makes mounts of them, once all files were read.
+/// Turns the `configs` and `secrets` of all services into mounts, once all files are read.
 pub(super) fn settle(project: &mut Project, reader: &mut Reader<'_>, gate: &mut Gate) {
     for (service, keys) in &mut project.services {
         let Some(keys) = keys.as_object_mut() else {
@@ -64,7 +64,7 @@ pub(super) fn settle(project: &mut Project, reader: &mut Reader<'_>, gate: &mut 
     }
 }
 
-/// Where the file is in the service (Compose specification, "configs" and "secrets").
+/// The file's absolute path in the service (Compose specification, "configs" and "secrets").
 fn target(kind: &str, name: &str, said: Option<&str>) -> String {
     match said {
         Some(path) if path.starts_with('/') => path.to_owned(),

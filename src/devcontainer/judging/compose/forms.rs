@@ -1,4 +1,4 @@
-//! The keys of a service that can be written in several forms, in one form each.
+//! Keys of a service that can be written in several forms, each brought into one form.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::devcontainer::judging::policy::{self, Judgement};
 use crate::devcontainer::judging::verdict::Gate;
 use crate::devcontainer::reading::document::Node;
 
-/// Compose 1.29 takes no other key of a health check.
+/// A health check with only the keys that compose 1.29 knows.
 pub fn healthcheck(node: &Node) -> Value {
     let known = [
         "test",
@@ -54,7 +54,7 @@ pub fn pairs(node: &Node) -> Vec<(String, Option<String>)> {
     listed.chain(mapped).collect()
 }
 
-/// `NAME:ADDRESS`, as a list.
+/// `extra_hosts` as a list of `NAME:ADDRESS`.
 pub fn hosts(node: &Node) -> Value {
     let list = pairs(node).into_iter().map(|(name, value)| match value {
         Some(address) => format!("{name}:{address}"),
@@ -63,7 +63,7 @@ pub fn hosts(node: &Node) -> Value {
     Value::Array(list.map(Value::String).collect())
 }
 
-/// Labels as an object, without those that say which drone it is.
+/// Labels as an object, without those that identify the drone.
 pub fn labels(node: &Node, property: &str, gate: &mut Gate) -> Value {
     let mut out = Map::new();
     for (name, value) in pairs(node) {
@@ -81,7 +81,7 @@ pub fn labels(node: &Node, property: &str, gate: &mut Gate) -> Value {
     Value::Object(out)
 }
 
-/// The services to wait for and what for.
+/// `depends_on` as an object: the services to wait for, each with its condition.
 pub fn depends_on(node: &Node) -> Value {
     let mut out = Map::new();
     for name in node.elements().iter().filter_map(Node::as_text) {
@@ -132,7 +132,7 @@ pub fn networks(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
     (!out.is_empty()).then_some(Value::Object(out))
 }
 
-/// The network of another service, or none.
+/// `network_mode`: `service:NAME` of the same project, or `none`.
 pub fn network_mode(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
     let text = node.as_text().unwrap_or_default();
     let fits = text == "none" || text.strip_prefix("service:").is_some_and(policy::is_name);
@@ -145,7 +145,7 @@ pub fn network_mode(node: &Node, property: &str, gate: &mut Gate) -> Option<Valu
     .then(|| node.to_value())
 }
 
-/// Limits of processes, without those that would let them run before others.
+/// Limits of processes, without those that give precedence over other processes.
 pub fn ulimits(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
     if !node.is_map() {
         gate.wrong(node, property, "an object");
@@ -160,7 +160,7 @@ pub fn ulimits(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
     (!out.is_empty()).then_some(Value::Object(out))
 }
 
-/// A list of texts, each judged.
+/// The texts of a list that `judge` lets pass; `None` if there are none.
 pub fn judged(
     node: &Node,
     property: &str,
@@ -174,7 +174,7 @@ pub fn judged(
     (!out.is_empty()).then_some(Value::Array(out))
 }
 
-/// A text, judged.
+/// The text, if `judge` lets it pass.
 pub fn judged_alone(
     node: &Node,
     property: &str,
@@ -192,7 +192,7 @@ pub fn judged_alone(
     }
 }
 
-/// Devices, in the short form or the long one.
+/// The devices that pass, each in the form in which it is written.
 pub fn devices(node: &Node, property: &str, gate: &mut Gate) -> Option<Value> {
     let mut out = Vec::new();
     for element in node.elements() {

@@ -1,5 +1,5 @@
-//! The files of a project: those that are named, those that they include, and those whose services
-//! theirs extend.
+//! Reads the files of a project: those that are named, those that they include, and those whose services they
+//! extend.
 
 use std::path::{Path, PathBuf};
 
@@ -17,22 +17,22 @@ use crate::devcontainer::reading::interpolate::{self, Variables};
 use crate::devcontainer::reading::yaml;
 use crate::error::Result;
 
-/// How many files are read for one project, each as often as it is asked for.
+/// How many files are read for one project; a file that is read twice counts twice.
 const MAX_FILES: usize = 100;
 
-/// How far one file leads to another, or one service to another.
+/// The longest chain of includes, or of services that extend each other.
 const MAX_DEPTH: usize = 16;
 
 const CIRCLE: &str = "it includes too many others, or itself";
 
-/// A file, and how a person calls it.
+/// A file, and its name in messages.
 struct Document {
     node: Node,
     shown: String,
 }
 
-/// Reads these files into the project, each later one over those before it. `depth` is how far other
-/// files have led to them.
+/// Reads these files into the project; later ones override earlier ones. `depth` is the number of includes that
+/// have led to them.
 pub(super) fn read(
     files: &[PathBuf],
     depth: usize,
@@ -119,7 +119,7 @@ fn interpolated(node: &Node, variables: &Variables, gate: &mut Gate) -> Node {
     }
 }
 
-/// Reads what an entry of `include` names: files of one more directory, which are seen from there.
+/// Reads the files that an entry of `include` names; their relative paths start from their own directory.
 fn included(
     entry: &Node,
     depth: usize,

@@ -1,4 +1,4 @@
-//! Several compose files for one project: the later says more about what the earlier said.
+//! Merges the compose files of one project: a later file adds to the earlier ones or overrides them.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
-//! Compose files: read, merged and held against the policy as compose itself would see them,
-//! then written anew as one file.
+//! Compose files: read, merged and held against the policy as compose itself would see them. Hatchery then
+//! writes one file from what passed.
 
 mod files;
 mod forms;
@@ -45,7 +45,7 @@ pub struct Project {
     pub network_of: String,
     /// What the drone's service mounts of the checkout, and where.
     pub workspace: Option<(Root, String)>,
-    /// What its services mount of the clone and is not there, by its path in the clone.
+    /// What its services mount of the clone although the repository lacks it, by its path in the clone.
     pub(in crate::devcontainer) absent: Vec<String>,
     /// Whether the drone's service mounts parts of the clone.
     pub(in crate::devcontainer) mounts_parts: bool,
@@ -54,7 +54,7 @@ pub struct Project {
 }
 
 impl Project {
-    /// Holds `runServices` to the services that there are.
+    /// Checks that `runServices` names services of the project.
     pub fn check_services(&self, list: &Node, gate: &mut Gate) {
         for element in list.elements() {
             let name = element.as_text().filter(|name| policy::is_name(name));
@@ -69,7 +69,7 @@ impl Project {
         self.services.get(&self.service)?.get("user")?.as_str()
     }
 
-    /// How the drone's service is built, where it is.
+    /// The `build` of the drone's service, if it has one.
     pub fn build(&self) -> Option<&Map<String, Value>> {
         self.services.get(&self.service)?.get("build")?.as_object()
     }
@@ -91,7 +91,8 @@ impl Project {
 }
 
 impl Project {
-    /// Its networks, declared or not, but for the one that compose gives to who names none.
+    /// Its networks, declared or only named by a service. Compose's own `default` is among them only if
+    /// declared.
     pub(in crate::devcontainer) fn networks(&self) -> Map<String, Value> {
         let mut networks = self.networks.clone();
         let joined = self.services.values();
@@ -106,7 +107,9 @@ impl Project {
     }
 }
 
-/// Reads and merges the files, which lie in the checkout, in this order.
+/// Reads and merges these files of the checkout; later ones override earlier ones. `service` is the drone's.
+/// `None` if there are no files. An error means that a file cannot be read or parsed; all else is noted in the
+/// gate.
 pub fn read(
     files: &[PathBuf],
     service: &str,
@@ -334,8 +337,8 @@ fn check_whole(project: &mut Project, gate: &mut Gate) {
     }
 }
 
-/// `image` beside `build` is a name within the project: who else says it gets the same build. All
-/// other images must be ones that a repository may name.
+/// Settles the services' images. `image` beside `build` is a name within the project: another service that
+/// names it gets the same build. All other images must be ones that a repository may name.
 fn settle_images(
     project: &mut Project,
     named: &[Named],

@@ -22,13 +22,13 @@ use crate::devcontainer::reading::interpolate::Variables;
 /// A mount of the repository's own files.
 #[derive(Debug, Clone)]
 pub struct Mounted {
-    /// What of the checkout.
+    /// The part of the checkout that it shows.
     pub part: Part,
-    /// The property that says so.
+    /// The property that asks for it.
     pub property: String,
-    /// The file that says so.
+    /// The compose file, as shown in messages.
     pub file: String,
-    /// Where it says so.
+    /// The node that asks for it.
     pub node: Node,
 }
 
@@ -37,31 +37,31 @@ pub struct Mounted {
 pub struct Named {
     /// The service.
     pub service: String,
-    /// The file that says so.
+    /// The compose file, as shown in messages.
     pub file: String,
-    /// Where it says so.
+    /// The node that names it.
     pub node: Node,
 }
 
 /// An entry of the project's `configs` or `secrets`.
 #[derive(Debug, Clone)]
 pub struct Declared {
-    /// Which of the two.
+    /// `configs` or `secrets`.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Where its path is seen from.
+    /// The directory that its path starts from.
     pub base: PathBuf,
-    /// The file that says so.
+    /// The compose file, as shown in messages.
     pub file: String,
-    /// What it says.
+    /// The entry itself.
     pub node: Node,
 }
 
 /// What was met while services were read.
 #[derive(Debug, Default)]
 pub struct Met {
-    /// Every mount of the repository's own files; [`volumes::of_clone`] numbers them.
+    /// Every mount of the repository's own files; [`volumes::of_clone`] gives each its index here.
     pub mounted: Vec<Mounted>,
     /// Every image.
     pub named: Vec<Named>,
@@ -71,20 +71,20 @@ pub struct Met {
     pub files: usize,
 }
 
-/// What a service is read with.
+/// What is needed to read a service.
 pub struct Reader<'a> {
-    /// Where paths are seen from.
+    /// The checkout, and the directory that relative paths start from.
     pub place: Place<'a>,
-    /// Variables for names without a value.
+    /// The project's variables, for interpolation and for names without a value.
     pub variables: &'a Variables,
     /// What was met so far.
     pub met: Met,
-    /// The file that is read.
+    /// The compose file that is being read, as shown in messages.
     pub file: String,
 }
 
 impl Reader<'_> {
-    /// Reads with a reader for another directory and other variables, which goes on with what was met.
+    /// Reads with a reader for another directory and other variables. What it finds is added to [`Self::met`].
     pub fn within<T>(
         &mut self,
         place: Place<'_>,
@@ -102,7 +102,7 @@ impl Reader<'_> {
         done
     }
 
-    /// Reads the service of this name.
+    /// Reads the keys of a service. Returns those that pass, each in one form.
     pub fn read(&mut self, name: &str, node: &Node, gate: &mut Gate) -> Map<String, Value> {
         let mut out = Map::new();
         for (key, value) in node.properties() {
@@ -272,7 +272,8 @@ impl Reader<'_> {
         Value::Object(out)
     }
 
-    /// The same for a build, of which the devcontainer CLI writes a part into a file of its own.
+    /// As [`Self::environment`], for build arguments: the devcontainer CLI writes some of them into a file of
+    /// its own.
     fn build_arguments(&self, node: &Node, property: &str, gate: &mut Gate) -> Value {
         let Value::Object(read) = self.environment(node, property, gate) else {
             return Value::Null;

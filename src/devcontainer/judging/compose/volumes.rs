@@ -9,15 +9,16 @@ use crate::devcontainer::judging::workspace::Part;
 use crate::devcontainer::reading::checkout::Checkout;
 use crate::devcontainer::reading::document::{Data, Node};
 
-/// The name in our compose file of the volume that holds the clone.
+/// The name of the volume that holds the clone, in hatchery's compose file.
 pub const WORKSPACE: &str = "hatchery-workspace";
 
-/// A key of no mount in a compose file.
+/// Holds a mount's number until [`take_number`]. Compose has no such key.
 const NUMBER: &str = "hatchery-number";
 
+/// Why a bind mount of this server's files is refused.
 pub const NO_BIND: &str = "it would mount this server's files into the service";
 
-/// A mount in one form, whichever it was written in.
+/// A mount, read from either form.
 #[derive(Default)]
 struct Written {
     kind: String,
@@ -28,7 +29,7 @@ struct Written {
     size: Option<u64>,
 }
 
-/// Reads one mount of a service into compose's long form.
+/// Reads one mount of a service into compose's long form; `None` if it is refused.
 pub fn read(
     reader: &mut Reader<'_>,
     node: &Node,
@@ -95,8 +96,8 @@ fn bind(
         .then(|| mount("bind", &path.to_string_lossy(), written))
 }
 
-/// A mount of the volume that holds the clone. Where in the volume is known once all files were merged:
-/// until then the mount has its number among those that were met.
+/// A mount of the volume that holds the clone. Its path in the volume is not known before all files are merged;
+/// until then it carries its index among the mounts that were found.
 pub fn of_clone(reader: &mut Reader<'_>, mounted: Mounted, target: &str, read_only: bool) -> Value {
     let number = reader.met.mounted.len();
     reader.met.mounted.push(mounted);
@@ -110,7 +111,7 @@ pub fn of_clone(reader: &mut Reader<'_>, mounted: Mounted, target: &str, read_on
     out
 }
 
-/// Takes the number out of a mount that [`of_clone`] made.
+/// Removes and returns the number that [`of_clone`] gave to a mount; `None` for any other mount.
 pub fn take_number(mount: &mut Value) -> Option<usize> {
     let number = mount.as_object_mut()?.remove(NUMBER)?;
     usize::try_from(number.as_u64()?).ok()
@@ -201,7 +202,7 @@ fn long(node: &Node) -> Result<Written, &'static str> {
     Ok(written)
 }
 
-/// A size as compose writes it, in bytes: compose 1.29 takes nothing else.
+/// The number of bytes that a size such as `64m` stands for: compose 1.29 accepts only a number here.
 fn bytes(text: &str) -> Result<u64, &'static str> {
     let lower = text.to_ascii_lowercase();
     let plain = lower.strip_suffix('b').unwrap_or(&lower);
