@@ -1,51 +1,40 @@
-//! What the devcontainer CLI asks docker only to know it, answered from Docker's Engine API by whoever was called
-//! as `docker`. The docker command takes some forty milliseconds to start, and a spawn asks seven times.
+//! What the devcontainer CLI asks docker without changing anything. hatchery, which is called in docker's place,
+//! asks Docker's Engine API itself: that takes less time than the docker command takes to start.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::HOST;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
-use tokio::net::UnixStream;
-use url::form_urlencoded;
+
+use crate::http;
 
 /// The largest answer, in bytes: as much as the door reads of Docker's.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
+/// How long an answer may take. Events come for as long as the CLI reads them.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const EVENTS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How many characters of an id `docker ps` shows.
 const SHORT: usize = 12;
 
-/// A question as the devcontainer CLI puts it. Whatever is put otherwise is left to docker.
+/// A question as the devcontainer CLI puts it, with where it is answered. Any other is left to docker.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Question {
     /// Docker's version.
-    Version,
-    /// The ids of containers, of those that do not run too.
-    Containers { all: bool, filters: Filters },
-    /// What containers or images are, all that Docker knows.
-    Inspect { of: Of, names: Vec<String> },
+    Version(Url),
+    /// The ids of containers.
+    Containers(Url),
+    /// All that Docker knows of containers or images.
+    Inspect(Vec<Url>),
     /// What happens from now on.
-    Events(Filters),
+    Events(Url),
 }
-
-/// What is inspected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Of {
-    Containers,
-    Images,
-}
-
-/// Values by the key that they are of, as the Engine API takes them.
-type Filters = BTreeMap<String, BTreeMap<String, bool>>;
 
 /// Of a container in a list.
 #[derive(Deserialize)]
@@ -62,134 +51,128 @@ struct Version {
 }
 
 impl Question {
-    /// The question that these arguments of `docker` are.
+    /// Reads the arguments of `docker`; `None` if docker has to be asked.
     pub fn read(args: &[OsString]) -> Option<Self> {
         let args = args.iter().map(|arg| arg.to_str());
         let args = args.collect::<Option<Vec<_>>>()?;
         match args.as_slice() {
-            ["version", "--format", "{{.Server.Version}}"] => Some(Self::Version),
-            ["ps", "-q", "-a", rest @ ..] => containers(true, rest),
-            ["ps", "-q", rest @ ..] => containers(false, rest),
-            ["inspect", "--type", "container", names @ ..] => inspect(Of::Containers, names),
-            ["inspect", "--type", "image", names @ ..] => inspect(Of::Images, names),
-            ["events", "--format", "{{json .}}", rest @ ..] => filters(rest).map(Self::Events),
+            ["version", "--format", "{{.Server.Version}}"] => url("version").map(Self::Version),
+            ["ps", "-q", "-a", rest @ ..] => {
+                let mut containers = filtered("containers/json", rest)?;
+                containers.query_pairs_mut().append_pair("all", "1");
+                Some(Self::Containers(containers))
+            }
+            ["ps", "-q", rest @ ..] => filtered("containers/json", rest).map(Self::Containers),
+            [
+                "inspect",
+                "--type",
+                kind @ ("container" | "image"),
+                names @ ..,
+            ] => {
+                if names.is_empty() || !names.iter().all(|name| is_plain(name)) {
+                    return None;
+                }
+                let urls = names
+                    .iter()
+                    .map(|name| url(&format!("{kind}s/{name}/json")));
+                urls.collect::<Option<_>>().map(Self::Inspect)
+            }
+            ["events", "--format", "{{json .}}", rest @ ..] => {
+                filtered("events", rest).map(Self::Events)
+            }
             _ => None,
         }
     }
 
-    /// Asks at this socket and writes the answer as docker would. Nothing where nothing was written, so that
-    /// docker can be asked instead: it also has the words for what is not there.
-    pub fn answer(&self, socket: &Path, out: &mut impl Write) -> Option<ExitCode> {
+    /// Asks at this socket and writes the answer as docker would. `None` if nothing was written, so that docker
+    /// can be asked instead: it also has the words for what is not there.
+    pub fn answer(self, socket: &Path, out: &mut impl Write) -> Option<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build();
         runtime.ok()?.block_on(self.ask(socket, out))
     }
 
-    async fn ask(&self, socket: &Path, out: &mut impl Write) -> Option<ExitCode> {
-        let stream = TokioIo::new(UnixStream::connect(socket).await.ok()?);
-        let (mut docker, connection) = handshake(stream).await.ok()?;
-        tokio::spawn(connection);
+    async fn ask(self, socket: &Path, out: &mut impl Write) -> Option<ExitCode> {
+        let docker = http::unix_client(socket, ANSWER_WITHIN).ok()?;
         let text = match self {
-            Self::Version => {
-                let body = whole(&mut docker, "/version").await?;
+            Self::Version(url) => {
+                let body = whole(&docker, url).await?;
                 serde_json::from_slice::<Version>(&body).ok()?.version + "\n"
             }
-            Self::Containers { all, filters } => {
-                let all = if *all { "&all=1" } else { "" };
-                let target = with_filters("/containers/json", filters) + all;
-                let body = whole(&mut docker, &target).await?;
+            Self::Containers(url) => {
+                let body = whole(&docker, url).await?;
                 let listed = serde_json::from_slice::<Vec<Listed>>(&body).ok()?;
                 let shown = |one: &Listed| one.id.get(..SHORT).unwrap_or(&one.id).to_owned() + "\n";
                 listed.iter().map(shown).collect::<String>()
             }
-            Self::Inspect { of, names } => {
+            Self::Inspect(urls) => {
                 let mut answers = Vec::new();
-                for name in names {
-                    let kind = match of {
-                        Of::Containers => "containers",
-                        Of::Images => "images",
-                    };
-                    let body = whole(&mut docker, &format!("/{kind}/{name}/json")).await?;
-                    answers.push(String::from_utf8(body.into()).ok()?);
+                for url in urls {
+                    answers.push(String::from_utf8(whole(&docker, url).await?).ok()?);
                 }
                 format!("[{}]\n", answers.join(","))
             }
-            Self::Events(filters) => {
-                let events = get(&mut docker, &with_filters("/events", filters)).await?;
-                return Some(follow(events.into_body(), out).await);
+            Self::Events(url) => {
+                let events = answered(docker.get(url).timeout(EVENTS_FOR)).await?;
+                return Some(status(follow(events, out).await));
             }
         };
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        Some(status(written.is_ok()))
+        Some(status(write(out, text.as_bytes())))
     }
 }
 
-fn containers(all: bool, rest: &[&str]) -> Option<Question> {
-    let filters = filters(rest)?;
-    Some(Question::Containers { all, filters })
+/// The names go into a path.
+fn is_plain(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@/".contains(&byte);
+    let part = |part: &str| part.starts_with(|first: char| first.is_ascii_alphanumeric());
+    name.bytes().all(known) && name.split('/').all(part)
 }
 
-fn inspect(of: Of, names: &[&str]) -> Option<Question> {
-    // Names go into a path.
-    let plain = |name: &&str| {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@/".contains(&byte);
-        let part = |part: &str| part.starts_with(|first: char| first.is_ascii_alphanumeric());
-        name.bytes().all(known) && name.split('/').all(part)
-    };
-    let good = !names.is_empty() && names.iter().all(plain);
-    let names = names.iter().map(|name| (*name).to_owned()).collect();
-    good.then_some(Question::Inspect { of, names })
-}
-
-/// `--filter KEY=VALUE`, as often as it comes, and nothing else.
-fn filters(args: &[&str]) -> Option<Filters> {
-    let mut filters = Filters::new();
+/// The address of a list, narrowed by any number of `--filter KEY=VALUE`; `None` if there is another argument.
+fn filtered(path: &str, args: &[&str]) -> Option<Url> {
+    let mut filters = BTreeMap::<_, BTreeMap<_, _>>::new();
     for pair in args.chunks(2) {
         let ["--filter", filter] = pair else {
             return None;
         };
         let (key, value) = filter.split_once('=')?;
-        let values = filters.entry(key.to_owned()).or_default();
-        values.insert(value.to_owned(), true);
+        filters.entry(key).or_default().insert(value, true);
     }
-    Some(filters)
-}
-
-fn with_filters(path: &str, filters: &Filters) -> String {
+    let mut url = url(path)?;
     let filters = serde_json::json!(filters).to_string();
-    let encoded: String = form_urlencoded::byte_serialize(filters.as_bytes()).collect();
-    format!("{path}?filters={encoded}")
+    url.query_pairs_mut().append_pair("filters", &filters);
+    Some(url)
 }
 
-async fn get(docker: &mut SendRequest<Empty<Bytes>>, target: &str) -> Option<Response<Incoming>> {
-    docker.ready().await.ok()?;
-    let request = Request::get(target)
-        .header(HOST, "docker")
-        .body(Empty::new());
-    let answer = docker.send_request(request.ok()?).await.ok()?;
+/// The host is not used: the socket takes its place.
+fn url(path: &str) -> Option<Url> {
+    Url::parse(&format!("http://docker/{path}")).ok()
+}
+
+async fn answered(question: RequestBuilder) -> Option<Response> {
+    let answer = question.send().await.ok()?;
     (answer.status() == StatusCode::OK).then_some(answer)
 }
 
-async fn whole(docker: &mut SendRequest<Empty<Bytes>>, target: &str) -> Option<Bytes> {
-    let body = get(docker, target).await?.into_body();
-    let body = Limited::new(body, MAX_ANSWER).collect().await.ok()?;
-    Some(body.to_bytes())
+async fn whole(docker: &Client, url: Url) -> Option<Vec<u8>> {
+    let answer = answered(docker.get(url)).await?;
+    http::body(answer, MAX_ANSWER).await.ok()
 }
 
-/// Writes what comes, as it comes, for as long as somebody reads it.
-async fn follow(mut events: Incoming, out: &mut impl Write) -> ExitCode {
-    while let Some(frame) = events.frame().await {
-        let Ok(frame) = frame else {
-            return ExitCode::FAILURE;
-        };
-        if let Some(data) = frame.data_ref()
-            && out.write_all(data).and_then(|()| out.flush()).is_err()
-        {
-            return ExitCode::FAILURE;
+/// Writes events as they come, until Docker ends. False if the connection breaks, or if nothing reads them any more.
+async fn follow(mut events: Response, out: &mut impl Write) -> bool {
+    loop {
+        match events.chunk().await {
+            Ok(Some(chunk)) if write(out, &chunk) => {}
+            Ok(None) => return true,
+            _ => return false,
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn write(out: &mut impl Write, bytes: &[u8]) -> bool {
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
 fn status(good: bool) -> ExitCode {
@@ -220,15 +203,17 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let answer = |(status, body): &(u16, &str)| {
             let length = body.len();
-            format!("HTTP/1.1 {status} .\r\nContent-Length: {length}\r\n\r\n{body}")
+            format!(
+                "HTTP/1.1 {status} .\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
         };
         let answers: Vec<_> = answers.iter().map(answer).collect();
         let docker = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let mut next = || lines.next().unwrap().unwrap();
             let mut asked = Vec::new();
             for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let mut next = || lines.next().unwrap().unwrap();
                 asked.push(next());
                 while !next().is_empty() {}
                 stream.write_all(answer.as_bytes()).unwrap();
