@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 POLKIT ?= /etc/polkit-1/rules.d
 CARGO ?= cargo
 PROFILE ?= release
-# The tests compile the programs as one of them needs them.
+# How cargo compiles: `make test` has it compile a test, and the programs with it.
 COMPILE ?= build
 BUILT = target/$(PROFILE:dev=debug)
 BINARIES ?= $(BUILT)

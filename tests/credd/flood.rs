@@ -106,8 +106,7 @@ async fn a_flood_at_two_sockets_leaves_a_third_its_quick_answers_and_the_server_
     );
     assert!(times[100] < Duration::from_millis(20), "{:?}", times[100]);
     assert!(times[199] < Duration::from_secs(1), "{:?}", times[199]);
-    // It comes behind the crowd, at the pace of the machine: 16 s on a quiet one, four times as long beside scenarios.
-    assert!(own < Duration::from_secs(180), "{own:?}");
+    assert!(own < Duration::from_secs(60), "{own:?}");
     assert!(memory < 64.0, "{memory} MiB");
 }
 
